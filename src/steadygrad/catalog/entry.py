@@ -1,0 +1,28 @@
+"""The form of one catalog entry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steadygrad.records import Remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known about one way in which a training run goes wrong.
+
+    Attributes:
+        kind: stable name in snake_case; the ``kind`` of a `steadygrad.records.Finding`.
+        title: the name a person would use, without a full stop.
+        meaning: what it is, one sentence.
+        causes: what may be behind it, the likeliest first.
+        remedies: what to change, the best first.
+        reference: paper with arXiv id and section, or the page of the documentation.
+    """
+
+    kind: str
+    title: str
+    meaning: str
+    causes: tuple[str, ...]
+    remedies: tuple[Remedy, ...]
+    reference: str

@@ -1,0 +1,41 @@
+"""Every exception steadygrad raises on purpose.
+
+SteadygradError
+├── UsageError            also a ValueError: a call that can't work (wrong argument, nothing to watch)
+│   └── PolicyError       a policy argument out of range
+├── TrainingStopped       the guard ended the run on purpose
+│   └── NonfiniteStreak   too many steps in a row had non-finite gradients
+└── RunFileError          a run file that can't be opened, read or written
+    └── NotARunFile       the file exists, but steadygrad didn't write it
+
+A fault *inside* steadygrad is none of these: it is logged once, the part that failed switches
+itself off and the training goes on.
+"""
+
+
+class SteadygradError(Exception):
+    """Base of every exception raised by steadygrad on purpose."""
+
+
+class UsageError(SteadygradError, ValueError):
+    """A call that can't work; the message gives the value, the place and the way out."""
+
+
+class PolicyError(UsageError):
+    """A policy was built with an argument outside its range."""
+
+
+class TrainingStopped(SteadygradError, RuntimeError):
+    """The guard stopped the training because going on would only hide the fault."""
+
+
+class NonfiniteStreak(TrainingStopped):
+    """More optimizer steps in a row were skipped for non-finite gradients than allowed."""
+
+
+class RunFileError(SteadygradError, OSError):
+    """A run file can't be opened, read or written."""
+
+
+class NotARunFile(RunFileError):
+    """The path holds a file that is not a steadygrad run."""

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from steadygrad.catalog import CATALOG, entry
+from steadygrad.errors import UsageError
+
+KINDS = {
+    "clip_is_step_limiter",
+    "disconnected_loss",
+    "disconnected_parameters",
+    "exploding_gradient",
+    "missing_zero_grad",
+    "nonfinite_gradient",
+    "overflow_streak",
+    "stale_optimizer",
+    "vanishing_gradient",
+}
+
+
+def test_the_catalog_knows_every_kind():
+    assert set(CATALOG) == KINDS
+
+
+@pytest.mark.parametrize("kind", sorted(CATALOG))
+def test_an_entry_is_whole(kind):
+    item = entry(kind)
+    assert item.kind == kind
+    assert item.title
+    assert not item.title.endswith(".")
+    assert item.meaning.endswith(".")
+    assert len(item.causes) >= 2
+    assert len(item.remedies) >= 2
+    assert len(set(item.causes)) == len(item.causes)
+    assert any(remedy.code for remedy in item.remedies)
+    assert "https://" in item.reference or "arXiv:" in item.reference
+
+
+@pytest.mark.parametrize("kind", sorted(CATALOG))
+def test_code_of_remedies_can_be_pasted(kind):
+    for remedy in entry(kind).remedies:
+        ast.parse(remedy.code)
+
+
+def test_the_catalog_can_not_be_changed():
+    with pytest.raises(TypeError):
+        CATALOG["new"] = entry("exploding_gradient")
+
+
+@pytest.mark.parametrize("kind", ["explodin_gradient", "", "zzz"])
+def test_an_unknown_kind_is_answered_with_known_ones(kind):
+    with pytest.raises(UsageError, match=r"exploding_gradient"):
+        entry(kind)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from steadygrad.detect import Context, Panel, over
+from steadygrad.records import Reading, TensorInfo
+
+
+def absent(*flags):
+    return np.array(flags, dtype=bool)
+
+
+def test_the_first_step_without_any_gradient_is_an_error(stream):
+    context = Context((TensorInfo("weight", (1, 10)), TensorInfo("bias", (1,))))
+    (finding,) = over(stream(np.zeros((1, 2)), absent=absent(True, True)), context)
+    assert (finding.kind, finding.severity, finding.step) == ("disconnected_loss", "error", 0)
+    assert finding.where == ("weight", "bias")
+    assert "weight, bias" in finding.summary
+    assert "did nothing" in finding.summary
+
+
+def test_only_trainable_parameters_are_named(stream):
+    context = Context((TensorInfo("frozen", (2,), trainable=False), TensorInfo("free", (2,))))
+    (finding,) = over(stream(np.zeros((1, 2)), absent=absent(True, True)), context)
+    assert finding.where == ("free",)
+
+
+def test_one_gradient_is_enough(stream, context):
+    assert not over(stream(np.ones((1, 2)), absent=absent(True, False)), context(2))
+    assert not over(stream(np.ones((1, 2))), context(2))
+
+
+def test_a_later_step_without_gradients_is_no_disconnected_loss(stream, context):
+    masks = [absent(False, False), absent(True, True), absent(False, False)]
+    assert not over(stream(np.ones((3, 2)), absent=masks), context(2))
+
+
+def test_parameters_without_gradient_are_named_after_sixteen_steps(stream, context):
+    panel = Panel(context(3))
+    readings = stream(np.ones((16, 3)), absent=absent(False, True, False))
+    for reading in readings[:-1]:
+        assert not panel.observe(reading)
+    (finding,) = panel.observe(readings[-1])
+    assert (finding.kind, finding.severity, finding.step) == ("disconnected_parameters", "warning", 0)
+    assert finding.where == ("layer1.weight",)
+
+
+@pytest.mark.parametrize("fed_at", [0, 7, 15])
+def test_one_gradient_in_sixteen_steps_settles_it(stream, context, fed_at):
+    masks = [absent(False, step != fed_at) for step in range(40)]
+    assert not over(stream(np.ones((40, 2)), absent=masks), context(2))
+
+
+def test_frozen_parameters_are_not_blamed(stream):
+    context = Context((TensorInfo("body", (2, 2), trainable=False), TensorInfo("head", (2, 2))))
+    assert not over(stream(np.ones((40, 2)), absent=absent(True, False)), context)
+
+
+def test_steps_where_nothing_had_a_gradient_do_not_count(stream, context):
+    masks = [absent(False, True), *[absent(True, True)] * 30]
+    assert not over(stream(np.ones((31, 2)), absent=masks), context(2))
+
+
+def test_parameters_that_join_are_watched_from_there(context):
+    panel = Panel(context(2))
+    for step in range(20):
+        assert not panel.observe(Reading(step, np.ones(2), 1.4))
+    panel.extend([TensorInfo("late", (2,))])
+    mask = absent(False, False, True)
+    found = [f for s in range(20, 60) for f in panel.observe(Reading(s, np.ones(3), 1.7, absent=mask))]
+    assert [(f.kind, f.where, f.step) for f in found] == [("disconnected_parameters", ("late",), 20)]
