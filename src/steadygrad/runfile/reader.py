@@ -1,0 +1,388 @@
+"""Read a run: the curve of every tensor, findings and incidents, from one file.
+
+Shape legend: T rows, P tensors.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steadygrad.errors import UsageError
+from steadygrad.records import BoolArray, Finding, Incident, RunInfo
+from steadygrad.runfile.block import (
+    HAS_LOSS,
+    NO_ROWS,
+    OVERFLOW,
+    SKIPPED,
+    Float64Array,
+    Head,
+    IntArray,
+    Sparse,
+    join_heads,
+)
+from steadygrad.runfile.scalars import Scalars, from_points, join
+from steadygrad.runfile.snapshot import Snapshot, Statistic, StoredChunk, take_snapshot
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_STATISTICS = ("mean", "min", "max")
+
+
+class UnknownName(UsageError, KeyError):
+    """A run has no tensor or scalar of this name."""
+
+    __str__ = Exception.__str__
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """Open a run for reading, also while it is being written or after its process was killed.
+
+    Args:
+        path: the run file.
+
+    Returns:
+        The run as it is now; ``refresh`` shows what was written since.
+
+    Raises:
+        NotARunFile: for a file that steadygrad didn't write, or a part of one.
+        RunFileError: where there is none, or it is of a newer steadygrad.
+
+    Example:
+        >>> open_run("/nowhere/a.steady")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        steadygrad.errors.RunFileError: no run can be read at /nowhere/a.steady (...). Check the path.
+    """
+    return Run(str(Path(os.fsdecode(path)).absolute()))
+
+
+class Run:
+    """A recorded run at one moment.
+
+    Rows are in order of writing; with several optimizers they interleave and ``optimizer`` tells
+    them apart. In a long run old rows are coarse: such a row stands for ``resolution`` steps, and
+    its numbers are means over the finite ones (the smallest for ``clip_coef`` and ``lr_factor``,
+    the first for ``steps`` and ``time_s``, any for ``skipped`` and ``overflow``). Norms are exact to
+    0.2 %, the total norm, cap and clip_coef to 0.02 %, the loss to 2e-5. Every array belongs to one snapshot: all have the
+    same T until ``refresh``.
+
+    Args:
+        path: absolute path of the run file.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Take the first snapshot."""
+        self.path = path
+        self._snapshot: Snapshot = take_snapshot(path)
+
+    def refresh(self) -> Self:
+        """Read what was written since.
+
+        Returns:
+            Itself.
+
+        Raises:
+            RunFileError: where the file is gone.
+        """
+        self._snapshot = take_snapshot(self.path, self._snapshot)
+        for name in ("_head", "_scalars", "_position"):
+            self.__dict__.pop(name, None)
+        return self
+
+    def close(self) -> None:
+        """Nothing is held open between calls; here for symmetry with files."""
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Name, steps, tensors and findings."""
+        return (
+            f"Run({self.info.name!r}, {self.step_count} steps, {len(self.info.tensors)} tensors, "
+            f"{len(self.findings)} findings)"
+        )
+
+    @property
+    def info(self) -> RunInfo:
+        """What the run is, with all tensors it has by now."""
+        return self._snapshot.info
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Findings in order of writing."""
+        return self._snapshot.findings
+
+    @property
+    def incidents(self) -> tuple[Incident, ...]:
+        """Incidents in order of writing."""
+        return self._snapshot.incidents
+
+    @property
+    def dropped_events(self) -> int:
+        """Findings and incidents left out to keep the size cap."""
+        return self._snapshot.tail.dropped_events
+
+    @property
+    def finished(self) -> bool:
+        """Whether the writer closed the run; False while it runs, or when it was killed."""
+        return self._snapshot.tail.finished
+
+    @property
+    def last_written(self) -> float:
+        """When the newest part was written, seconds since the epoch."""
+        return self._snapshot.tail.last_written
+
+    @property
+    def step_count(self) -> int:
+        """Optimizer steps recorded, all optimizers together."""
+        return self._snapshot.tail.steps
+
+    @property
+    def steps(self) -> IntArray:
+        """Index of each row's (first) step ``[T]``."""
+        return self._head.step
+
+    @property
+    def optimizer(self) -> IntArray:
+        """Index of the optimizer that stepped ``[T]``."""
+        return self._head.optimizer
+
+    @property
+    def resolution(self) -> IntArray:
+        """Steps each row stands for ``[T]``; 1 at full resolution."""
+        return self._head.resolution
+
+    @property
+    def total_norm(self) -> Float64Array:
+        """Norm of all gradients together ``[T]``."""
+        return self._head.total_norm
+
+    @property
+    def total_norm_min(self) -> Float64Array:
+        """Smallest finite total norm of each row ``[T]``."""
+        return self._head.total_low
+
+    @property
+    def total_norm_max(self) -> Float64Array:
+        """Largest finite total norm of each row ``[T]``."""
+        return self._head.total_high
+
+    @property
+    def loss(self) -> Float64Array:
+        """Loss ``[T]``; NaN where it is NaN, and where none was logged (see ``loss_logged``)."""
+        return self._head.loss
+
+    @property
+    def loss_logged(self) -> BoolArray:
+        """Whether a loss was logged ``[T]``."""
+        return (self._head.flags & HAS_LOSS) > 0
+
+    @property
+    def lr(self) -> Float64Array:
+        """Learning rate as the schedule set it ``[T]``."""
+        return self._head.lr
+
+    @property
+    def lr_factor(self) -> Float64Array:
+        """What steadygrad multiplied the learning rate by ``[T]``."""
+        return self._head.lr_factor
+
+    @property
+    def clip_coef(self) -> Float64Array:
+        """Smallest factor applied to a gradient ``[T]``."""
+        return self._head.clip_coef
+
+    @property
+    def cap(self) -> Float64Array:
+        """Total norm above which a step would have been scaled ``[T]``; NaN without a cap."""
+        return self._head.cap
+
+    @property
+    def skipped(self) -> BoolArray:
+        """Whether the step was left out ``[T]``."""
+        return (self._head.flags & SKIPPED) > 0
+
+    @property
+    def overflow(self) -> BoolArray:
+        """Whether a ``GradScaler`` was looking for its scale ``[T]``."""
+        return (self._head.flags & OVERFLOW) > 0
+
+    @property
+    def time_s(self) -> Float64Array:
+        """Seconds since the run began ``[T]``, to a millisecond."""
+        return self._head.time_s
+
+    @property
+    def nonfinite_count(self) -> IntArray:
+        """Non-finite norms in each row ``[T]``, counted over tensors and steps."""
+        return self._head.nonfinite
+
+    def norms(self, name: str, statistic: Statistic = "mean") -> Float64Array:
+        """Gradient norms of one tensor.
+
+        Args:
+            name: qualified name, one of ``info.tensors``.
+            statistic: ``mean``, ``min`` or ``max`` over the finite steps of a coarse row; the same
+                number in rows of one step.
+
+        Returns:
+            Norms ``[T]``; 0 where there was no gradient (see ``absent``), NaN or Inf where no step
+            of the row was finite.
+
+        Raises:
+            UnknownName: for a name the run doesn't have.
+            UsageError: for another statistic.
+        """
+        if statistic not in _STATISTICS:
+            raise UsageError(f"norms(statistic={statistic!r}): expected one of {', '.join(_STATISTICS)}.")
+        index = self._find(name)
+        return self._gather(lambda chunk: chunk.norms(index, statistic), np.float64)
+
+    def absent(self, name: str) -> BoolArray:
+        """Where one tensor had no gradient.
+
+        Args:
+            name: qualified name.
+
+        Returns:
+            True where it had none in the whole row, or the row is another optimizer's ``[T]``.
+
+        Raises:
+            UnknownName: for a name the run doesn't have.
+        """
+        index = self._find(name)
+        return self._gather(lambda chunk: chunk.absent(index), np.bool_)
+
+    def norm_matrix(self, start: int | None = None, stop: int | None = None) -> Float64Array:
+        """Gradient norms of all tensors.
+
+        Args:
+            start: first row; as in a slice.
+            stop: row behind the last; as in a slice.
+
+        Returns:
+            Norms ``[T, P]``, one column for each of ``info.tensors``.
+        """
+        first, last, _ = slice(start, stop).indices(self.steps.size)
+        matrix = np.zeros((max(0, last - first), len(self.info.tensors)))
+        at = 0
+        for chunk in self._snapshot.chunks.values():
+            rows = chunk.head.step.size
+            low, high = max(first - at, 0), min(last - at, rows)
+            if low < high:
+                values = chunk.body.norms.values()[low:high]
+                matrix[at + low - first : at + high - first, : values.shape[1]] = values
+            at += rows
+        return matrix
+
+    def param_norms(self, name: str) -> tuple[IntArray, Float64Array]:
+        """Norms of one parameter, on the steps that measured it.
+
+        Args:
+            name: qualified name.
+
+        Returns:
+            Steps and norms.
+
+        Raises:
+            UnknownName: for a name the run doesn't have.
+        """
+        return self._sparse(name, lambda chunk: chunk.body.param_norms)
+
+    def update_norms(self, name: str) -> tuple[IntArray, Float64Array]:
+        """Norms of the change of one parameter, on the steps that measured it.
+
+        Args:
+            name: qualified name.
+
+        Returns:
+            Steps and norms.
+
+        Raises:
+            UnknownName: for a name the run doesn't have.
+        """
+        return self._sparse(name, lambda chunk: chunk.body.update_norms)
+
+    @property
+    def scalar_names(self) -> tuple[str, ...]:
+        """Names of the scalars, in order of their first appearance."""
+        return self._scalars.names
+
+    def scalars(self, name: str) -> tuple[IntArray, Float64Array]:
+        """Points of one scalar.
+
+        Args:
+            name: one of ``scalar_names``.
+
+        Returns:
+            Steps and values, in order of writing.
+
+        Raises:
+            UnknownName: for a name the run doesn't have.
+        """
+        found = self._scalars
+        if name not in found.names:
+            raise _unknown("scalar", name, found.names, self.path)
+        mine = found.name == found.names.index(name)
+        return found.step[mine], found.value[mine]
+
+    @cached_property
+    def _head(self) -> Head:
+        heads = [chunk.head for chunk in self._snapshot.chunks.values()]
+        head = join_heads(heads) if heads else NO_ROWS
+        for column in Head.__slots__:
+            getattr(head, column).flags.writeable = False
+        return head
+
+    @cached_property
+    def _scalars(self) -> Scalars:
+        parts = list(self._snapshot.scalars.values())
+        return join(parts) if parts else from_points([])
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        names = [tensor.name for tensor in self.info.tensors]
+        return {name: index for index, name in reversed(list(enumerate(names)))}
+
+    def _find(self, name: str) -> int:
+        try:
+            return self._position[name]
+        except KeyError:
+            names = [tensor.name for tensor in self.info.tensors]
+            raise _unknown("tensor", name, names, self.path) from None
+
+    def _gather(self, read: Callable[[StoredChunk], NDArray[Any]], dtype: type) -> NDArray[Any]:
+        parts = [read(chunk) for chunk in self._snapshot.chunks.values()]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype)
+
+    def _sparse(self, name: str, pick: Callable[[StoredChunk], Sparse]) -> tuple[IntArray, Float64Array]:
+        index = self._find(name)
+        steps, values = [np.zeros(0, np.int64)], [np.zeros(0)]
+        for chunk in self._snapshot.chunks.values():
+            sparse = pick(chunk)
+            if index < sparse.matrix.tensors:
+                measured = ~sparse.matrix.absent()[:, index]
+                steps.append(chunk.head.step[sparse.rows[measured]])
+                values.append(sparse.matrix.column(index)[measured])
+        return np.concatenate(steps), np.concatenate(values)
+
+
+def _unknown(what: str, name: str, names: Iterable[str], path: str) -> UnknownName:
+    close = difflib.get_close_matches(str(name), list(names), n=3)
+    hint = (
+        f" Did you mean {' or '.join(map(repr, close))}?" if close else " See info.tensors and scalar_names."
+    )
+    return UnknownName(f"no {what} named {name!r} in {path}.{hint}")
