@@ -1,0 +1,6 @@
+"""``python -m steadygrad``: the command line, also where the script isn't on the path."""
+
+from steadygrad.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Tensors in, one Measurement a step out: norms, names, parameter norms and update sizes."""
+
+from steadygrad.measure.hyper import GroupHyper, group_hyper, group_kind
+from steadygrad.measure.late import LateReads
+from steadygrad.measure.measurement import PARAM_NORM_EVERY, Measurement
+from steadygrad.measure.measurer import Measurer
+from steadygrad.measure.norms import HostNorms, device_norms, host_total
+from steadygrad.measure.probe import Budget, UpdateProbe
+from steadygrad.measure.table import ParamTable, parameter_names
+
+__all__ = [
+    "PARAM_NORM_EVERY",
+    "Budget",
+    "GroupHyper",
+    "HostNorms",
+    "LateReads",
+    "Measurement",
+    "Measurer",
+    "ParamTable",
+    "UpdateProbe",
+    "device_norms",
+    "group_hyper",
+    "group_kind",
+    "host_total",
+    "parameter_names",
+]

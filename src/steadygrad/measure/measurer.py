@@ -1,0 +1,126 @@
+"""The one call a step: gradients of one optimizer in, a Measurement out.
+
+Shape legend: P parameters the optimizer holds, p those of them that have a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steadygrad.measure.measurement import PARAM_NORM_EVERY, Measurement
+from steadygrad.measure.norms import HostNorms, device_norms, host_total
+from steadygrad.measure.table import ParamTable
+from steadygrad.records import BoolArray
+
+
+class Measurer:
+    """Measures the gradients of one optimizer, step after step.
+
+    Args:
+        table: the optimizer's parameters.
+        late: the numbers live on an accelerator and the host must not wait for them.
+        param_norms: also keep parameter norms, refreshed every `PARAM_NORM_EVERY` steps.
+    """
+
+    def __init__(self, table: ParamTable, *, late: bool, param_norms: bool) -> None:
+        self._table = table
+        self._late = late
+        self._wants_param_norms = param_norms
+        self._param_norms: Tensor | None = None
+        self._countdown = 0
+        self._grads_engine: tuple[tuple[int, ...], HostNorms] | None = None
+        self._params_engine: HostNorms | None = None
+        self.refreshed_param_norms = False
+
+    def measure(self, groups: Sequence[Mapping[str, Any]], grad_scale: Tensor | None) -> Measurement:
+        """Measure the step whose gradients are ready now.
+
+        Args:
+            groups: the optimizer's parameter groups.
+            grad_scale: factor the gradients are still multiplied by, 0-d, or None.
+        """
+        table = self._table
+        grads: list[Tensor] = []
+        missing: list[int] = []
+        for position, param in enumerate(table.params):
+            grad = param.grad
+            if grad is None:
+                missing.append(position)
+            else:
+                grads.append(grad)
+        norms, total = self._late_norms(grads) if self._late else self._host_norms(grads, missing)
+        absent = _absent(len(table), missing) if missing else None
+        present = None
+        if absent is not None:
+            present = torch.from_numpy(np.flatnonzero(~absent)).to(norms.device, non_blocking=True)
+            everywhere = torch.zeros(len(table), dtype=norms.dtype, device=norms.device)
+            norms = everywhere.index_copy(0, present, norms)
+        if grad_scale is not None:
+            unscale = grad_scale.to(norms.device, norms.dtype, non_blocking=True).reciprocal()
+            norms, total = norms * unscale, total * unscale
+        return Measurement(
+            norms=norms,
+            total_norm=total,
+            grads=grads,
+            present=present,
+            params=table.params,
+            tensors=table.tensors,
+            param_norms=self._fresh_param_norms(),
+            groups=table.hyper(groups),
+            group_of=table.group_of,
+            grad_scale=grad_scale,
+            absent=absent,
+            known_total=None if self._late else total.item(),
+        )
+
+    def norms_of(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Norms ``[P]`` of as many tensors as the table has parameters (parameters, updates)."""
+        if self._late:
+            return device_norms(tensors)
+        if self._params_engine is None:
+            self._params_engine = HostNorms(tensors)
+        return torch.from_numpy(self._params_engine(tensors))
+
+    def grow(self) -> None:
+        """Forget all plans: parameters were added."""
+        self._grads_engine = self._params_engine = None
+        self._countdown = 0
+
+    def _host_norms(self, grads: list[Tensor], missing: list[int]) -> tuple[Tensor, Tensor]:
+        if not grads:
+            return torch.zeros(0), torch.zeros(())
+        pattern = tuple(missing)
+        if self._grads_engine is None or self._grads_engine[0] != pattern:
+            self._grads_engine = (pattern, HostNorms(grads))
+        norms = self._grads_engine[1](grads)
+        # From numpy, because torch.tensor(float) alone takes a tenth of a small model's budget.
+        return torch.from_numpy(norms), torch.from_numpy(np.asarray(host_total(norms)))
+
+    def _late_norms(self, grads: list[Tensor]) -> tuple[Tensor, Tensor]:
+        if not grads:
+            home = self._table.params[0].device if self._table.params else None
+            return torch.zeros(0, device=home), torch.zeros((), device=home)
+        norms = device_norms(grads)
+        return norms, torch.linalg.vector_norm(norms)
+
+    def _fresh_param_norms(self) -> Tensor | None:
+        self.refreshed_param_norms = False
+        if not self._wants_param_norms:
+            return None
+        if self._countdown == 0:
+            self._countdown = PARAM_NORM_EVERY
+            self._param_norms = self.norms_of([param.detach() for param in self._table.params])
+            self.refreshed_param_norms = True
+        self._countdown -= 1
+        return self._param_norms
+
+
+def _absent(count: int, missing: list[int]) -> BoolArray:
+    mask = np.zeros(count, np.bool_)
+    mask[missing] = True
+    return mask

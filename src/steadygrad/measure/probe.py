@@ -1,0 +1,100 @@
+"""Measurements too dear for every step: spaced by what they cost, not by a fixed interval."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+# Update sizes are for the record; one of them in a few hundred steps draws the curve. A tenth of the
+# default budget of 2 % leaves the rest to what acts at every step.
+PROBE_SHARE = 0.1
+MIN_SPACING = 16
+# A norm from 16,384 of the elements is within about 1 % of the whole for anything but a few spikes.
+SAMPLE_NUMEL = 16_384
+CONV2D_DIMS = 4
+
+
+class Budget:
+    """Spaces probes so that they take at most a share of the training's time.
+
+    ``next = now + cost / (share * step time)`` steps, with the newest cost and a running mean of
+    the step time; never closer than `MIN_SPACING`.
+
+    Args:
+        overhead: share of the step time steadygrad may take in all.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, overhead: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._share = overhead * PROBE_SHARE
+        self._clock = clock
+        self._last: float | None = None
+        self._step_s = 0.0
+        self._next = 1  # step 0 pays for lazy set-up everywhere: its cost says nothing
+        self.spent_s = 0.0
+
+    def due(self, step: int) -> bool:
+        """Whether a probe fits the budget at this step; call once a step, it also times steps."""
+        now = self._clock()
+        if self._last is not None:
+            elapsed = now - self._last
+            self._step_s += 0.1 * (elapsed - self._step_s) if self._step_s else elapsed
+        self._last = now
+        return self._share > 0.0 and step >= self._next
+
+    def paid(self, step: int, cost_s: float) -> None:
+        """Account for a probe made at ``step``."""
+        self.spent_s += cost_s
+        allowance_s = self._share * self._step_s
+        spacing = cost_s / allowance_s if allowance_s > 0.0 else MIN_SPACING
+        self._next = step + max(MIN_SPACING, int(spacing) + 1)
+
+
+class UpdateProbe:
+    """Measures ``||theta_after - theta_before||`` of every parameter over one step.
+
+    A tensor of more than `SAMPLE_NUMEL` elements is sampled at even spacing and the norm scaled by
+    ``sqrt(numel / sampled)``: the copy stays small beside the model, however large that is.
+    """
+
+    def __init__(self) -> None:
+        self._before: list[Tensor] | None = None
+
+    def open(self, params: Sequence[Tensor]) -> None:
+        """Remember the parameters as they are before the step."""
+        self._before = [_sample(param).clone() for param in params]
+
+    def close(self, params: Sequence[Tensor]) -> Tensor | None:
+        """Norms of what the step changed, ``[P]`` float32; None when no probe is open."""
+        before, self._before = self._before, None
+        if before is None or len(before) != len(params):
+            return None
+        after = [_sample(param) for param in params]
+        with torch.no_grad():
+            norms = [
+                torch.linalg.vector_norm((new - old).to(_sum_dtype(new))).to(params[0].device, torch.float32)
+                * math.sqrt(param.numel() / max(1, new.numel()))
+                for new, old, param in zip(after, before, params, strict=True)
+            ]
+        return torch.stack(norms) if norms else None
+
+
+def _sample(param: Tensor) -> Tensor:
+    """Elements of the parameter at even spacing, as a view; a rank's own shard of a DTensor."""
+    values = param.detach()
+    values = values.to_local() if hasattr(values, "to_local") else values
+    if values.is_contiguous():
+        flat = values.view(-1)
+    elif values.is_contiguous(memory_format=torch.channels_last) and values.dim() == CONV2D_DIMS:
+        flat = values.permute(0, 2, 3, 1).view(-1)
+    else:
+        flat = values.reshape(-1)
+    return flat[:: max(1, flat.numel() // SAMPLE_NUMEL)]
+
+
+def _sum_dtype(tensor: Tensor) -> torch.dtype:
+    return torch.float32 if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.dtype

@@ -1,0 +1,301 @@
+"""The one stateful object: hooks go in, Readings and Findings come out, hooks come off.
+
+`watch` observes and never changes a number; `guard` acts. Both return a `Monitor`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections import deque
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from steadygrad.containment import Containment
+from steadygrad.detect import stale_optimizer
+from steadygrad.errors import UsageError
+from steadygrad.measure import ParamTable, parameter_names
+from steadygrad.notices import Notices
+from steadygrad.policies import Policy
+from steadygrad.recording import Recorder, as_run_path, run_info
+from steadygrad.records import Finding, Incident, Reading, TensorInfo
+from steadygrad.scalars import Scalars
+from steadygrad.stepping import SkipStreak, Track
+from steadygrad.summary import Counts, summarise, where_nonfinite
+from steadygrad.usage import unheld
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+RECENT_READINGS = 256
+MAX_FINDINGS = 1000
+# Whether the optimizer still holds the model's own parameters is asked at these steps: it costs a
+# walk over the module tree, and a head that is replaced is replaced early.
+_WIRING_STEPS = frozenset({1, 16, 256})
+
+
+class Monitor:
+    """A training run under watch or guard; made by `watch` and `guard`.
+
+    Attributes:
+        mode: ``watch`` or ``guard``.
+        counts: steps seen, clipped, skipped.
+        closed: whether every hook has been taken off.
+    """
+
+    def __init__(
+        self,
+        mode: str,
+        model: nn.Module,
+        optimizers: Sequence[Optimizer],
+        policy: Policy | None,
+        *,
+        run: str | os.PathLike[str] | None,
+        max_skips: int | None,
+        overhead: float,
+        late: bool | None = None,
+    ) -> None:
+        """See `watch` and `guard`."""
+        self.mode = mode
+        self.counts = Counts()
+        self.closed = False
+        self._model = weakref.ref(model)
+        self._notices = Notices()
+        self._findings: list[Finding] = []
+        self._recent: deque[Reading] = deque(maxlen=RECENT_READINGS)
+        self._faults: list[str] = []
+        self._recorder: Recorder | None = None
+        self._containment = Containment(self._on_fault)
+        self._scalars = Scalars(self._on_scalar)
+        began = time.perf_counter()
+        names = parameter_names(model)
+        held: Sequence[Optimizer | None] = optimizers or (None,)
+        groups = [o.param_groups if o is not None else [{"params": list(model.parameters())}] for o in held]
+        tables = [ParamTable(names, some, index) for index, some in enumerate(groups)]
+        if run is not None:
+            path, tensors = as_run_path(run), [tensor for table in tables for tensor in table.tensors]
+            policy_call = "" if policy is None else repr(policy)
+            info = run_info(path, mode, policy_call, type(model).__name__, optimizers, tensors)
+            self._recorder = Recorder(path, info, [len(table) for table in tables], self._on_fault)
+        self._tracks = tuple(
+            Track(
+                index,
+                one,
+                tables[index],
+                policy if policy is None or index == 0 else policy.fresh(),
+                streak=SkipStreak(max_skips),
+                outlet=self,
+                containment=self._containment,
+                overhead=overhead,
+                clock=lambda: time.perf_counter() - began,
+                late=late,
+            )
+            for index, one in enumerate(held)
+        )
+        self._check_wiring(0)
+
+    def __enter__(self) -> Self:
+        """Use as a context manager: closed on the way out."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close; an exception of the user's goes on its way."""
+        self.close()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Monitor:
+        """A model that carries its monitor can be copied: the copy is not watched, the monitor is shared."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A model that carries its monitor can be pickled: what comes back has None in its place."""
+        return (_nothing, ())
+
+    def __repr__(self) -> str:
+        """Mode and counts in one line."""
+        return f"<steadygrad {self.mode}: {self.counts.steps} steps, {len(self._findings)} findings>"
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Everything found so far, oldest first."""
+        self._deliver()
+        return tuple(self._findings)
+
+    @property
+    def last(self) -> Reading | None:
+        """Reading of the newest step; None before the first."""
+        self._deliver()
+        return self._recent[-1] if self._recent else None
+
+    @property
+    def recent(self) -> tuple[Reading, ...]:
+        """Readings of the newest steps, oldest first, at most `RECENT_READINGS`."""
+        self._deliver()
+        return tuple(self._recent)
+
+    @property
+    def policy(self) -> Policy | None:
+        """The policy of the first optimizer; None for a watch."""
+        return self._tracks[0].policy
+
+    @property
+    def run(self) -> str | None:
+        """Path of the run file that is being written; None when nothing is recorded."""
+        return None if self._recorder is None else str(self._recorder.path)
+
+    def log(self, **values: object) -> None:
+        """Record named numbers beside the steps; a loss is best called ``loss``.
+
+        Args:
+            values: floats or one-element tensors. A tensor on an accelerator is copied in the
+                background; nothing waits for it.
+
+        Raises:
+            UsageError: a value is not a single number.
+        """
+        loss = self._scalars.log(self._tracks[0].lane.step, values)
+        if loss is not None:
+            for track in self._tracks:
+                track.lane.loss = loss
+
+    def clip_(self) -> Tensor:
+        """Measure and treat the gradients here, where ``clip_grad_norm_`` stood.
+
+        In a loop without an optimizer this is the step: a non-finite gradient is set to zero, so
+        that ``p.data.add_(p.grad, alpha=-lr)`` leaves the weights alone. With an optimizer its
+        ``step`` finds the work done. A watch only measures.
+
+        Returns:
+            Total norm of all gradients before any scaling, 0-d, like ``clip_grad_norm_``.
+
+        Example:
+            >>> import torch, steadygrad as sg
+            >>> model = torch.nn.Linear(4, 1)
+            >>> guard = sg.guard(model, policy=sg.policies.clip_norm(1.0))
+            >>> model(torch.ones(2, 4)).sum().backward()
+            >>> round(float(guard.clip_()), 3)
+            4.472
+            >>> for p in model.parameters():
+            ...     p.data.add_(p.grad, alpha=-0.1);    # doctest: +ELLIPSIS
+            tensor(...
+            tensor(...
+        """
+        if self.closed:
+            raise UsageError(f"{self.mode}.clip_(): this {self.mode} is closed. Attach a new one first.")
+        norms = [norm for track in self._tracks if (norm := track.clip_()) is not None]
+        if not norms:
+            return torch.zeros(())
+        total = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+        return total.to(torch.float32)
+
+    def summary(self) -> str:
+        """What happened so far, for a person."""
+        self._deliver()
+        explanations = [text for track in self._tracks if track.policy and (text := track.policy.explain())]
+        return summarise(self.mode, self.counts, self._findings, explanations, self._faults, self.run)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything learnt, to go on after a restart: step counters and the policies' statistics."""
+        self._deliver()
+        return {"tracks": [track.state_dict() for track in self._tracks]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` returned.
+
+        Raises:
+            UsageError: the state is of a guard with another number of optimizers.
+        """
+        saved = state.get("tracks", ())
+        if len(saved) != len(self._tracks):
+            raise UsageError(
+                f"load_state_dict(): expected the state of {len(self._tracks)} optimizers, got {len(saved)}. Load the "
+                "state of a guard that was attached to the same optimizers."
+            )
+        for track, one in zip(self._tracks, saved, strict=True):
+            track.load_state_dict(one)
+
+    def close(self) -> None:
+        """Take every hook off, write what is left, close the run file; a second call does nothing."""
+        if self.closed:
+            return
+        self.closed = True
+        for track in self._tracks:
+            track.close()
+        self._scalars.deliver()
+        if self._recorder is not None:
+            self._containment.run("recording", self._recorder.close)
+        self._notices.flush()
+
+    def say(self, key: str, text: str) -> None:
+        """One line on stderr, rate limited."""
+        self._notices.say(key, text)
+
+    # What follows is called by the tracks.
+
+    def reading(self, track: Track, reading: Reading) -> None:
+        """A step has ended: count it, keep it, record it, show a skip."""
+        self.counts.add(reading)
+        if reading.skipped and not reading.overflow:
+            where = where_nonfinite(reading, track.table.tensors)
+            self.say("skip", f"step {reading.step}: skipped, non-finite gradient in {where}")
+        self._recent.append(reading)
+        self._scalars.deliver()
+        if self._recorder is not None:
+            self._containment.run("recording", self._recorder.append, track.index, reading)
+        if reading.step in _WIRING_STEPS:
+            self._check_wiring(reading.step)
+
+    def finding(self, finding: Finding) -> None:
+        """A detector has found something: keep it, record it, show it unless it is only for the record."""
+        if len(self._findings) < MAX_FINDINGS:
+            self._findings.append(finding)
+        if finding.severity != "info":
+            self.say(finding.kind, str(finding))
+        if self._recorder is not None:
+            self._containment.run("recording", self._recorder.finding, finding)
+
+    def incident(self, incident: Incident) -> None:
+        """Something was done: record it, show it."""
+        self.say(incident.action, f"step {incident.step}: {incident.action}: {incident.reason}")
+        if self._recorder is not None:
+            self._containment.run("recording", self._recorder.incident, incident)
+
+    def grown(self, track: Track, tensors: Sequence[TensorInfo]) -> None:
+        """Parameters have joined an optimizer."""
+        if self._recorder is not None:
+            self._containment.run("recording", self._recorder.add, track.index, tensors)
+
+    def _deliver(self) -> None:
+        for track in self._tracks:
+            track.lane.deliver()
+        self._scalars.deliver()
+
+    def _on_scalar(self, step: int, name: str, value: float) -> None:
+        if self._recorder is not None:
+            self._containment.run("recording", self._recorder.scalar, step, name, value)
+
+    def _on_fault(self, text: str) -> None:
+        self._faults.append(text)
+        self.say(f"fault {len(self._faults)}", text)
+
+    def _check_wiring(self, step: int) -> None:
+        model = self._model()
+        optimizers = [one for track in self._tracks if (one := track.optimizer) is not None]
+        if model is None or not optimizers or any(f.kind == "stale_optimizer" for f in self._findings):
+            return
+        held, missing = unheld(model, optimizers)
+        # Strangers alone are no fault (a loss may have parameters), nor are left-out parameters
+        # (a head may be trained on its own); together they are a module replaced too late.
+        if held and missing:
+            self.finding(stale_optimizer(step, held, missing))
+
+
+def _nothing() -> None:
+    """What a pickled monitor comes back as."""

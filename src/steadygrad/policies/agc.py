@@ -1,0 +1,148 @@
+"""`agc`: adaptive gradient clipping, each unit's gradient measured against its weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from steadygrad.errors import PolicyError
+from steadygrad.measure import Measurement
+from steadygrad.policies.base import Policy, require_positive
+from steadygrad.policies.clip_value import real_parts, smallest
+from steadygrad.policies.history import Tally
+from steadygrad.records import Incident, Reading
+
+INIT_UNIT_NORM = 1 / math.sqrt(3)
+"""Norm of one unit as PyTorch initialises it: U(-1/sqrt(n), 1/sqrt(n)) has this norm at any fan-in n."""
+
+
+class AGC(Policy):
+    """Bound each unit's gradient by a share of the unit's weight norm; see `agc`."""
+
+    # Some unit among thousands is scaled in most steps; that is how the method works.
+    always_on: ClassVar[bool] = True
+
+    def __init__(
+        self, clipping: float = 0.01, eps: float = INIT_UNIT_NORM, exclude: Sequence[str] = ()
+    ) -> None:
+        self.clipping = require_positive("agc", "clipping", clipping)
+        self.eps = require_positive("agc", "eps", eps)
+        self.exclude = _patterns(exclude)
+        self._unmatched = set(self.exclude)
+        self._tally = Tally()
+
+    @torch.no_grad()
+    def rewrite_(self, measurement: Measurement) -> Tensor:
+        """Scale units in place; returns the smallest factor of any unit, 0-d."""
+        factors = [
+            self._scale_units_(weight.detach(), grad, measurement)
+            for weight, grad in self._pairs(measurement)
+            if grad.layout == torch.strided and grad.numel()
+        ]
+        return smallest(factors, measurement.total_norm)
+
+    def learn(self, reading: Reading) -> tuple[Incident, ...]:
+        """Count the step; the weights themselves are this policy's memory."""
+        if math.isfinite(reading.total_norm):
+            self._tally.add(reading)
+        return ()
+
+    def explain(self) -> str:
+        """In how many steps a unit was scaled, and whether an ``exclude`` pattern names nothing."""
+        if not self._tally.seen:
+            return ""
+        lost = ", ".join(sorted(self._unmatched))
+        hint = f" No tensor's name matches exclude: {lost}." if lost else ""
+        return f"{self!r}: {self._tally} (at least one unit).{hint}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counts."""
+        return {"tally": self._tally.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self._tally.load_state_dict(state["tally"])
+
+    def __repr__(self) -> str:
+        """The call that makes this policy."""
+        excluded = f", exclude={self.exclude!r}" if self.exclude else ""
+        return f"agc({self.clipping!r}, eps={self.eps!r}{excluded})"
+
+    def _pairs(self, measurement: Measurement) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each gradient with its parameter, without those left out by name."""
+        absent = measurement.absent
+        holders = [i for i in range(len(measurement.params)) if absent is None or not absent[i]]
+        for i, grad in zip(holders, measurement.grads, strict=True):
+            if not self._is_excluded(measurement.tensors[i].name):
+                yield measurement.params[i], grad
+
+    def _is_excluded(self, name: str) -> bool:
+        matching = {pattern for pattern in self.exclude if fnmatchcase(name, pattern)}
+        self._unmatched -= matching
+        return bool(matching)
+
+    def _scale_units_(self, weight: Tensor, grad: Tensor, measurement: Measurement) -> Tensor:
+        # The measurement's own precision: float64 where a finite norm doesn't fit float32. Nothing in
+        # place here: a DTensor can't change its placement in place.
+        dtype = measurement.norms.dtype
+        max_norm = _unit_norms(weight, dtype).clamp(min=self.eps) * self.clipping
+        if measurement.grad_scale is not None:
+            max_norm = max_norm * measurement.grad_scale
+        factor = (max_norm / _unit_norms(grad, dtype)).clamp(torch.finfo(dtype).tiny, 1.0)
+        for part in real_parts(grad):
+            part.mul_(factor)
+        return factor
+
+
+def agc(clipping: float = 0.01, eps: float = INIT_UNIT_NORM, exclude: Sequence[str] = ()) -> AGC:
+    """Bound each unit's gradient by a share of the norm of its weights.
+
+    A plain gradient step then changes no unit by more than ``lr * clipping`` of its size. A unit is
+    a row: everything that feeds one output (all dimensions but the first); tensors with 0 or 1
+    dimension are one unit. Made for plain SGD; under Adam, which forgets the gradient's size, it
+    only tames outliers. Sparse gradients are left alone: most of their rows are not there.
+
+        g_i <- g_i * min(1, clipping * max(||w_i||, eps) / ||g_i||)
+
+    Differs from the paper: ``eps`` is the norm of a freshly initialised unit instead of 1e-3. With
+    1e-3 a zero-initialised unit (residual gain, output layer, bias) may move by ``lr * 1e-5`` only.
+
+    Args:
+        clipping: largest ratio of gradient norm to weight norm; 0.01 as in the paper, which found
+            smaller ones better for larger batches.
+        eps: weight norm below which a unit counts as this large.
+        exclude: names or patterns (as in ``fnmatch``) of parameters to leave alone. The paper leaves
+            out the final linear layer: ``exclude=("fc.*",)``.
+
+    Returns:
+        The policy.
+
+    Raises:
+        PolicyError: an argument is out of its range.
+
+    Example:
+        >>> agc(0.02, eps=1e-3, exclude=("head.*",))
+        agc(0.02, eps=0.001, exclude=('head.*',))
+
+    Source: Brock, De, Smith and Simonyan 2021, arXiv 2102.06171, section 4.
+    """
+    return AGC(clipping, eps, exclude)
+
+
+def _patterns(exclude: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(exclude, str) or not all(isinstance(pattern, str) for pattern in exclude):
+        raise PolicyError(f"agc(exclude={exclude!r}): exclude must be a sequence of names, like ('fc.*',).")
+    return tuple(exclude)
+
+
+def _unit_norms(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Norm of each row, shaped to broadcast against ``tensor``."""
+    dims = tuple(range(1, tensor.ndim)) if tensor.ndim > 1 else None
+    wide = dtype.to_complex() if tensor.is_complex() else dtype
+    norms: Tensor = torch.linalg.vector_norm(tensor, dim=dims, keepdim=True, dtype=wide)
+    return norms

@@ -1,0 +1,133 @@
+"""What a policy is: a Measurement goes in, a factor for the gradients comes out.
+
+Rules every policy keeps:
+
+* ``scale`` and ``rewrite_`` run on the gradients' device and never read from it (no ``.item()``,
+  no ``if tensor``): what a policy needs from the past it has learnt, on the host, from Readings.
+* ``learn`` gets raw Readings, before any clipping, one step late on an accelerator. Non-finite
+  ones never reach it: one NaN can't poison or switch off a statistic.
+* memory is bounded, and everything learnt is in ``state_dict``.
+* skipping a non-finite step is not a policy's business: the monitor does it before asking.
+
+Shape legend: P parameters the optimizer holds, p those of them that have a gradient.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from steadygrad.errors import PolicyError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+    from steadygrad.measure import Measurement
+    from steadygrad.records import FloatArray, Incident, Reading, TensorInfo
+
+
+class Policy:
+    """Base of all policies; by itself it leaves every gradient alone.
+
+    Attributes:
+        cap: total norm above which the newest step was to be scaled, where the policy has such a
+            number on the host; recorded beside the norm.
+        needs_param_norms: whether ``Measurement.param_norms`` is used (it costs a pass over the
+            parameters every few steps).
+        always_on: whether scaling most steps is what this policy is for (then a high share of
+            scaled steps is no finding).
+    """
+
+    needs_param_norms: ClassVar[bool] = False
+    always_on: ClassVar[bool] = False
+    cap: float | None = None
+
+    def prepare(self, tensors: Sequence[TensorInfo], param_norms: FloatArray) -> None:
+        """Meet the parameters, on the host: once before the first step and when some were added.
+
+        Args:
+            tensors: name, shape and dtype of the parameters, ``P`` entries.
+            param_norms: their norms ``[P]``.
+        """
+        del tensors, param_norms
+
+    def scale(self, measurement: Measurement) -> Tensor | None:
+        """Factor for the gradients: 0-d, ``[P]``, or None to leave them all alone.
+
+        Called once a step, before ``rewrite_``. Factors lie in (0, 1] unless the policy's
+        docstring says otherwise.
+        """
+        del measurement
+        return None
+
+    def rewrite_(self, measurement: Measurement) -> Tensor | None:
+        """Change ``measurement.grads`` element- or row-wise, in place, where a factor can't.
+
+        Thresholds must be multiplied by ``measurement.grad_scale`` where that is set. Returns the
+        smallest factor applied, 0-d, or None where nothing is ever rewritten.
+        """
+        del measurement
+        return None
+
+    def lr_factor(self, measurement: Measurement) -> float:
+        """What to multiply the learning rate by, for this step only; called after ``scale``."""
+        del measurement
+        return 1.0
+
+    def learn(self, reading: Reading) -> tuple[Incident, ...]:
+        """Update the statistics from one finite Reading; returns what is worth announcing."""
+        del reading
+        return ()
+
+    def skipped(self, reading: Reading) -> tuple[Incident, ...]:
+        """A step was left out as non-finite: a fact worth knowing, but no number to learn from."""
+        del reading
+        return ()
+
+    def explain(self) -> str:
+        """What the policy has done so far, one or more lines for a person; empty if nothing."""
+        return ""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything learnt, as plain numbers, lists and numpy arrays."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        del state
+
+    def fresh(self) -> Self:
+        """An independent copy with nothing learnt: each optimizer has its own."""
+        return copy.deepcopy(self)
+
+
+def require_positive(policy: str, name: str, value: float) -> float:
+    """Return ``value`` as a float, or raise a PolicyError that says what was expected."""
+    number = _number(policy, name, value)
+    if not 0.0 < number < float("inf"):
+        raise PolicyError(f"{policy}({name}={value!r}): {name} must be a finite number above 0.")
+    return number
+
+
+def require_between(policy: str, name: str, value: float, low: float, high: float) -> float:
+    """Return ``value`` as a float if ``low <= value <= high``, or raise a PolicyError."""
+    number = _number(policy, name, value)
+    if not low <= number <= high:
+        raise PolicyError(f"{policy}({name}={value!r}): {name} must lie between {low:g} and {high:g}.")
+    return number
+
+
+def require_count(policy: str, name: str, value: object, low: int = 1) -> int:
+    """Return ``value`` if it is a whole number of at least ``low``, or raise a PolicyError."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise PolicyError(f"{policy}({name}={value!r}): {name} must be a whole number of at least {low}.")
+    return value
+
+
+def _number(policy: str, name: str, value: float) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise PolicyError(f"{policy}({name}={value!r}): {name} must be a number.") from None

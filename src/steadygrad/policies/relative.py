@@ -1,0 +1,110 @@
+"""How large a step is beside the weights: the one measure of danger that needs no history.
+
+Plain SGD with momentum ``mu`` moves, in the long run, by ``reach = ||lr / (1 - mu) * g||``. Set beside
+``w = ||weights||`` it is free of the loss's scale: multiply the loss by s and divide the rate by s, and
+``reach / w`` is the same.
+
+Shape legend: P parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from steadygrad.measure import GroupHyper, Measurement
+    from steadygrad.measure.hyper import Kind
+    from steadygrad.records import FloatArray, Reading, TensorInfo
+
+_MATRIX_DIMS = 2
+# A rate of zero (first step of a warm-up) allows any gradient; this keeps the division defined.
+_TINY_RATE = 1e-38
+
+
+class RelativeStep:
+    """Weights on one side, the step on the other.
+
+    The norm of a matrix counts at least as much as torch's default initialisation would give it,
+    ``sqrt(fan_out / 3)``: a layer that starts at zero must be allowed to leave zero. Embeddings (far
+    more rows than columns) and 1-d tensors have no such floor.
+
+    Attributes:
+        weight_norm: ``w`` as last seen; None before the parameters were met.
+        depth: number of trainable tensors of two or more dimensions.
+        numel: number of trainable elements.
+    """
+
+    def __init__(self) -> None:
+        self.weight_norm: float | None = None
+        self.depth = 1
+        self.numel = 1
+        self._floors: FloatArray = np.zeros(0, np.float32)
+        self._rates: tuple[tuple[GroupHyper, ...], Tensor] | None = None
+
+    def prepare(self, tensors: Sequence[TensorInfo], param_norms: FloatArray) -> None:
+        """Meet the parameters."""
+        trainable = [tensor for tensor in tensors if tensor.trainable]
+        self.depth = max(1, sum(len(tensor.shape) >= _MATRIX_DIMS for tensor in trainable))
+        self.numel = max(1, sum(tensor.numel for tensor in trainable))
+        self._floors = np.array([_floor(tensor) for tensor in tensors], np.float32)
+        self._rates = None
+        self._weigh(param_norms)
+
+    def learn(self, reading: Reading) -> None:
+        """Take in the newest parameter norms, where the Reading has them."""
+        if reading.param_norms is not None:
+            self._weigh(reading.param_norms)
+
+    def reach(self, measurement: Measurement) -> Tensor:
+        """``||lr / (1 - mu) * g||`` of the step, 0-d, on the device."""
+        single = single_rate(measurement.groups)
+        if single is not None:
+            return measurement.total_norm * single
+        return torch.linalg.vector_norm(measurement.norms * self._rates_of(measurement))
+
+    def _rates_of(self, measurement: Measurement) -> Tensor:
+        groups = tuple(measurement.groups)
+        if self._rates is None or self._rates[0] != groups or len(self._rates[1]) != len(measurement.params):
+            each = [long_run_rate(groups[index]) for index in measurement.group_of]
+            norms = measurement.norms
+            self._rates = (groups, torch.tensor(each, dtype=norms.dtype).to(norms.device, non_blocking=True))
+        return self._rates[1]
+
+    def _weigh(self, param_norms: FloatArray) -> None:
+        if len(param_norms) != len(self._floors):
+            return
+        wide = np.maximum(param_norms, self._floors).astype(np.float64)
+        weight_norm = float(np.sqrt(np.dot(wide, wide)))
+        if math.isfinite(weight_norm) and weight_norm > 0.0:
+            self.weight_norm = weight_norm
+
+
+def _floor(tensor: TensorInfo) -> float:
+    if len(tensor.shape) < _MATRIX_DIMS or tensor.numel == 0:
+        return 0.0
+    fan_out, fan_in = tensor.shape[0], tensor.numel // tensor.shape[0]
+    is_embedding = len(tensor.shape) == _MATRIX_DIMS and fan_out > 16 * fan_in
+    return 0.0 if is_embedding else math.sqrt(fan_out / 3.0)
+
+
+def long_run_rate(group: GroupHyper) -> float:
+    """``lr / (1 - mu)``: how far a gradient moves the weights once momentum has played it out."""
+    return max(group.lr, _TINY_RATE) / max(1.0 - group.momentum, 1e-3)
+
+
+def single_rate(groups: Sequence[GroupHyper]) -> float | None:
+    """The long-run rate all groups share, or None where they differ."""
+    first = long_run_rate(groups[0])
+    return first if all(group is groups[0] or long_run_rate(group) == first for group in groups) else None
+
+
+def shared_kind(groups: Sequence[GroupHyper]) -> Kind:
+    """The kind of all groups: ``other`` where they differ or there is no optimizer."""
+    kinds = {group.kind for group in groups}
+    return kinds.pop() if len(kinds) == 1 else "other"

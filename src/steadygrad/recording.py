@@ -1,0 +1,137 @@
+"""From a lane's Reading to the run file: positions of all optimizers side by side.
+
+A monitor may watch several optimizers, and each of their Readings covers only its own parameters. A
+run file has one list of tensors, so a Reading is spread over it before it is written.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.optim import Optimizer
+
+from steadygrad.errors import UsageError
+from steadygrad.records import Finding, FloatArray, Incident, Reading, RunInfo, TensorInfo
+from steadygrad.runfile import RunWriter
+
+
+def run_info(
+    path: Path, mode: str, policy: str, model: str, optimizers: Sequence[Optimizer], tensors: list[TensorInfo]
+) -> RunInfo:
+    """Who, what, when and with which versions."""
+    return RunInfo(
+        name=path.stem,
+        mode=mode,
+        policy=policy,
+        started=time.time(),
+        model=model,
+        optimizers=tuple(type(optimizer).__name__ for optimizer in optimizers),
+        tensors=tuple(tensors),
+        versions={
+            "python": sys.version.split()[0],
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "steadygrad": _own_version(),
+        },
+        command=tuple(sys.argv),
+        rank=int(os.environ.get("RANK", "0")),
+        world_size=int(os.environ.get("WORLD_SIZE", "1")),
+    )
+
+
+def _own_version() -> str:
+    try:
+        return version("steadygrad")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "source"
+
+
+def as_run_path(run: str | os.PathLike[str]) -> Path:
+    """The path of a run file; an empty one raises a UsageError."""
+    if not os.fspath(run):
+        raise UsageError("run='': expected the path of a run file such as run='runs/first.steady'.")
+    return Path(run)
+
+
+class Recorder:
+    """Writes the Readings of several lanes as rows over one list of tensors.
+
+    Args:
+        path: the run file; an existing run is never overwritten, see `RunWriter`.
+        info: what the run is; its ``tensors`` are those of lane 0, then lane 1, ...
+        sizes: number of tensors of each lane.
+        on_fault: called once with a line for the user when recording had to end.
+    """
+
+    def __init__(
+        self, path: Path, info: RunInfo, sizes: Sequence[int], on_fault: Callable[[str], None]
+    ) -> None:
+        self._writer = RunWriter(path, info)
+        self._writer.on_fault = on_fault
+        starts = np.cumsum([0, *sizes])
+        self._rows = [np.arange(start, start + size) for start, size in zip(starts, sizes, strict=False)]
+        self._total = int(starts[-1])
+
+    @property
+    def path(self) -> Path:
+        """Where the run is really written."""
+        return Path(self._writer.path)
+
+    def add(self, lane: int, tensors: Sequence[TensorInfo]) -> None:
+        """Take note of parameters that joined an optimizer."""
+        rows = np.arange(self._total, self._total + len(tensors))
+        self._rows[lane] = np.concatenate([self._rows[lane], rows])
+        self._total += len(tensors)
+        self._writer.add_tensors(tensors)
+
+    def append(self, lane: int, reading: Reading) -> None:
+        """Write one step."""
+        rows = self._rows[lane]
+        if len(rows) == self._total:
+            self._writer.append(reading)
+            return
+        absent = np.ones(self._total, np.bool_)
+        absent[rows] = False if reading.absent is None else reading.absent
+        self._writer.append(
+            replace(
+                reading,
+                norms=self._spread(rows, reading.norms),
+                absent=absent,
+                param_norms=self._spread_some(rows, reading.param_norms),
+                update_norms=self._spread_some(rows, reading.update_norms),
+            )
+        )
+
+    def finding(self, finding: Finding) -> None:
+        """Write a finding, at once."""
+        self._writer.finding(finding)
+
+    def incident(self, incident: Incident) -> None:
+        """Write an incident, at once."""
+        self._writer.incident(incident)
+
+    def scalar(self, step: int, name: str, value: float) -> None:
+        """Write a named number."""
+        self._writer.scalar(step, name, value)
+
+    def close(self) -> None:
+        """Write what is left and close the file."""
+        self._writer.close()
+
+    def _spread(self, rows: np.ndarray[tuple[int], np.dtype[np.int64]], values: FloatArray) -> FloatArray:
+        everywhere: FloatArray = np.zeros(self._total, values.dtype)
+        everywhere[rows] = values
+        return everywhere
+
+    def _spread_some(
+        self, rows: np.ndarray[tuple[int], np.dtype[np.int64]], values: FloatArray | None
+    ) -> FloatArray | None:
+        return None if values is None else self._spread(rows, values)

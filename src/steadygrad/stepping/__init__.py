@@ -1,0 +1,24 @@
+"""One optimizer's step from the inside: hooks, verdicts, and how they are carried out."""
+
+from steadygrad.stepping.apply import Applier, ClipCall, HandLoop
+from steadygrad.stepping.hooks import StepHooks
+from steadygrad.stepping.lane import Lane, is_late
+from steadygrad.stepping.streak import SkipStreak, check_max_consecutive
+from steadygrad.stepping.track import Track
+from steadygrad.stepping.undo import StepUndo, moves_while_evaluating
+from steadygrad.stepping.zero_grad import ZeroGradCheck
+
+__all__ = [
+    "Applier",
+    "ClipCall",
+    "HandLoop",
+    "Lane",
+    "SkipStreak",
+    "StepHooks",
+    "StepUndo",
+    "Track",
+    "ZeroGradCheck",
+    "check_max_consecutive",
+    "is_late",
+    "moves_while_evaluating",
+]

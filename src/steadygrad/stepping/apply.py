@@ -1,0 +1,198 @@
+"""Carry out a verdict on one step: scale, skip, lower the rate; and undo every trace of it after.
+
+A fused optimizer takes the factor and the skip inside its own kernel through ``grad_scale`` and
+``found_inf``, the two attributes a ``GradScaler`` uses: no extra pass over memory and nothing for the
+host to read. All others get one ``_foreach_mul_``, and only when something is to be scaled.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from steadygrad.measure import Measurement
+
+_UNSET = object()
+
+
+def multiply_(grads: Sequence[Tensor], factors: Tensor) -> None:
+    """Multiply gradients in place by one factor (0-d) or by one each (``[p]``)."""
+    if all(grad.layout == torch.strided and grad.device == factors.device for grad in grads):
+        # Private names of torch, but the very calls its own clip_grad_norm_ makes.
+        if factors.dim() == 0:
+            torch._foreach_mul_(list(grads), factors)
+        else:
+            torch._foreach_mul_(list(grads), list(factors.unbind()))
+        return
+    each = factors.expand(len(grads)) if factors.dim() == 0 else factors
+    for grad, factor in zip(grads, each.unbind(), strict=True):
+        grad.mul_(factor.to(grad.device, non_blocking=True))
+
+
+class Applier:
+    """What is done to one optimizer for the length of one step.
+
+    Whatever is set before the step is put back by `restore` after it: gradients taken away, the
+    learning rate, ``grad_scale`` and ``found_inf`` (put back, not deleted, where a ``GradScaler``
+    set them: it deletes them itself).
+
+    Args:
+        optimizer: held weakly.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = weakref.ref(optimizer)
+        self._taken: list[tuple[Tensor, Tensor]] = []
+        self._rates: list[tuple[dict[str, Any], Any]] = []
+        self._attributes: dict[str, Any] = {}
+
+    @property
+    def loss_scale(self) -> Tensor | None:
+        """Factor the gradients still carry: a ``GradScaler`` leaves unscaling to a fused step."""
+        scale = getattr(self._optimizer(), "grad_scale", None)
+        return scale if isinstance(scale, Tensor) else None
+
+    @property
+    def under_scaler(self) -> bool:
+        """Whether a ``GradScaler`` is stepping this (fused) optimizer now."""
+        return getattr(self._optimizer(), "found_inf", None) is not None
+
+    def takes_fused(self) -> bool:
+        """Whether every group runs the fused kernel, which reads ``grad_scale`` and ``found_inf``."""
+        optimizer = self._optimizer()
+        if optimizer is None or not getattr(optimizer, "_step_supports_amp_scaling", False):
+            return False
+        return all(group.get("fused") for group in optimizer.param_groups)
+
+    def takes_fused_skip(self) -> bool:
+        """Whether the fused kernel may skip: not before SGD's momentum buffers exist.
+
+        The first fused SGD step allocates them uninitialised, and a skipping kernel leaves them so
+        (torch 2.13 and 2.14): weights were seen to reach 2e35 one step later.
+        """
+        optimizer = self._optimizer()
+        if optimizer is None or not self.takes_fused():
+            return False
+        return all(
+            not group.get("momentum")
+            or all(
+                optimizer.state[param].get("momentum_buffer") is not None
+                for param in group["params"]
+                if param.grad is not None
+            )
+            for group in optimizer.param_groups
+        )
+
+    def scale_(self, measurement: Measurement, scale: Tensor) -> None:
+        """Scale the gradients by ``scale``, 0-d or ``[P]``, in the kernel where that can be."""
+        if scale.dim() == 0 and self.takes_fused():
+            divisor = scale.to(torch.float32).reciprocal()
+            carried = self.loss_scale
+            self._set("grad_scale", divisor if carried is None else carried * divisor)
+            return
+        factors = scale if scale.dim() == 0 else measurement.of_present(scale)
+        multiply_(measurement.grads, factors)
+
+    def skip(self, measurement: Measurement) -> None:
+        """Leave the step out: without gradients no optimizer touches weights, state or counters."""
+        for param in measurement.params:
+            if param.grad is not None:
+                self._taken.append((param, param.grad))
+                param.grad = None
+
+    def skip_where(self, nonfinite: Tensor) -> None:
+        """Leave the step out on the device if ``nonfinite`` (0-d bool) holds; fused only."""
+        flag = nonfinite.to(torch.float32)
+        found = getattr(self._optimizer(), "found_inf", None)
+        self._set("found_inf", flag if found is None else torch.maximum(found.to(flag.device), flag))
+
+    def scale_lr(self, factor: float) -> None:
+        """Multiply every group's learning rate for this step only."""
+        optimizer = self._optimizer()
+        if optimizer is None:
+            return
+        for group in optimizer.param_groups:
+            self._rates.append((group, group["lr"]))
+            group["lr"] = group["lr"] * factor
+
+    def restore(self) -> None:
+        """Put back what was set for the step; called after it, and after a step that raised."""
+        for param, grad in self._taken:
+            if param.grad is None:
+                param.grad = grad
+        for group, lr in self._rates:
+            group["lr"] = lr
+        optimizer = self._optimizer()
+        for name, before in self._attributes.items():
+            if before is not _UNSET:
+                setattr(optimizer, name, before)
+            elif hasattr(optimizer, name):
+                delattr(optimizer, name)
+        self._taken.clear()
+        self._rates.clear()
+        self._attributes.clear()
+
+    def _set(self, name: str, value: Tensor) -> None:
+        optimizer = self._optimizer()
+        if optimizer is not None:
+            self._attributes.setdefault(name, getattr(optimizer, name, _UNSET))
+            setattr(optimizer, name, value)
+
+
+class ClipCall(Applier):
+    """The same for a verdict taken early, in the user's own ``guard.clip_()`` before the step.
+
+    The user expects clipped gradients in ``.grad`` when the call returns, so they are scaled in
+    place. A skip waits for the step itself: a ``GradScaler`` in between must still find gradients.
+    """
+
+    def scale_(self, measurement: Measurement, scale: Tensor) -> None:
+        """Scale the gradients in place."""
+        multiply_(measurement.grads, scale if scale.dim() == 0 else measurement.of_present(scale))
+
+    def skip(self, measurement: Measurement) -> None:
+        """Nothing yet; see `skip_now`."""
+
+    def skip_now(self, measurement: Measurement) -> None:
+        """Leave the step out, now that it begins."""
+        super().skip(measurement)
+
+
+class HandLoop:
+    """The same for a loop that updates its parameters by hand and has no optimizer.
+
+    A skipped step gets gradients of zero, not None: ``p.data.add_(p.grad, alpha=-lr)`` must still
+    run, and without momentum a zero leaves the weights where they are.
+    """
+
+    loss_scale: Tensor | None = None
+    under_scaler = False
+
+    def takes_fused_skip(self) -> bool:
+        """Never: there is no kernel."""
+        return False
+
+    def scale_(self, measurement: Measurement, scale: Tensor) -> None:
+        """Scale the gradients in place."""
+        multiply_(measurement.grads, scale if scale.dim() == 0 else measurement.of_present(scale))
+
+    def skip(self, measurement: Measurement) -> None:
+        """Set every gradient to zero."""
+        for grad in measurement.grads:
+            grad.zero_()
+
+    def skip_where(self, nonfinite: Tensor) -> None:
+        """Never called: `takes_fused_skip` is False."""
+        del nonfinite
+
+    def scale_lr(self, factor: float) -> None:
+        """Nothing to lower: the rate is in the user's own line."""
+        del factor
+
+    def restore(self) -> None:
+        """Nothing was borrowed."""

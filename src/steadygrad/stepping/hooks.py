@@ -1,0 +1,108 @@
+"""Two moments of an optimizer's step: its gradients are ready, and it has ended.
+
+torch's own step hooks give neither for certain. The pre-hook fires *before* the backward pass when
+``step`` is handed a closure (LBFGS, Lightning), so the closure is wrapped. Both hooks fire twice when
+a subclass's ``step`` calls ``super().step()``, so only the outermost pair counts. And when a step
+raises, the post-hook never fires, so the next step must not mistake itself for a nested one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from torch.optim import Optimizer
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+
+class StepHooks:
+    """Calls back at the two moments of every step of one optimizer until removed.
+
+    Args:
+        optimizer: held weakly; its own hook list keeps this object alive.
+        on_gradients: called once gradients are complete, with the number of the evaluation in this
+            step (0, 1, ... for a closure that is called several times).
+        on_stepped: called when the outermost ``step`` returns.
+        on_abandoned: called before the next step when the last one raised.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        on_gradients: Callable[[int], None],
+        on_stepped: Callable[[], None],
+        on_abandoned: Callable[[], None],
+    ) -> None:
+        self._optimizer = weakref.ref(optimizer)
+        self._on_gradients = on_gradients
+        self._on_stepped = on_stepped
+        self._on_abandoned = on_abandoned
+        self._depth = 0
+        self._outermost: FrameType | None = None
+        self._handles = (
+            optimizer.register_step_pre_hook(self._before),
+            optimizer.register_step_post_hook(self._after),
+        )
+
+    def remove(self) -> None:
+        """Take both hooks off; a second call does nothing."""
+        for handle in self._handles:
+            handle.remove()
+        self._outermost = None
+
+    def _before(self, optimizer: Optimizer, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
+        del optimizer
+        frame = sys._getframe(1)  # noqa: SLF001 - the frame of the running step is its identity
+        if self._depth:
+            if _is_running(self._outermost, frame):
+                self._depth += 1
+                return None
+            self._on_abandoned()
+        self._depth = 1
+        self._outermost = frame
+        if callable(kwargs.get("closure")):
+            return args, {**kwargs, "closure": self._watching(kwargs["closure"])}
+        # args[0] is the optimizer itself; Accelerate hands None where a closure could be.
+        if len(args) > 1 and callable(args[1]):
+            return (args[0], self._watching(args[1]), *args[2:]), kwargs
+        self._on_gradients(0)
+        return None
+
+    def _watching(self, closure: Callable[..., Any]) -> Callable[..., Any]:
+        evaluation = 0
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            nonlocal evaluation
+            loss = closure(*args, **kwargs)
+            self._on_gradients(evaluation)
+            evaluation += 1
+            return loss
+
+        return watched
+
+    def _after(self, optimizer: Optimizer, args: Args, kwargs: Kwargs) -> None:
+        del optimizer, args, kwargs
+        self._depth -= 1
+        if self._depth == 0:
+            self._outermost = None
+            self._on_stepped()
+
+
+def _is_running(outermost: FrameType | None, frame: FrameType | None) -> bool:
+    """Whether the step that began in ``outermost`` is still under way around ``frame``."""
+    while frame is not None:
+        if frame is outermost:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def in_forked_child(pid: int) -> bool:
+    """Whether this process was forked from the one with ``pid``."""
+    return os.getpid() != pid

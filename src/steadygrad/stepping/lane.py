@@ -1,0 +1,239 @@
+"""One optimizer under watch: measure its step, have it judged, hand on a Reading.
+
+Shape legend: P parameters of this optimizer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from steadygrad.measure import (
+    Budget,
+    LateReads,
+    Measurement,
+    Measurer,
+    ParamTable,
+    UpdateProbe,
+)
+from steadygrad.policies.base import Policy
+from steadygrad.records import FloatArray, Reading
+from steadygrad.stepping.apply import ClipCall, HandLoop
+from steadygrad.stepping.judge import Treatment, Verdict, judge_on_device, judge_on_host
+from steadygrad.stepping.packet import pack, unpack
+
+_NO_NORMS: FloatArray = np.zeros(0, np.float32)
+
+
+@dataclass(slots=True)
+class _Step:
+    """The step under way: what was measured, what was done, what is known so far."""
+
+    measurement: Measurement
+    verdict: Verdict
+    reading: Reading
+    probing: bool = False
+    param_norms: Tensor | None = None
+
+
+class Lane:
+    """Measures, judges and treats the steps of one optimizer, or of a loop without one.
+
+    Args:
+        index: index of the optimizer in its monitor.
+        table: the parameters.
+        policy: what to do with the gradients; None only watches.
+        late: the gradients live on an accelerator.
+        overhead: share of the step time that may be spent in all; spaces the update probes.
+        on_reading: receives each Reading, aligned with ``table``.
+        clock: seconds since the run began.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        table: ParamTable,
+        policy: Policy | None,
+        *,
+        late: bool,
+        overhead: float,
+        on_reading: Callable[[Reading], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.index = index
+        self.table = table
+        self.policy = policy
+        self.step = 0
+        self.budget = Budget(overhead)
+        self.loss: float | None = None
+        self._treatment: Treatment = HandLoop()
+        self._late = late
+        self._on_reading = on_reading
+        self._clock = clock
+        wants = policy is not None and policy.needs_param_norms
+        self._measurer = Measurer(table, late=late, param_norms=wants)
+        self._reads: LateReads[tuple[Reading, int, tuple[bool, bool]]] = LateReads()
+        self._probe = UpdateProbe()
+        self._now: _Step | None = None
+
+    def grow(self) -> None:
+        """Take note that parameters were appended to the table."""
+        self._measurer.grow()
+
+    def leave_out(self) -> None:
+        """Carry out the skip that a `ClipCall` has put off until the step."""
+        if self._now is not None and self._now.verdict.skipped and isinstance(self._treatment, ClipCall):
+            self._treatment.skip_now(self._now.measurement)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a step has begun and not ended."""
+        return self._now is not None
+
+    def begin(self, groups: Sequence[Mapping[str, Any]], treatment: Treatment) -> Tensor:
+        """The gradients of a step are ready: measure them and have the verdict carried out.
+
+        Args:
+            groups: the optimizer's parameter groups, empty without one.
+            treatment: carries the verdict out.
+
+        Returns:
+            The total norm before any scaling, 0-d.
+        """
+        self._treatment = treatment
+        measurement = self._measurer.measure(groups, treatment.loss_scale)
+        verdict = self._judge(measurement)
+        reading = Reading(
+            step=self.step,
+            norms=_NO_NORMS if self._late else measurement.norms.numpy(),
+            total_norm=measurement.known_total or 0.0,
+            absent=measurement.absent,
+            clip_coef=verdict.clip_coef,
+            cap=verdict.cap,
+            skipped=verdict.skipped,
+            overflow=verdict.overflow,
+            lr=max((group.lr for group in measurement.groups), default=0.0),
+            lr_factor=verdict.lr_factor,
+            optimizer=self.index,
+            loss=self.loss,
+            time_s=self._clock(),
+        )
+        self.loss = None
+        fresh = measurement.param_norms if self._measurer.refreshed_param_norms else None
+        self._now = _Step(measurement, verdict, reading, param_norms=fresh)
+        if self.budget.due(self.step) and not verdict.skipped:
+            self._open_probe(self._now)
+        return measurement.total_norm
+
+    def again(self, groups: Sequence[Mapping[str, Any]]) -> bool:
+        """A closure was evaluated once more in the same step: judge those gradients too.
+
+        The Reading stays that of the first evaluation, unless a later one turns out non-finite.
+
+        Returns:
+            Whether the step can go on.
+        """
+        now = self._now
+        if now is None:
+            return True
+        measurement = self._measurer.measure(groups, self._treatment.loss_scale)
+        verdict = self._judge(measurement)
+        if not verdict.skipped:
+            return True
+        now.measurement = measurement
+        now.reading = replace(
+            now.reading,
+            norms=now.reading.norms if self._late else measurement.norms.numpy(),
+            total_norm=float(measurement.total_norm),
+            skipped=True,
+        )
+        return False
+
+    def _judge(self, measurement: Measurement) -> Verdict:
+        if self.policy is None:
+            return Verdict()
+        judge = judge_on_device if self._late else judge_on_host
+        return judge(measurement, self.policy, self._treatment)
+
+    def end(self, *, taken_back: bool = False) -> None:
+        """The step has ended: put back what was borrowed and hand on the Reading.
+
+        Args:
+            taken_back: the whole step was undone after it had run.
+        """
+        self._treatment.restore()
+        now, self._now = self._now, None
+        if now is None:
+            return
+        self.step += 1
+        updates = self._probe.close(now.measurement.params) if now.probing else None
+        if not self._late:
+            self._on_reading(_completed(now, updates, taken_back=taken_back))
+            return
+        self.deliver()
+        self._send(now, updates)
+
+    def abandon(self) -> None:
+        """The step raised: put back what was borrowed; there is nothing to record."""
+        self._treatment.restore()
+        self._now = None
+
+    def deliver(self) -> None:
+        """Hand on the Reading that is still under way from the device, if any."""
+        arrived = self._reads.take()
+        if arrived is None:
+            return
+        (reading, tensors, has_extras), numbers = arrived
+        total, coef, norms, (param_norms, updates) = unpack(numbers, tensors, has_extras)
+        nonfinite = not np.isfinite(total)
+        acted = self.policy is not None and nonfinite
+        self._on_reading(
+            replace(
+                reading,
+                norms=norms,
+                total_norm=total,
+                clip_coef=1.0 if nonfinite else coef,
+                skipped=acted,
+                overflow=reading.overflow and acted,
+                param_norms=param_norms,
+                update_norms=updates,
+            )
+        )
+
+    def _open_probe(self, now: _Step) -> None:
+        began = time.perf_counter()
+        self._probe.open(now.measurement.params)
+        if now.param_norms is None:
+            now.param_norms = self._measurer.norms_of([p.detach() for p in now.measurement.params])
+        now.probing = True
+        self.budget.paid(self.step, 2 * (time.perf_counter() - began))
+
+    def _send(self, now: _Step, updates: Tensor | None) -> None:
+        measurement = now.measurement
+        extras = [now.param_norms, updates]
+        packet = pack(measurement.total_norm, now.verdict.device_coef, measurement.norms, extras)
+        has_extras = (now.param_norms is not None, updates is not None)
+        self._reads.send(packet, (now.reading, len(measurement.norms), has_extras))
+
+
+def _completed(now: _Step, updates: Tensor | None, *, taken_back: bool) -> Reading:
+    """The Reading of a step in host memory; the one made at its start where nothing was added."""
+    if now.param_norms is None and updates is None and not taken_back:
+        return now.reading
+    return replace(
+        now.reading,
+        param_norms=None if now.param_norms is None else now.param_norms.numpy(),
+        update_norms=None if updates is None else updates.numpy(),
+        skipped=now.reading.skipped or taken_back,
+    )
+
+
+def is_late(params: Sequence[Tensor]) -> bool:
+    """Whether the gradients of these parameters live where the host must not wait for them."""
+    return any(param.device.type not in ("cpu", "meta") for param in params)
+

@@ -1,0 +1,59 @@
+"""Skipping must end: a bounded run of skipped steps, then an error that explains."""
+
+from __future__ import annotations
+
+from steadygrad.errors import NonfiniteStreak, UsageError
+from steadygrad.records import Reading
+
+# A GradScaler starts at 2**16 and halves: after 24 halvings in a row even a float32 gradient would
+# have fitted, so the fault is not its scale.
+CALIBRATION_STEPS = 24
+
+
+def check_max_consecutive(value: object) -> None:
+    """Raise a UsageError unless ``value`` is None or a whole number of at least 1."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return
+    raise UsageError(
+        f"guard(max_consecutive_skips={value!r}): expected a whole number of at least 1, or None to go on for ever."
+    )
+
+
+class SkipStreak:
+    """Counts skipped steps in a row.
+
+    Args:
+        max_consecutive: skips in a row at which the run is to be stopped; None tolerates any number.
+    """
+
+    def __init__(self, max_consecutive: int | None) -> None:
+        self._max = max_consecutive
+        self.first_step = 0
+        self.length = 0
+        self._overflows = 0
+
+    def observe(self, reading: Reading) -> bool:
+        """Count one step; returns True when the streak has become too long.
+
+        Overflow steps of a ``GradScaler`` that is still looking for its scale don't count.
+        """
+        if not reading.skipped:
+            self.length = self._overflows = 0
+            return False
+        self._overflows += reading.overflow
+        if reading.overflow and self._overflows <= CALIBRATION_STEPS:
+            return False
+        if self.length == 0:
+            self.first_step = reading.step
+        self.length += 1
+        return self._max is not None and self.length >= self._max
+
+    def error(self, reading: Reading, where: str) -> NonfiniteStreak:
+        """The error that ends the run, with what is known and what to do."""
+        return NonfiniteStreak(
+            f"stopped at step {reading.step}: {self.length} optimizer steps in a row had non-finite gradients, "
+            f"the first at step {self.first_step}, {where}. All of them were skipped, so the weights are still "
+            f"those from before step {self.first_step}. Skipping more would only hide the fault: look at the "
+            "batch and the loss of that step (a NaN in the data, log or sqrt of 0, a division by 0, a rate too "
+            "high), or pass max_consecutive_skips= to allow more."
+        )

@@ -1,0 +1,251 @@
+"""Everything kept about one optimizer: its hooks, its lane, its detectors, its streak of skips.
+
+Order of a step: gradients ready -> measure, judge, treat -> the optimizer's own step -> Reading ->
+the policy learns, detectors look, the outlet publishes, the streak is counted.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from steadygrad.containment import Containment
+from steadygrad.detect import Context, Panel, missing_zero_grad
+from steadygrad.detect.finding import listed
+from steadygrad.measure import ParamTable
+from steadygrad.policies.base import Policy
+from steadygrad.records import Finding, Incident, Reading, TensorInfo
+from steadygrad.stepping.apply import Applier, ClipCall, HandLoop
+from steadygrad.stepping.hooks import StepHooks
+from steadygrad.stepping.judge import Treatment
+from steadygrad.stepping.lane import Lane, is_late
+from steadygrad.stepping.shielded import PART, ShieldedPolicy
+from steadygrad.stepping.streak import SkipStreak
+from steadygrad.stepping.undo import StepUndo, moves_while_evaluating
+from steadygrad.stepping.zero_grad import EVIDENCE_STEPS, ZeroGradCheck
+
+Groups = Sequence[Mapping[str, Any]]
+
+
+class Outlet(Protocol):
+    """Where a track's results go."""
+
+    def reading(self, track: Track, reading: Reading) -> None:
+        """A step has ended."""
+
+    def finding(self, finding: Finding) -> None:
+        """A detector has found something."""
+
+    def incident(self, incident: Incident) -> None:
+        """The policy has done something worth telling."""
+
+    def grown(self, track: Track, tensors: Sequence[TensorInfo]) -> None:
+        """Parameters have joined the optimizer."""
+
+
+class Track:
+    """One optimizer under watch, or one loop without an optimizer.
+
+    Args:
+        index: index of the optimizer in its monitor.
+        optimizer: held weakly; None for a loop that updates parameters by hand.
+        table: the parameters.
+        policy: what to do with gradients; None only watches.
+        streak: counts skipped steps in a row.
+        outlet: where results go.
+        containment: holds back faults of steadygrad's own.
+        overhead: share of the step time to spend at most.
+        clock: seconds since the run began.
+        late: the numbers must not be waited for; by default, whether they are on an accelerator.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        optimizer: Optimizer | None,
+        table: ParamTable,
+        policy: Policy | None,
+        *,
+        streak: SkipStreak,
+        outlet: Outlet,
+        containment: Containment,
+        overhead: float,
+        clock: Callable[[], float],
+        late: bool | None = None,
+    ) -> None:
+        self.index = index
+        self.table = table
+        self.policy = policy
+        self._late = is_late(table.params) if late is None else late
+        self._optimizer = None if optimizer is None else weakref.ref(optimizer)
+        self._streak = streak
+        self._outlet = outlet
+        self._contained = containment.run
+        self._shielded = None if policy is None else ShieldedPolicy(policy, containment)
+        self.lane = Lane(
+            index,
+            table,
+            self._shielded,
+            late=self._late,
+            overhead=overhead,
+            on_reading=self._on_reading,
+            clock=clock,
+        )
+        self._panel = Panel(self._context())
+        self._meet_parameters()
+        self._step: Treatment = HandLoop() if optimizer is None else Applier(optimizer)
+        self._clip = None if optimizer is None else ClipCall(optimizer)
+        self._clipped_early = False
+        self._undo = StepUndo(optimizer) if optimizer is not None and moves_while_evaluating(optimizer) else None
+        self._take_back = False
+        self._zero_grad = ZeroGradCheck(table.params, late=self._late) if optimizer is not None else None
+        self._hooks = (
+            None
+            if optimizer is None
+            else StepHooks(optimizer, self._gradients_ready, self._stepped, self._abandoned)
+        )
+
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """The optimizer, while it lives."""
+        return None if self._optimizer is None else self._optimizer()
+
+    def close(self) -> None:
+        """Take every hook off and put back what a step under way has borrowed."""
+        if self._hooks is not None:
+            self._hooks.remove()
+        if self._zero_grad is not None:
+            self._zero_grad.close()
+        self.lane.abandon()
+        self.lane.deliver()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Step counter and what the policy has learnt."""
+        return {"step": self.lane.step, "policy": {} if self.policy is None else self.policy.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self.lane.step = int(state["step"])
+        if self.policy is not None and state["policy"]:
+            self.policy.load_state_dict(state["policy"])
+
+    def clip_(self) -> Tensor | None:
+        """Measure and treat the gradients now; the optimizer's step then adds nothing."""
+        with torch.no_grad():
+            if self._clip is None:
+                norm = self._contained("measuring", self._begin, self._step)
+                self._contained("measuring", self.lane.end)
+                return norm
+            if self.lane.under_way:
+                self.lane.abandon()
+            norm = self._contained("measuring", self._begin, self._clip)
+            self._clipped_early = norm is not None
+            return norm
+
+    def _gradients_ready(self, evaluation: int) -> None:
+        with torch.no_grad():
+            self._contained("measuring", self._measure, evaluation)
+
+    def _measure(self, evaluation: int) -> None:
+        if self._zero_grad is not None and self._zero_grad.running:
+            self._contained("gradient check", self._check_zero_grad)
+        if self._clipped_early and self.lane.under_way:
+            self._clipped_early = False
+            self.lane.leave_out()
+            return
+        try:
+            if evaluation == 0:
+                self._begin(self._step)
+                if self._undo is not None and self.policy is not None:
+                    self._undo.remember()
+            elif not self.lane.again(self._groups()):
+                self._take_back = self._undo is not None
+        except Exception:
+            self.lane.abandon()
+            raise
+
+    def _begin(self, treatment: Treatment) -> Tensor:
+        groups = self._groups()
+        if groups and self.table.grown(groups):
+            self._grow(groups)
+        return self.lane.begin(groups, treatment)
+
+    def _stepped(self) -> None:
+        with torch.no_grad():
+            if self._take_back and self._undo is not None:
+                self._contained("undoing", self._undo.take_back)
+            self._contained("measuring", self._end)
+            if self._zero_grad is not None and self._zero_grad.running:
+                self._contained("gradient check", self._zero_grad.stepped)
+
+    def _end(self) -> None:
+        taken_back, self._take_back = self._take_back, False
+        if self._undo is not None:
+            self._undo.forget()
+        self.lane.end(taken_back=taken_back)
+
+    def _abandoned(self) -> None:
+        self._clipped_early = self._take_back = False
+        self.lane.abandon()
+
+    def _groups(self) -> Groups:
+        optimizer = self.optimizer
+        return () if optimizer is None else optimizer.param_groups
+
+    def _grow(self, groups: Groups) -> None:
+        added = self.table.extend(groups)
+        self.lane.grow()
+        self._panel.extend(added)
+        self._meet_parameters()
+        self._outlet.grown(self, added)
+
+    def _meet_parameters(self) -> None:
+        if self.policy is not None and self.policy.needs_param_norms:
+            norms = torch.stack([_host_norm(param) for param in self.table.params])
+            self._contained(PART, self.policy.prepare, self.table.tensors, norms.numpy())
+
+    def _on_reading(self, reading: Reading) -> None:
+        # An overflow is a GradScaler at work: nothing to learn from, and no sign of trouble.
+        if self._shielded is not None and not reading.overflow:
+            learn = self._shielded.skipped if reading.skipped else self._shielded.learn
+            for incident in learn(reading):
+                self._outlet.incident(incident)
+        self._outlet.reading(self, reading)
+        for finding in self._contained("detection", self._panel.observe, reading) or ():
+            self._outlet.finding(finding)
+        if self._streak.observe(reading):
+            names = [self.table.tensors[i].name for i in reading.nonfinite.nonzero()[0]]
+            error = self._streak.error(reading, f"in {listed(names)}")
+            self._outlet.incident(Incident(reading.step, "stop", str(error), tuple(names[:16]), self.index))
+            raise error
+
+    def _check_zero_grad(self) -> None:
+        if self._zero_grad is not None and self._zero_grad.gradients_ready():
+            first = max(0, self.lane.step - EVIDENCE_STEPS + 1)
+            self._outlet.finding(missing_zero_grad(first, {"steps": float(EVIDENCE_STEPS)}, self.index))
+
+    def _context(self) -> Context:
+        policy = self.policy
+        return Context(
+            tensors=tuple(self.table.tensors),
+            mode="watch" if policy is None else "guard",
+            policy="" if policy is None else repr(policy),
+            policy_always_on=policy is not None and policy.always_on,
+            optimizer=self.index,
+        )
+
+
+def _host_norm(param: Tensor) -> Tensor:
+    """Norm of one parameter, on the host: once, when it is met."""
+    if torch.nn.parameter.is_lazy(param):
+        return torch.zeros(())
+    value = param.detach()
+    dtype = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else None
+    norm = torch.linalg.vector_norm(value, dtype=dtype)
+    whole: Tensor = getattr(norm, "full_tensor", lambda: norm)()
+    return whole.cpu().float()

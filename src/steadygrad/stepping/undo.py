@@ -1,0 +1,60 @@
+"""Take back a whole step of an optimizer that moves the weights while it evaluates.
+
+LBFGS calls its closure many times in one step and moves the weights between two calls. When a later
+evaluation turns out non-finite, withholding gradients is too late: weights and curvature memory have
+moved. So they are remembered at the first evaluation and put back.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+def moves_while_evaluating(optimizer: Optimizer) -> bool:
+    """Whether a step of this optimizer evaluates its closure several times (LBFGS and its kin)."""
+    return any("max_eval" in group or "line_search_fn" in group for group in optimizer.param_groups)
+
+
+class StepUndo:
+    """Weights and state of one optimizer as they were before the step under way.
+
+    Args:
+        optimizer: held weakly.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = weakref.ref(optimizer)
+        self._weights: list[tuple[Tensor, Tensor]] = []
+        self._state: dict[Tensor, dict[str, Any]] = {}
+
+    def remember(self) -> None:
+        """Copy weights and state; call before anything has moved."""
+        optimizer = self._optimizer()
+        if optimizer is None:
+            return
+        params = [param for group in optimizer.param_groups for param in group["params"]]
+        self._weights = [(param, param.detach().clone()) for param in params]
+        self._state = {param: copy.deepcopy(state) for param, state in optimizer.state.items()}
+
+    def take_back(self) -> None:
+        """Put weights and state back as `remember` found them."""
+        optimizer = self._optimizer()
+        if optimizer is None or not self._weights:
+            return
+        with torch.no_grad():
+            for param, before in self._weights:
+                param.copy_(before)
+        optimizer.state.clear()
+        optimizer.state.update(self._state)
+        self.forget()
+
+    def forget(self) -> None:
+        """Let the copies go."""
+        self._weights = []
+        self._state = {}

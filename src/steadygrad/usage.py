@@ -1,0 +1,82 @@
+"""Is this call any use? Checks at the door, each with the value, the place and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from steadygrad.errors import UsageError
+from steadygrad.measure import parameter_names
+
+
+def as_optimizers(call: str, optimizer: Optimizer | Iterable[Optimizer] | None) -> tuple[Optimizer, ...]:
+    """One optimizer, several or none, as a tuple; anything else raises a UsageError."""
+    if optimizer is None:
+        return ()
+    # Accelerate's and Lightning's wrappers hold the torch optimizer whose step runs in the end.
+    many = optimizer if isinstance(optimizer, list | tuple | set) else [optimizer]
+    found = [_unwrapped(one) for one in many]
+    for one in found:
+        if not isinstance(one, Optimizer):
+            raise UsageError(
+                f"{call}(model, optimizer): expected a torch.optim.Optimizer or a list of them, got "
+                f"{type(one).__name__}. Pass the optimizer whose step() updates the model, or leave it out and "
+                "call guard.clip_() in your loop."
+            )
+    return tuple(found)
+
+
+def _unwrapped(optimizer: Any) -> Any:
+    inner = getattr(optimizer, "optimizer", None)
+    return inner if not isinstance(optimizer, Optimizer) and isinstance(inner, Optimizer) else optimizer
+
+
+def check_model(call: str, model: object) -> None:
+    """Raise a UsageError unless ``model`` is a module with something to train."""
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"{call}(model, ...): expected a torch.nn.Module, got {type(model).__name__}.")
+    params = list(model.parameters())
+    name = type(model).__name__
+    if not params:
+        raise UsageError(
+            f"{call}(model, ...): {name} has no parameters, so there is nothing to train or watch."
+        )
+    if not any(param.requires_grad for param in params):
+        raise UsageError(
+            f"{call}(model, ...): all {len(params)} parameters of {name} are frozen (requires_grad=False). "
+            "Unfreeze what you train, or pass the submodule you train."
+        )
+
+
+def check_shared(call: str, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
+    """Raise a UsageError for an optimizer that shares no parameter with the model."""
+    names = parameter_names(model)
+    for optimizer in optimizers:
+        held = [param for group in optimizer.param_groups for param in group["params"]]
+        if not any(id(param) in names for param in held):
+            raise UsageError(
+                f"{call}(model, optimizer): none of the {len(held)} parameters of this "
+                f"{type(optimizer).__name__} belongs to {type(model).__name__}, so its steps can't train it. Was "
+                "the model rebuilt, copied or moved after the optimizer was made? Build the optimizer from "
+                "model.parameters() of the model you pass."
+            )
+
+
+def unheld(model: nn.Module, optimizers: Iterable[Optimizer]) -> tuple[list[str], list[str]]:
+    """Names of what optimizers hold but the model doesn't, and of what it trains but nobody holds."""
+    names = parameter_names(model)
+    trainable = {id(param) for param in model.parameters() if param.requires_grad}
+    held, strangers = set(), []
+    for group_index, position, param in (
+        (group_index, position, param)
+        for optimizer in optimizers
+        for group_index, group in enumerate(optimizer.param_groups)
+        for position, param in enumerate(group["params"])
+    ):
+        held.add(id(param))
+        if id(param) not in names:
+            strangers.append(f"group{group_index}.param{position}")
+    return strangers, [name for key, name in names.items() if key in trainable and key not in held]
