@@ -1,0 +1,71 @@
+"""``steadygrad export RUN --to csv|parquet``: the numbers for another program."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from steadygrad.cli.place import find_run
+
+if TYPE_CHECKING:
+    from steadygrad.runfile import Run
+
+STDOUT = Path("-")
+
+
+@click.command("export", short_help="Write a run's numbers as CSV or Parquet.")
+@click.argument("run", callback=find_run)
+@click.option("--to", "form", type=click.Choice(["csv", "parquet"]), required=True, help="Format to write.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write; - is stdout, for csv. [default: the run's name in this folder]",
+)
+def command(run: Path, form: Literal["csv", "parquet"], output: Path | None) -> None:
+    """Write RUN as a table: one row a step, one column a tensor.
+
+    Old rows of a long run may stand for many steps: their number is in the column resolution, and
+    their norms are means.
+    """
+    from steadygrad.runfile import open_run
+
+    target = output or Path(f"{run.stem}.{form}")
+    if target == STDOUT and form == "parquet":
+        raise click.UsageError("Parquet is binary and can't go to stdout. Name a file with -o.")
+    if target.exists() and target.samefile(run):
+        raise click.UsageError(f"{target} is the run itself. Name another file with -o.")
+    with open_run(run) as recorded:
+        _export(recorded, form, target)
+
+
+def _export(run: Run, form: Literal["csv", "parquet"], target: Path) -> None:
+    from steadygrad.report import write_csv, write_parquet
+
+    if target == STDOUT:
+        write_csv(run, sys.stdout)
+        return
+    with _replacing(target) as partial:
+        if form == "parquet":
+            write_parquet(run, partial)
+        else:
+            with partial.open("w", encoding="utf-8", newline="") as stream:
+                write_csv(run, stream)
+    click.echo(f"{len(run.steps):,} rows written to {target}")
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """Write beside the target and put it in place when it is whole."""
+    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,46 @@
+"""Where runs lie, and how a command line names one."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+
+import click
+
+RUNS_FOLDER = Path("steadygrad-runs")
+SUFFIX = ".steady"
+
+
+def find_run(ctx: click.Context, param: click.Parameter, value: str) -> Path:
+    """Turn a run as it was typed into the path of its file; a callback for `click.argument`.
+
+    A run is named by its path, or by its name in the default folder: ``explain rnn-guard`` finds
+    ``steadygrad-runs/rnn-guard.steady``.
+
+    Args:
+        ctx: the command.
+        param: its argument.
+        value: what was typed.
+
+    Returns:
+        The path of a file that exists.
+
+    Raises:
+        BadParameter: there is no such file.
+    """
+    places = (Path(value), RUNS_FOLDER / value, RUNS_FOLDER / f"{value}{SUFFIX}")
+    found = next((path for path in places if path.is_file()), None)
+    if found is None:
+        message = f"There is no run {value!r} here or in {RUNS_FOLDER}/. {_hint(Path(value))}"
+        raise click.BadParameter(message, ctx, param)
+    return found
+
+
+def _hint(typed: Path) -> str:
+    if typed.is_dir():
+        return f"It is a folder: `steadygrad runs {typed}` lists what is in it."
+    names = [path.stem for path in RUNS_FOLDER.glob(f"*{SUFFIX}")]
+    near = get_close_matches(typed.stem, names, n=1)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return "`steadygrad runs` lists them." if names else "`steadygrad demo` records some."

@@ -1,0 +1,88 @@
+"""The whole run in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from steadygrad.catalog import CATALOG
+from steadygrad.records import Finding, Incident
+from steadygrad.report.chapters import Chapter
+from steadygrad.report.facts import Facts
+from steadygrad.report.wording import plural, visible
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One sentence and how bad it is."""
+
+    state: Literal["empty", "healthy", "warning", "error"]
+    sentence: str
+
+
+def verdict(facts: Facts, told: Sequence[Chapter], incidents: Sequence[Incident]) -> Verdict:
+    """Judge a run by its worst chapter; of equals the first.
+
+    Args:
+        facts: what was counted.
+        told: the findings by root cause.
+        incidents: what the guard did.
+
+    Returns:
+        The verdict.
+    """
+    if not facts.steps and not told:
+        return Verdict("empty", "Empty: no step was recorded.")
+    for severity in ("error", "warning"):
+        worst = [chapter for chapter in told if chapter.severity == severity]
+        if worst:
+            sentence = _blame(worst[0].root) + _follow_up(worst[0]) + _outcome(facts, incidents)
+            more = f"; {plural(len(worst) - 1, f'more {severity}')} below" if len(worst) > 1 else ""
+            return Verdict("error" if severity == "error" else "warning", f"{sentence}{more}.")
+    if facts.first_nonfinite is not None:
+        found = f"Non-finite gradient at step {facts.first_nonfinite:,}"
+        return Verdict("error", f"{found}{_outcome(facts, incidents)}.")
+    return Verdict("healthy", _healthy(facts, told))
+
+
+def title(kind: str) -> str:
+    """The name of a kind for a person, also of a kind that a newer version recorded."""
+    known = CATALOG.get(kind)
+    return known.title if known else visible(kind.replace("_", " ").capitalize())
+
+
+def _blame(finding: Finding) -> str:
+    rest = len(finding.where) - 1
+    more = f" and {rest:,} more" if rest > 0 else ""
+    place = f" in {visible(finding.where[0])}{more}" if finding.where else ""
+    return f"{title(finding.kind)} at step {finding.step:,}{place}"
+
+
+def _follow_up(chapter: Chapter) -> str:
+    """The worst thing that came of it, where that is worse than how it began."""
+    if chapter.root.severity == chapter.severity or not chapter.consequences:
+        return ""
+    worst = next((f for f in chapter.consequences if f.severity == chapter.severity), None)
+    return f", then {title(worst.kind)} at step {worst.step:,}" if worst else ""
+
+
+def _outcome(facts: Facts, incidents: Sequence[Incident]) -> str:
+    stop = next((incident for incident in incidents if incident.action == "stop"), None)
+    skipped = f", {_counted(facts, facts.skipped)} skipped" if facts.skipped else ""
+    if stop:
+        return f"{skipped}; the guard stopped the run at step {stop.step:,}"
+    if facts.nonfinite_at_end > 1:
+        return f"{skipped}; the last {facts.nonfinite_at_end:,} steps are all non-finite"
+    return f"{skipped}, the run went on" if skipped else ""
+
+
+def _healthy(facts: Facts, told: Sequence[Chapter]) -> str:
+    what = f"{plural(len(told), 'note')} below" if told else "nothing to report"
+    scaled = f"; {_counted(facts, facts.clipped)} scaled down" if facts.clipped else ""
+    waited = f"; {_counted(facts, facts.overflowed)} left out by the loss scaler" if facts.overflowed else ""
+    return f"Healthy: {plural(facts.steps, 'step')}, {what}{scaled}{waited}."
+
+
+def _counted(facts: Facts, steps: int) -> str:
+    return ("at least " if facts.at_least else "") + plural(steps, "step")

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from steadygrad.records import Finding, RunInfo
+from steadygrad.runfile import RunWriter, list_runs
+
+
+def test_runs_are_listed_newest_first(record, call, tmp_path):
+    record([[3.0]] * 1200, name="old", started=1.6e9)
+    worrying = Finding("exploding_gradient", "warning", 7, ("a",), "grows")
+    record([[3.0]] * 12, name="new", started=1.7e9, findings=[worrying])
+    code, out, err = call("runs", tmp_path)
+    assert (code, err) == (0, "")
+    header, first, second = out.splitlines()
+    assert header.split() == ["started", "mode", "steps", "last", "norm", "findings", "state", "run"]
+    assert first.split()[-5:] == ["3", "1", "warning", "finished", "new.steady"]
+    assert second.split()[-5:] == ["1,200", "3", "none", "finished", "old.steady"]
+    assert header.index("run") == first.index("new.steady") == second.index("old.steady")
+
+
+def test_a_folder_without_runs_says_how_to_record_one(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call("runs")
+    assert (code, err) == (0, "")
+    assert "No runs in steadygrad-runs." in out
+    assert "steadygrad.guard(" in out
+
+
+def test_foreign_files_are_passed_over(record, call, tmp_path):
+    record([[1.0]])
+    (tmp_path / "other.steady").write_text("nothing of ours")
+    code, out, _ = call("runs", tmp_path)
+    assert code == 0
+    assert "first.steady" in out
+    assert "other" not in out
+
+
+@pytest.mark.parametrize("columns", [10, 60, 300])
+def test_a_run_is_one_line_with_its_whole_name_in_any_width(record, call, tmp_path, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    record([[1.0]], name="a-run-with-quite-a-long-name-indeed")
+    lines = call("runs", tmp_path)[1].splitlines()
+    assert len(lines) == 2
+    assert lines[1].endswith("  a-run-with-quite-a-long-name-indeed.steady")
+
+
+def test_control_characters_in_a_name_dont_reach_the_terminal(record, call, tmp_path):
+    os.rename(record([[1.0]]), tmp_path / "evil\x1b[2J.steady")  # noqa: PTH104
+    out = call("runs", tmp_path)[1]
+    assert "\x1b" not in out
+    assert "evil\\x1b[2J.steady" in out
+
+
+def test_a_run_that_is_being_written_is_told_from_one_that_was_cut_off(tmp_path):
+    from steadygrad.cli.runs import STILL_WRITING_S, _state
+
+    with RunWriter(tmp_path / "open.steady", RunInfo("open", started=time.time())) as writer:
+        assert writer.flush()
+        (run,) = list_runs(tmp_path)
+        assert _state(run, time.time()) == "recording"
+        assert _state(run, time.time() + STILL_WRITING_S) == "cut off"
+    (run,) = list_runs(tmp_path)
+    assert _state(run, time.time() + STILL_WRITING_S) == "finished"

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.measure.reference import slow_norm, slow_norms, slow_total
+
+from steadygrad.measure import HostNorms, device_norms, host_total
+from steadygrad.measure.norms import TINY_COUNT, widened
+
+SHAPES = st.sampled_from([(), (1,), (0,), (7,), (3, 5), (2, 0, 3), (40, 30), (2, 3, 3, 3)])
+DTYPES = st.sampled_from([torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64])
+SCALES = st.sampled_from([0.0, 1e-30, 1e-20, 1e-4, 1.0, 1e4, 1e18, 1e30, 3e37])
+POISONS = st.sampled_from([None, None, None, math.inf, -math.inf, math.nan])
+patient = settings(deadline=None, max_examples=80)
+
+
+def make(shape, dtype, scale, poison, seed):
+    generator = torch.Generator().manual_seed(seed)
+    tensor = torch.randn(shape, dtype=torch.float64, generator=generator) * scale
+    tensor = tensor.clamp(-torch.finfo(dtype).max, torch.finfo(dtype).max).to(dtype)
+    if poison is not None and tensor.numel():
+        tensor.view(-1)[-1] = poison
+    return tensor
+
+
+def assert_norms(found, tensors, rel=2e-3):
+    expected = slow_norms(tensors)
+    assert len(found) == len(expected)
+    for got, want in zip([float(x) for x in found], expected, strict=True):
+        assert got == pytest.approx(want, rel=rel, abs=0.0, nan_ok=True)
+
+
+grads = st.lists(st.builds(make, SHAPES, DTYPES, SCALES, POISONS, st.integers(0, 99)), min_size=1, max_size=6)
+
+
+@patient
+@given(grads)
+def test_host_norms_equal_the_slow_truth(tensors):
+    assert_norms(HostNorms(tensors)(tensors), tensors)
+
+
+@patient
+@given(grads)
+def test_device_norms_equal_the_slow_truth(tensors):
+    assert_norms(device_norms(tensors), tensors)
+
+
+@patient
+@given(grads)
+def test_total_of_host_norms_equals_the_slow_truth(tensors):
+    total = host_total(HostNorms(tensors)(tensors))
+    assert total == pytest.approx(slow_total(tensors), rel=2e-3, abs=0.0, nan_ok=True)
+
+
+@patient
+@given(st.integers(TINY_COUNT, 60), st.sampled_from([1e-4, 1.0, 1e19, 1e25]), POISONS, st.integers(0, 99))
+def test_many_tiny_tensors_taken_together_equal_the_slow_truth(count, scale, poison, seed):
+    tensors = [make((1 + i % 9,), torch.float32, scale, None, seed + i) for i in range(count)]
+    if poison is not None:
+        tensors[seed % count][0] = poison
+    assert_norms(HostNorms(tensors)(tensors), tensors)
+
+
+def test_402_tiny_tensors():
+    tensors = [torch.randn(64 if i % 2 else (64, 64)) for i in range(402)]
+    engine = HostNorms(tensors)
+    assert_norms(engine(tensors), tensors, rel=1e-5)
+    fresh = [torch.randn_like(tensor) for tensor in tensors]
+    assert_norms(engine(fresh), fresh, rel=1e-5)
+
+
+@pytest.mark.parametrize("measure", [lambda ts: HostNorms(ts)(ts), device_norms], ids=["host", "device"])
+class TestEveryKind:
+    def test_zero_dimensional(self, measure):
+        assert_norms(measure([torch.tensor(-3.0)]), [torch.tensor(-3.0)])
+
+    def test_only_empty_tensors(self, measure):
+        tensors = [torch.empty(0), torch.empty(3, 0)]
+        assert [float(x) for x in measure(tensors)] == [0.0, 0.0]
+
+    def test_channels_last_and_other_strides(self, measure):
+        image = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
+        tensors = [image, torch.randn(4, 6).t(), torch.randn(3).expand(5, 3)]
+        assert_norms(measure(tensors), tensors)
+
+    def test_sparse_gradient_with_repeated_indices(self, measure):
+        values = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+        sparse = torch.sparse_coo_tensor([[0, 2, 0]], values, (4, 2), check_invariants=True)
+        tensors = [torch.randn(3), sparse]
+        assert_norms(measure(tensors), tensors)
+        assert float(measure(tensors)[1]) == pytest.approx(math.sqrt(36 + 64 + 9 + 16))
+
+    def test_sparse_gradient_without_any_entry(self, measure):
+        empty = torch.sparse_coo_tensor(torch.zeros((1, 0), dtype=torch.int64), torch.zeros((0, 2)), (4, 2), check_invariants=True)
+        assert [float(x) for x in measure([empty])] == [0.0]
+
+    def test_float16_norm_beyond_float16(self, measure):
+        tensors = [torch.full((4,), 4e4, dtype=torch.float16)]
+        assert float(measure(tensors)[0]) == pytest.approx(8e4, rel=1e-3)
+
+    def test_bfloat16_norm_has_more_than_three_digits(self, measure):
+        tensors = [torch.ones(10_007, dtype=torch.bfloat16)]
+        assert float(measure(tensors)[0]) == pytest.approx(math.sqrt(10_007), rel=1e-6)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64, torch.bfloat16])
+    def test_finite_gradient_whose_float32_norm_overflows(self, measure, dtype):
+        tensors = [torch.full((1000,), 1e38, dtype=dtype), torch.ones(3)]
+        norms = measure(tensors)
+        assert float(norms[0]) == pytest.approx(slow_norm(tensors[0]), rel=1e-5)
+        assert float(norms[1]) == pytest.approx(math.sqrt(3.0))
+
+    @pytest.mark.parametrize(("poison", "kind"), [(math.inf, np.isinf), (-math.inf, np.isinf), (math.nan, np.isnan)])
+    def test_overflow_is_told_apart_from_inf_and_nan(self, measure, poison, kind):
+        finite, poisoned = torch.full((1000,), 1e38), torch.full((1000,), 1e38)
+        poisoned[7] = poison
+        norms = [float(x) for x in measure([finite, poisoned])]
+        assert np.isfinite(norms[0])
+        assert kind(norms[1])
+
+    def test_inf_beside_nan_is_nan(self, measure):
+        assert math.isnan(float(measure([torch.tensor([math.inf, math.nan, 1e38])])[0]))
+
+    def test_order_is_kept_over_mixed_kinds(self, measure):
+        kinds = [torch.float32, torch.float64, torch.bfloat16, torch.complex64]
+        tensors = [torch.full((2,), float(i + 1), dtype=kinds[i % 4]) for i in range(13)]
+        expected = [(i + 1) * math.sqrt(2.0) for i in range(13)]
+        assert [float(x) for x in measure(tensors)] == pytest.approx(expected, rel=1e-6)
+
+
+def test_one_float64_list_keeps_its_precision():
+    value = 1.0 + 1e-12
+    assert float(HostNorms([torch.tensor([value])])([torch.tensor([value], dtype=torch.float64)])[0]) == value
+
+
+def test_float64_norm_at_the_end_of_the_range():
+    tensors = [torch.full((2,), 1e308, dtype=torch.float64), torch.full((2,), 1e308, dtype=torch.float64)]
+    norms = HostNorms(tensors)(tensors)
+    assert float(norms[0]) == pytest.approx(math.sqrt(2.0) * 1e308)
+    assert host_total(norms) == math.inf
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_plan_follows_a_gradient_that_turns_sparse_and_back(count):
+    dense = [torch.randn(4, 2) for _ in range(count)]
+    engine = HostNorms(dense)
+    mixed = [dense[0].to_sparse(), *dense[1:]]
+    for tensors in (dense, mixed, dense, mixed):
+        assert_norms(engine(tensors), tensors, rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [3, 40])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.complex64])
+def test_plan_follows_a_gradient_that_changes_its_dtype(count, dtype):
+    first = [torch.full((2,), 3.0) for _ in range(count)]
+    engine = HostNorms(first)
+    engine(first)
+    changed = [torch.full((2,), 3.0, dtype=dtype), *first[1:]]
+    assert_norms(engine(changed), changed, rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_plan_follows_a_gradient_that_changes_its_size(count):
+    first = [torch.ones(4) for _ in range(count)]
+    engine = HostNorms(first)
+    engine(first)
+    changed = [torch.ones(9), *first[1:]]
+    assert_norms(engine(changed), changed, rel=1e-6)
+
+
+def test_widened_leaves_finite_norms_alone():
+    tensors = [torch.ones(2), torch.full((4,), 3e38)]
+    norms = widened(np.array([1.25, np.inf], np.float32), tensors)
+    assert norms.tolist() == [1.25, pytest.approx(6e38)]
+
+
+@pytest.mark.parametrize(
+    ("norms", "total"),
+    [
+        ([], 0.0),
+        ([0.0, 0.0], 0.0),
+        ([3.0, 4.0], 5.0),
+        ([3e38, 3e38], math.sqrt(18.0) * 1e38),
+        ([1e-30, 1e-30], math.sqrt(2.0) * 1e-30),
+        ([math.inf, 1.0], math.inf),
+        ([math.nan, 1.0], math.nan),
+        ([math.inf, math.nan], math.nan),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_host_total(norms, total, dtype):
+    assert host_total(np.array(norms, dtype)) == pytest.approx(total, rel=1e-6, abs=0.0, nan_ok=True)
+
+
+def test_tiny_gradients_are_not_taken_for_zero():
+    tensors = [torch.full((100,), 1e-30), torch.ones(2)]
+    assert float(HostNorms(tensors)(tensors)[0]) == pytest.approx(1e-29, rel=1e-3, abs=0.0)
+    assert float(device_norms(tensors)[0]) == pytest.approx(1e-29, rel=1e-3, abs=0.0)
+
+
+def test_zero_gradients_are_zero_and_leave_float32():
+    norms = HostNorms([torch.zeros(3)])([torch.zeros(3)])
+    assert norms.tolist() == [0.0]
+    assert norms.dtype == np.float32

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steadygrad.catalog import CATALOG
+from steadygrad.records import SEVERITIES, Finding, Incident
+from steadygrad.report.chapters import chapters
+from steadygrad.report.facts import Facts
+from steadygrad.report.verdict import title, verdict
+
+CALM = {
+    "steps": 1200,
+    "seconds": 34.0,
+    "clipped": 0,
+    "skipped": 0,
+    "overflowed": 0,
+    "at_least": False,
+    "first_nonfinite": None,
+    "nonfinite_at_end": 0,
+    "first_loss": math.nan,
+    "last_loss": math.nan,
+}
+EXPLOSION = Finding("exploding_gradient", "warning", 380, ("rnn.weight", "rnn.bias"), "grows 1.9x a step")
+NONFINITE = Finding("nonfinite_gradient", "error", 412, ("head.weight",), "NaN in 3 of 8 gradients")
+LIMITER = Finding("clip_is_step_limiter", "info", 300, (), "acts at 97 % of the steps")
+
+
+def told(findings=(), incidents=(), **changes):
+    return verdict(Facts(**{**CALM, **changes}), chapters(findings), incidents)
+
+
+def test_a_healthy_run():
+    assert told().sentence == "Healthy: 1,200 steps, nothing to report."
+    assert told().state == "healthy"
+
+
+def test_a_healthy_run_under_the_guard_says_what_the_guard_did():
+    sentence = told(clipped=31, overflowed=2).sentence
+    assert sentence == (
+        "Healthy: 1,200 steps, nothing to report; 31 steps scaled down; 2 steps left out by the loss scaler."
+    )
+
+
+def test_notes_dont_make_a_run_ill():
+    assert told([LIMITER]).sentence == "Healthy: 1,200 steps, 1 note below."
+
+
+def test_an_error_is_named_with_step_and_place():
+    run = told([NONFINITE], skipped=3, first_nonfinite=412)
+    assert run.state == "error"
+    assert run.sentence == (
+        "NaN or Inf in the gradient at step 412 in head.weight, 3 steps skipped, the run went on."
+    )
+
+
+def test_the_root_cause_is_told_with_the_worst_that_came_of_it():
+    run = told([EXPLOSION, NONFINITE])
+    assert run.state == "error"
+    assert run.sentence == (
+        "Exploding gradient at step 380 in rnn.weight and 1 more, then NaN or Inf in the gradient at step 412."
+    )
+
+
+def test_an_error_outweighs_an_earlier_warning():
+    late = Finding("disconnected_loss", "error", 900, (), "nothing arrives")
+    run = told([EXPLOSION, late])
+    assert run.sentence.startswith("Loss not connected to the parameters at step 900")
+
+
+def test_more_of_the_same_severity_is_counted():
+    other = Finding("stale_optimizer", "warning", 1, (), "holds other tensors")
+    assert told([other, EXPLOSION]).sentence.endswith("; 1 more warning below.")
+
+
+def test_a_run_that_stays_nonfinite_says_so():
+    sentence = told([NONFINITE], nonfinite_at_end=788, first_nonfinite=412).sentence
+    assert sentence.endswith("; the last 788 steps are all non-finite.")
+
+
+def test_a_stop_is_told():
+    stop = Incident(421, "stop", "10 steps in a row were non-finite")
+    sentence = told([NONFINITE], [stop], skipped=10, nonfinite_at_end=10).sentence
+    assert sentence.endswith("10 steps skipped; the guard stopped the run at step 421.")
+
+
+def test_nonfinite_steps_without_a_finding_are_no_health():
+    run = told(first_nonfinite=7, nonfinite_at_end=1)
+    assert run.state == "error"
+    assert run.sentence == "Non-finite gradient at step 7."
+
+
+def test_a_count_that_is_a_lower_bound_says_so():
+    assert "at least 31 steps scaled down" in told(clipped=31, at_least=True).sentence
+
+
+def test_no_steps():
+    assert told(steps=0).sentence == "Empty: no step was recorded."
+
+
+@pytest.mark.parametrize("kind", CATALOG)
+def test_known_kinds_have_the_title_of_the_catalog(kind):
+    assert title(kind) == CATALOG[kind].title
+
+
+def test_a_kind_of_a_newer_version_is_still_readable():
+    assert title("cosmic_ray") == "Cosmic ray"
+
+
+@given(
+    st.lists(
+        st.builds(
+            Finding,
+            st.sampled_from([*CATALOG, "cosmic_ray"]),
+            st.sampled_from(SEVERITIES),
+            st.integers(0, 500),
+            st.lists(st.text(), max_size=3).map(tuple),
+            st.text(),
+        ),
+        max_size=6,
+    ),
+    st.integers(0, 5),
+)
+def test_the_verdict_is_one_printable_line_as_bad_as_the_worst_finding(findings, skipped):
+    run = told(findings, skipped=skipped)
+    assert run.sentence.isprintable()
+    assert run.sentence.endswith(".")
+    worst = {finding.severity for finding in findings}
+    expected = "error" if "error" in worst else "warning" if "warning" in worst else "healthy"
+    assert run.state == expected
