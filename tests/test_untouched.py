@@ -38,7 +38,9 @@ def run(make_model, make_optimizer, way=None):
 
 
 @pytest.mark.parametrize(
-    ("model", "optimizer"), list(itertools.product(MODELS, OPTIMIZERS)), ids=lambda name: name.replace(" ", "-")
+    ("model", "optimizer"),
+    list(itertools.product(MODELS, OPTIMIZERS)),
+    ids=lambda name: name.replace(" ", "-"),
 )
 def test_weights_state_and_losses_are_bit_identical(model, optimizer):
     plain = run(MODELS[model], OPTIMIZERS[optimizer])

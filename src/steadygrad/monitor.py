@@ -83,6 +83,8 @@ class Monitor:
             policy_call = "" if policy is None else repr(policy)
             info = run_info(path, mode, policy_call, type(model).__name__, optimizers, tensors)
             self._recorder = Recorder(path, info, [len(table) for table in tables], self._on_fault)
+            if self._recorder.notice is not None:
+                self.say("run file", self._recorder.notice)
         self._tracks = tuple(
             Track(
                 index,

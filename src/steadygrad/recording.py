@@ -85,6 +85,11 @@ class Recorder:
         """Where the run is really written."""
         return Path(self._writer.path)
 
+    @property
+    def notice(self) -> str | None:
+        """What a person should know about the place the run is written to."""
+        return self._writer.notice
+
     def add(self, lane: int, tensors: Sequence[TensorInfo]) -> None:
         """Take note of parameters that joined an optimizer."""
         rows = np.arange(self._total, self._total + len(tensors))

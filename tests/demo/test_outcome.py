@@ -26,10 +26,10 @@ def test_healthy_run_has_learned_and_shows_no_bad_step(line, tmp_path):
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("arm", [PLAIN, CLIP])
-def test_ruined_run_names_its_step_and_a_parameter(line, tmp_path, arm, bad):
+def test_ruined_run_names_its_step_and_no_parameter_where_all_are_affected(line, tmp_path, arm, bad):
     outcome = trained(line(poison=(5,), bad=bad), arm, tmp_path)
     assert (outcome.fate, outcome.first_bad_step) == ("diverged", 5)
-    assert outcome.where in {"weight", "bias"}
+    assert outcome.where == ""
     assert "after step 5, for good." in sentence(outcome)
 
 
@@ -87,3 +87,10 @@ def test_usual_norm_ignores_what_isnt_finite(line, tmp_path):
     finite = [norm for norm in training.norms if math.isfinite(norm)]
     assert len(finite) == 18
     assert judge(training).usual_norm == median(finite)
+
+
+def test_spike_that_the_guard_holds_back_is_placed_at_a_parameter(line, tmp_path):
+    outcome = trained(line(poison=(12,), bad=1e6), GUARD, tmp_path)
+    assert (outcome.fate, outcome.first_bad_step) == ("learned", 12)
+    assert outcome.where == "weight"
+    assert "held back" in sentence(outcome)

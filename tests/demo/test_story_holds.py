@@ -19,6 +19,12 @@ def fates(workload, seed, folder):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_table_in_a_few_epochs(tmp_path, seed):
+    assert fates(TableRegression(seed, quick=True), seed, tmp_path) == ["diverged", "diverged", "learned"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
 def test_table(tmp_path, seed):
     assert fates(TableRegression(seed), seed, tmp_path) == ["diverged", "diverged", "learned"]
 

@@ -44,8 +44,8 @@ def test_clip_arm_is_the_textbook_loop_bit_for_bit(line, tmp_path, scale):
 
 def test_arms_share_first_weights_and_first_batch(line, tmp_path):
     trainings = [train(line(), arm, 3, tmp_path) for arm in ARMS]
-    assert len({training.norms[0] for training in trainings}) == 1
     for training in trainings:
+        assert training.norms[0] == pytest.approx(trainings[0].norms[0])
         assert all(map(torch.equal, training.initial, trainings[0].initial))
 
 

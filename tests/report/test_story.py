@@ -198,8 +198,6 @@ def test_hostile_text_is_shown_and_not_obeyed(tell, name, tmp_path):
     story = tell(
         [[1.0]],
         findings=[told],
-        if False
-        else [told],
         incidents=[Incident(0, "skip", name, (name,))],
         name=name,
         policy=name,

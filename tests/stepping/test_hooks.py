@@ -127,11 +127,6 @@ class Raising(Calling):
         return loss
 
 
-class RaisingInside(Calling):
-    def step(self, closure=None):
-        return super().step(closure)
-
-
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_step_that_raised_is_abandoned_and_the_next_counts_as_usual(times):
     model, optimizer = one_weight(Raising)
@@ -242,11 +237,50 @@ def test_a_step_that_raised_does_not_keep_its_callers_alive():
     assert log.events == [(0, True)]
 
 
-def test_compiled_step_is_seen():
-    model, optimizer = one_weight()
+class CatchingInside(Calling):
+    def step(self, closure=None):
+        broken = [True]
+
+        def breaking():
+            if broken.pop():
+                raise KeyError("first try")
+
+        try:
+            super().step(breaking)
+        except KeyError:
+            return super().step(closure)
+
+
+def test_an_inner_step_that_raised_and_was_caught_stays_inside_the_outer_one():
+    model, optimizer = one_weight(CatchingInside)
+    log = Log(optimizer)
+    closure_of(model, optimizer)()
+    optimizer.step()
+    optimizer.step()
+    assert log.events == [(0, True), "stepped"] * 2
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("make", [SGD, Calling])
+def test_compiled_step_is_seen(make):
+    model, optimizer = one_weight(make)
     log = Log(optimizer)
     closure_of(model, optimizer)()
     step = torch.compile(optimizer.step, backend="eager")
     step()
     step()
     assert log.events == [(0, True), "stepped"] * 2
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_step_that_raised_is_abandoned():
+    model, optimizer = one_weight(Raising)
+    log = Log(optimizer)
+    closure_of(model, optimizer)()
+    step = torch.compile(optimizer.step, backend="eager")
+    optimizer.raising = True
+    with pytest.raises(RuntimeError, match="the user's own"):
+        step()
+    optimizer.raising = False
+    step()
+    assert log.events == [(0, True), "abandoned", (0, True), "stepped"]

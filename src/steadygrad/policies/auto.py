@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from steadygrad.policies.base import Policy
-from steadygrad.policies.footing import REACH, Footing
+from steadygrad.policies.footing import Footing
+import steadygrad.policies.footing as FT
+REACH=1.0
 from steadygrad.policies.history import Tally
-from steadygrad.policies.relative import RelativeStep, shared_kind
+from steadygrad.policies.relative import RelativeStep, long_run_rate, shared_kind
 from steadygrad.policies.relative_update import adaptive_lr_factor
 from steadygrad.policies.steady import Steady
 from steadygrad.records import Incident
@@ -64,6 +66,8 @@ class Auto(Policy):
         """Meet the parameters."""
         self._relative.prepare(tensors, param_norms)
         self._steady.prepare(tensors, param_norms)
+        gains = sum(len(t.shape) == 1 and t.name.endswith("weight") and t.trainable for t in tensors)
+        self._depth = max(1, self._relative.depth - gains)
 
     def scale(self, measurement: Measurement) -> Tensor | None:
         """None or exactly 1 while the run is healthy, the capped factor from the first sign on."""
@@ -72,7 +76,7 @@ class Auto(Policy):
             self.cap, self._limit = None, math.inf
             return None
         cap, scale = held
-        self._limit = max(self._limit_of(measurement), cap)
+        self._limit = max(self._limit_of(measurement) / (FT.HYST if self.engaged else 1.0), cap)
         if self.engaged:
             self.cap = cap
             return scale
@@ -120,8 +124,7 @@ class Auto(Policy):
         weight_norm = self._relative.weight_norm
         if weight_norm is None or shared_kind(measurement.groups) != "sgd":
             return self._footing.spike_limit()
-        lr = max(max(group.lr for group in measurement.groups), 1e-38)
-        return self._footing.slip_limit(weight_norm / lr, self._steady.stored_momentum)
+        return self._footing.slip_limit(weight_norm / max(map(long_run_rate, measurement.groups)), self._depth)
 
     def _momentum_runs_away(self, measurement: Measurement) -> bool:
         weight_norm = self._relative.weight_norm

@@ -14,16 +14,17 @@ from steadygrad.policies.history import NormWindow
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REACH = 1.0
+REACH = 5.0
 """Share of the weights' own norm that no single step may move, whatever came before."""
-SLIP = 2.0
+SLIP = 5.0
 """Growth times reach above which an SGD step has lost its footing."""
 SPIKE = 20.0
 """Factor over the lower quartile of recent norms that is a spike where reach says nothing (Adam)."""
 
 _WINDOW = 128
 _LAST = 8
-_MIN_HISTORY = 3
+_MIN_HISTORY = 2
+HYST = 6.0
 _QUARTILE = 0.25
 _SUDDEN = 10.0
 
@@ -56,22 +57,18 @@ class Footing:
             return math.inf
         return max(SPIKE * self.typical(), _SUDDEN * math.exp(self._last.quantile(_QUARTILE)))
 
-    def slip_limit(self, span: float, stored: float) -> float:
+    def slip_limit(self, span: float, depth: int) -> float:
         """Norm above which the next SGD step has lost its footing.
 
-        With ``reach = (n + stored) / span``: the norm ``n`` where ``n / typical * reach = SLIP``, or where
-        ``reach = REACH`` if that is smaller. A small step may grow much, a long one little.
-
         Args:
-            span: ``||w|| / lr``, the norm whose bare step is as long as the weights.
-            stored: bound on what the momentum buffer carries into the step.
+            span: ``||w|| (1 - mu) / lr``, the norm whose step, played out, is as long as the weights.
+            depth: matrices.
         """
-        limit = REACH * span - stored
+        limit = REACH / depth * span
         typical = self.typical()
         if typical < math.inf:
-            half = 0.5 * stored
-            limit = min(limit, math.sqrt(half * half + SLIP * typical * span) - half)
-        return max(limit, 0.0)
+            limit = min(limit, math.sqrt(SLIP * typical * span))
+        return limit
 
     def state_dict(self) -> dict[str, Any]:
         """The norms held."""

@@ -8,17 +8,20 @@ raises, the post-hook never fires, so the next step must not mistake itself for 
 
 from __future__ import annotations
 
-import os
 import sys
 import weakref
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
+
+# The function torch puts around every `step`, which calls the hooks.
+_HOOKED_STEP = Optimizer.profile_hook_step(Optimizer.step).__code__
 
 
 class StepHooks:
@@ -41,31 +44,28 @@ class StepHooks:
     ) -> None:
         self._optimizer = weakref.ref(optimizer)
         self._on_gradients = on_gradients
+        self._on_evaluated = torch.compiler.disable(on_gradients)
         self._on_stepped = on_stepped
         self._on_abandoned = on_abandoned
         self._depth = 0
-        self._outermost: FrameType | None = None
+        # A compiled step must not trace what is not its own.
         self._handles = (
-            optimizer.register_step_pre_hook(self._before),
-            optimizer.register_step_post_hook(self._after),
+            optimizer.register_step_pre_hook(torch.compiler.disable(self._before)),
+            optimizer.register_step_post_hook(torch.compiler.disable(self._after)),
         )
 
     def remove(self) -> None:
         """Take both hooks off; a second call does nothing."""
         for handle in self._handles:
             handle.remove()
-        self._outermost = None
 
     def _before(self, optimizer: Optimizer, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
-        del optimizer
-        frame = sys._getframe(1)  # noqa: SLF001 - the frame of the running step is its identity
         if self._depth:
-            if _is_running(self._outermost, frame):
-                self._depth += 1
+            self._depth = _steps_under_way(optimizer)
+            if self._depth > 1:
                 return None
             self._on_abandoned()
         self._depth = 1
-        self._outermost = frame
         if callable(kwargs.get("closure")):
             return args, {**kwargs, "closure": self._watching(kwargs["closure"])}
         # args[0] is the optimizer itself; Accelerate hands None where a closure could be.
@@ -80,7 +80,7 @@ class StepHooks:
         def watched(*args: Any, **kwargs: Any) -> Any:
             nonlocal evaluation
             loss = closure(*args, **kwargs)
-            self._on_gradients(evaluation)
+            self._on_evaluated(evaluation)
             evaluation += 1
             return loss
 
@@ -90,19 +90,16 @@ class StepHooks:
         del optimizer, args, kwargs
         self._depth -= 1
         if self._depth == 0:
-            self._outermost = None
             self._on_stepped()
 
 
-def _is_running(outermost: FrameType | None, frame: FrameType | None) -> bool:
-    """Whether the step that began in ``outermost`` is still under way around ``frame``."""
+def _steps_under_way(optimizer: Optimizer) -> int:
+    """How many calls of this optimizer's ``step`` are on the stack, one inside the other."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - who else could know?
+    count = 0
     while frame is not None:
-        if frame is outermost:
-            return True
+        code = frame.f_code
+        if code.co_name == _HOOKED_STEP.co_name and code.co_filename == _HOOKED_STEP.co_filename:
+            count += frame.f_locals["args"][0] is optimizer
         frame = frame.f_back
-    return False
-
-
-def in_forked_child(pid: int) -> bool:
-    """Whether this process was forked from the one with ``pid``."""
-    return os.getpid() != pid
+    return count
