@@ -219,7 +219,7 @@ def test_a_run_without_steps(tell):
 
 def test_a_run_of_nothing_but_nan(tell):
     text = str(tell([[math.nan, math.inf]] * 20))
-    assert "Non-finite gradient at step 0; the last 20 steps are all non-finite." in text
+    assert "Non-finite gradient (step 0); the last 20 steps are all non-finite." in text
     assert "never finite" in text
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -53,7 +54,7 @@ def test_an_error_is_named_with_step_and_place():
     run = told([NONFINITE], skipped=3, first_nonfinite=412)
     assert run.state == "error"
     assert run.sentence == (
-        "NaN or Inf in the gradient at step 412 in head.weight, 3 steps skipped, the run went on."
+        "NaN or Inf in the gradient (step 412, head.weight), 3 steps skipped, the run went on."
     )
 
 
@@ -61,14 +62,23 @@ def test_the_root_cause_is_told_with_the_worst_that_came_of_it():
     run = told([EXPLOSION, NONFINITE])
     assert run.state == "error"
     assert run.sentence == (
-        "Exploding gradient at step 380 in rnn.weight and 1 more, then NaN or Inf in the gradient at step 412."
+        "Exploding gradient (step 380, rnn.weight and 1 more), then NaN or Inf in the gradient (step 412)."
     )
+
+
+def test_an_error_that_leads_to_another_is_told_with_it():
+    severe = replace(EXPLOSION, severity="error")
+    assert ", then NaN or Inf in the gradient (step 412)" in told([severe, NONFINITE]).sentence
+
+
+def test_a_run_that_ended_with_its_first_nonfinite_step_says_so():
+    assert told([NONFINITE], nonfinite_at_end=1).sentence.endswith("; the run ended there.")
 
 
 def test_an_error_outweighs_an_earlier_warning():
     late = Finding("disconnected_loss", "error", 900, (), "nothing arrives")
     run = told([EXPLOSION, late])
-    assert run.sentence.startswith("Loss not connected to the parameters at step 900")
+    assert run.sentence.startswith("Loss not connected to the parameters (step 900)")
 
 
 def test_more_of_the_same_severity_is_counted():
@@ -90,7 +100,7 @@ def test_a_stop_is_told():
 def test_nonfinite_steps_without_a_finding_are_no_health():
     run = told(first_nonfinite=7, nonfinite_at_end=1)
     assert run.state == "error"
-    assert run.sentence == "Non-finite gradient at step 7."
+    assert run.sentence == "Non-finite gradient (step 7); the run ended there."
 
 
 def test_a_count_that_is_a_lower_bound_says_so():

@@ -76,7 +76,7 @@ class Auto(Policy):
             self.cap, self._limit = None, math.inf
             return None
         cap, scale = held
-        self._limit = max(self._limit_of(measurement) / (FT.HYST if self.engaged else 1.0), cap)
+        self._limit = max(self._limit_of(measurement) / (FT.HYST if self.engaged and shared_kind(measurement.groups)=='sgd' else 1.0), cap)
         if self.engaged:
             self.cap = cap
             return scale

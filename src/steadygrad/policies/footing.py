@@ -14,7 +14,7 @@ from steadygrad.policies.history import NormWindow
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REACH = 5.0
+REACH = 8.0
 """Share of the weights' own norm that no single step may move, whatever came before."""
 SLIP = 5.0
 """Growth times reach above which an SGD step has lost its footing."""
@@ -24,7 +24,7 @@ SPIKE = 20.0
 _WINDOW = 128
 _LAST = 8
 _MIN_HISTORY = 2
-HYST = 6.0
+HYST = 8.0
 _QUARTILE = 0.25
 _SUDDEN = 10.0
 

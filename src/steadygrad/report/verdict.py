@@ -41,7 +41,7 @@ def verdict(facts: Facts, told: Sequence[Chapter], incidents: Sequence[Incident]
             more = f"; {plural(len(worst) - 1, f'more {severity}')} below" if len(worst) > 1 else ""
             return Verdict("error" if severity == "error" else "warning", f"{sentence}{more}.")
     if facts.first_nonfinite is not None:
-        found = f"Non-finite gradient at step {facts.first_nonfinite:,}"
+        found = f"Non-finite gradient (step {facts.first_nonfinite:,})"
         return Verdict("error", f"{found}{_outcome(facts, incidents)}.")
     return Verdict("healthy", _healthy(facts, told))
 
@@ -55,16 +55,17 @@ def title(kind: str) -> str:
 def _blame(finding: Finding) -> str:
     rest = len(finding.where) - 1
     more = f" and {rest:,} more" if rest > 0 else ""
-    place = f" in {visible(finding.where[0])}{more}" if finding.where else ""
-    return f"{title(finding.kind)} at step {finding.step:,}{place}"
+    place = f", {visible(finding.where[0])}{more}" if finding.where else ""
+    return f"{title(finding.kind)} (step {finding.step:,}{place})"
 
 
 def _follow_up(chapter: Chapter) -> str:
-    """The worst thing that came of it, where that is worse than how it began."""
-    if chapter.root.severity == chapter.severity or not chapter.consequences:
+    """The first error that came of it, or whatever is worse than how it began."""
+    told = (f for f in chapter.consequences if f.severity == chapter.severity)
+    worst = next(told, None)
+    if worst is None or (chapter.severity != "error" and chapter.root.severity == chapter.severity):
         return ""
-    worst = next((f for f in chapter.consequences if f.severity == chapter.severity), None)
-    return f", then {title(worst.kind)} at step {worst.step:,}" if worst else ""
+    return f", then {title(worst.kind)} (step {worst.step:,})"
 
 
 def _outcome(facts: Facts, incidents: Sequence[Incident]) -> str:
@@ -74,7 +75,9 @@ def _outcome(facts: Facts, incidents: Sequence[Incident]) -> str:
         return f"{skipped}; the guard stopped the run at step {stop.step:,}"
     if facts.nonfinite_at_end > 1:
         return f"{skipped}; the last {facts.nonfinite_at_end:,} steps are all non-finite"
-    return f"{skipped}, the run went on" if skipped else ""
+    if skipped:
+        return f"{skipped}, the run went on"
+    return "; the run ended there" if facts.nonfinite_at_end else ""
 
 
 def _healthy(facts: Facts, told: Sequence[Chapter]) -> str:

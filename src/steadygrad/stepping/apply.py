@@ -81,7 +81,8 @@ class Applier:
         return all(
             not group.get("momentum")
             or all(
-                optimizer.state[param].get("momentum_buffer") is not None
+                # `state` is a defaultdict: indexing it would leave an empty entry behind.
+                optimizer.state.get(param, {}).get("momentum_buffer") is not None
                 for param in group["params"]
                 if param.grad is not None
             )

@@ -95,6 +95,11 @@ class Lane:
         """Whether a step has begun and not ended."""
         return self._now is not None
 
+    @property
+    def skipping(self) -> bool:
+        """Whether the step under way is being left out, as far as the host knows."""
+        return self._now is not None and self._now.verdict.skipped
+
     def begin(self, groups: Sequence[Mapping[str, Any]], treatment: Treatment) -> Tensor:
         """The gradients of a step are ready: measure them and have the verdict carried out.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +18,7 @@ from torch.optim import Optimizer
 from steadygrad.containment import Containment
 from steadygrad.detect import Context, Panel, missing_zero_grad
 from steadygrad.detect.finding import listed
+from steadygrad.errors import TrainingStopped
 from steadygrad.measure import ParamTable
 from steadygrad.policies.base import Policy
 from steadygrad.records import Finding, Incident, Reading, TensorInfo
@@ -122,7 +124,8 @@ class Track:
         if self._zero_grad is not None:
             self._zero_grad.close()
         self.lane.abandon()
-        self.lane.deliver()
+        with suppress(TrainingStopped):  # the loop is over: there is nothing left to stop
+            self.lane.deliver()
 
     def state_dict(self) -> dict[str, Any]:
         """Step counter and what the policy has learnt."""
@@ -163,6 +166,7 @@ class Track:
                 self._begin(self._step)
                 if self._undo is not None and self.policy is not None:
                     self._undo.remember()
+                    self._take_back = self.lane.skipping
             elif not self.lane.again(self._groups()):
                 self._take_back = self._undo is not None
         except Exception:
@@ -219,7 +223,7 @@ class Track:
         for finding in self._contained("detection", self._panel.observe, reading) or ():
             self._outlet.finding(finding)
         if self._streak.observe(reading):
-            names = [self.table.tensors[i].name for i in reading.nonfinite.nonzero()[0]]
+            names = [self.table.tensors[i].name for i in reading.nonfinite.nonzero()[0][::-1]]
             error = self._streak.error(reading, f"in {listed(names)}")
             self._outlet.incident(Incident(reading.step, "stop", str(error), tuple(names[:16]), self.index))
             raise error
