@@ -232,7 +232,8 @@ class Monitor:
             track.close()
         self._scalars.deliver()
         if self._recorder is not None:
-            self._containment.run("recording", self._recorder.close)
+            # A part of its own: what was written before a fault must still reach the file.
+            self._containment.run("closing of the run file", self._recorder.close)
         self._notices.flush()
 
     def say(self, key: str, text: str) -> None:

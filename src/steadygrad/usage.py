@@ -17,7 +17,8 @@ def as_optimizers(call: str, optimizer: Optimizer | Iterable[Optimizer] | None) 
     if optimizer is None:
         return ()
     # Accelerate's and Lightning's wrappers hold the torch optimizer whose step runs in the end.
-    many = optimizer if isinstance(optimizer, list | tuple | set) else [optimizer]
+    is_one = isinstance(_unwrapped(optimizer), Optimizer)
+    many: Iterable[Any] = optimizer if isinstance(optimizer, Iterable) and not is_one else [optimizer]
     found = [_unwrapped(one) for one in many]
     for one in found:
         if not isinstance(one, Optimizer):
@@ -26,6 +27,13 @@ def as_optimizers(call: str, optimizer: Optimizer | Iterable[Optimizer] | None) 
                 f"{type(one).__name__}. Pass the optimizer whose step() updates the model, or leave it out and "
                 "call guard.clip_() in your loop."
             )
+    if not found:
+        raise UsageError(
+            f"{call}(model, optimizer): there is no optimizer in it. Leave the argument out for a loop that "
+            "updates its parameters by hand."
+        )
+    if len({id(one) for one in found}) < len(found):
+        raise UsageError(f"{call}(model, optimizer): an optimizer is in it twice. Pass each of them once.")
     return tuple(found)
 
 

@@ -50,7 +50,9 @@ def test_run_that_ends_above_the_guess_has_never_learned(line, tmp_path):
     workload.guess = 1e-9
     outcome = trained(workload, PLAIN, tmp_path)
     assert outcome.fate == "never learned"
-    assert sentence(outcome).startswith("plain: it got through, but is no better than a constant guess")
+    assert sentence(outcome).startswith(
+        "plain: it got through, but its loss is no lower than a constant guess"
+    )
 
 
 def test_clip_that_froze_the_run_is_told_with_its_numbers(line, tmp_path):

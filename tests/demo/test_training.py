@@ -8,6 +8,7 @@ import torch
 
 import steadygrad as sg
 from steadygrad.demo.arms import ARMS, CLIP, GUARD, PLAIN
+from steadygrad.demo.digits_cnn import DigitsCNN
 from steadygrad.demo.training import quiet, train
 from steadygrad.notices import QUIET
 
@@ -56,6 +57,12 @@ def test_seed_changes_weights_and_norms(line, tmp_path):
 
 def test_same_seed_gives_the_same_training(line, tmp_path):
     first, second = (train(line(5.0), GUARD, 4, tmp_path) for _ in range(2))
+    assert first.norms == second.norms
+    assert torch.equal(parameters(first.model), parameters(second.model))
+
+
+def test_same_seed_gives_the_same_guarded_training_of_a_network_that_explodes(tmp_path):
+    first, second = (train(DigitsCNN(quick=True), GUARD, 0, tmp_path) for _ in range(2))
     assert first.norms == second.norms
     assert torch.equal(parameters(first.model), parameters(second.model))
 

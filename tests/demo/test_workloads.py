@@ -75,10 +75,10 @@ def test_digits_network_is_as_deep_and_as_badly_drawn_as_told():
         layer for layer in DigitsCNN(quick=True).build_model().modules() if isinstance(layer, nn.Conv2d)
     ]
     assert len(layers) == digits_cnn.DEPTH
-    stds = [float(layer.weight.detach().std()) for layer in layers[1:]]
-    assert stds == pytest.approx([digits_cnn.WEIGHT_STD] * len(stds), rel=0.1)
-    assert "1.7 times He's rule" in DigitsCNN.setting
-    assert digits_cnn.WEIGHT_STD / math.sqrt(2 / layers[1].weight[0].numel()) == pytest.approx(1.7, abs=0.05)
+    for layer in layers[1:]:
+        he = math.sqrt(2 / layer.weight[0].numel())
+        assert float(layer.weight.detach().std()) / he == pytest.approx(math.sqrt(3), rel=0.1)
+    assert "1.7 times too strong" in DigitsCNN.setting
 
 
 def test_digits_held_out_images_are_never_trained_on():

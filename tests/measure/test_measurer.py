@@ -202,7 +202,9 @@ def test_parameter_norms_cost_nothing_where_nobody_wants_them(late):
 
 @settings(deadline=None, max_examples=40)
 @given(
-    st.lists(st.sampled_from([None, 0.0, 1e-30, 1.0, 1e25, 3e38, math.inf, math.nan]), min_size=1, max_size=25),
+    st.lists(
+        st.sampled_from([None, 0.0, 1e-30, 1.0, 1e25, 3e38, math.inf, math.nan]), min_size=1, max_size=25
+    ),
     st.booleans(),
 )
 def test_any_mixture_equals_the_slow_truth(fills, late):

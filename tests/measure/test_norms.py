@@ -96,7 +96,9 @@ class TestEveryKind:
         assert float(measure(tensors)[1]) == pytest.approx(math.sqrt(36 + 64 + 9 + 16))
 
     def test_sparse_gradient_without_any_entry(self, measure):
-        empty = torch.sparse_coo_tensor(torch.zeros((1, 0), dtype=torch.int64), torch.zeros((0, 2)), (4, 2), check_invariants=True)
+        empty = torch.sparse_coo_tensor(
+            torch.zeros((1, 0), dtype=torch.int64), torch.zeros((0, 2)), (4, 2), check_invariants=True
+        )
         assert [float(x) for x in measure([empty])] == [0.0]
 
     def test_float16_norm_beyond_float16(self, measure):
@@ -114,7 +116,9 @@ class TestEveryKind:
         assert float(norms[0]) == pytest.approx(slow_norm(tensors[0]), rel=1e-5)
         assert float(norms[1]) == pytest.approx(math.sqrt(3.0))
 
-    @pytest.mark.parametrize(("poison", "kind"), [(math.inf, np.isinf), (-math.inf, np.isinf), (math.nan, np.isnan)])
+    @pytest.mark.parametrize(
+        ("poison", "kind"), [(math.inf, np.isinf), (-math.inf, np.isinf), (math.nan, np.isnan)]
+    )
     def test_overflow_is_told_apart_from_inf_and_nan(self, measure, poison, kind):
         finite, poisoned = torch.full((1000,), 1e38), torch.full((1000,), 1e38)
         poisoned[7] = poison

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -38,7 +40,7 @@ def test_probes_stay_within_a_share_of_the_training_time(cost_s, overhead):
 
 def test_cheap_probes_keep_their_least_spacing():
     made = probes_over(500, 0.01, 0.0, 0.02)
-    assert min(b - a for a, b in zip(made, made[1:], strict=False)) == MIN_SPACING
+    assert min(b - a for a, b in pairwise(made)) == MIN_SPACING
 
 
 def test_step_zero_is_never_probed():
@@ -51,7 +53,7 @@ def test_no_overhead_allowed_means_no_probe():
 
 def test_a_clock_that_stands_still_does_not_divide_by_zero():
     made = probes_over(100, 0.0, 1.0, 0.02)
-    assert min(b - a for a, b in zip(made, made[1:], strict=False)) >= MIN_SPACING
+    assert min(b - a for a, b in pairwise(made)) >= MIN_SPACING
 
 
 SMALL = [

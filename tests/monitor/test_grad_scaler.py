@@ -32,11 +32,20 @@ def amp_step(model, optimizer, scaler, batch, *, unscale=False, guard=None, gain
     scaler.update()
 
 
+def poison_for(steps, *args, **options):
+    for _ in range(steps):
+        amp_step(*args, poisoned(batches(1)[0]), **options)
+
+
 def workload(fused, make=torch.optim.AdamW, scale=2.0**10):
     model = seeded(mlp)
     lr = 1e-2 if scale < HUGE_SCALE else 1e-2 / GAIN
     optimizer = make(model.parameters(), lr=lr, fused=fused)
-    return model, optimizer, torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=5)
+    return (
+        model,
+        optimizer,
+        torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=5 if scale < HUGE_SCALE else 1000),
+    )
 
 
 @both_paths
@@ -98,8 +107,7 @@ def test_a_true_nan_under_a_fused_scaler_stops_the_run_in_the_end(unscale, late)
         amp_step(model, optimizer, scaler, batch, unscale=unscale)
     before = weights(model)
     with pytest.raises(NonfiniteStreak):
-        for _ in range(60):
-            amp_step(model, optimizer, scaler, poisoned(batches(1)[0]), unscale=unscale)
+        poison_for(60, model, optimizer, scaler, unscale=unscale)
     assert weights(model) == before
     assert 20 < guard.counts.skipped < 40
     assert "overflow_streak" in {finding.kind for finding in guard.findings}
@@ -155,7 +163,6 @@ class TestClipCall:
         amp_step(model, optimizer, scaler, batches(1)[0], unscale=True, guard=guard)
         before = weights(model)
         with pytest.raises(NonfiniteStreak):
-            for _ in range(60):
-                amp_step(model, optimizer, scaler, poisoned(batches(1)[0]), unscale=True, guard=guard)
+            poison_for(60, model, optimizer, scaler, unscale=True, guard=guard)
         assert weights(model) == before
         assert not math.isfinite(guard.recent[-1].total_norm)

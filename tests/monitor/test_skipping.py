@@ -158,8 +158,7 @@ class TestStreak:
         train(model, optimizer, batches(2))
         before = weights(model)
         with pytest.raises(NonfiniteStreak) as caught:
-            for batch in batches(5):
-                step(model, optimizer, poisoned(batch))
+            train(model, optimizer, map(poisoned, batches(5)))
         assert isinstance(caught.value, TrainingStopped)
         text = str(caught.value)
         assert "stopped at step 4: 3 optimizer steps in a row" in text
@@ -201,8 +200,7 @@ class TestStreak:
         optimizer = OPTIMIZERS["SGD"](model.parameters())
         guard = attach("guard", model, optimizer, late=late, max_skips=2)
         with pytest.raises(NonfiniteStreak):
-            for _ in range(4):
-                step(model, optimizer, poisoned(batches(1)[0]))
+            train(model, optimizer, map(poisoned, batches(4)))
         guard.close()
         assert guard.closed
         assert not optimizer._optimizer_step_pre_hooks

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 from torch.optim import Optimizer
 
 from steadygrad.monitor import Monitor
@@ -17,24 +17,25 @@ from steadygrad.policies import Policy, auto
 Batch = tuple[Tensor, Tensor]
 Make = Callable[[Iterable[Tensor]], Optimizer]
 
-O = torch.optim
 OPTIMIZERS: dict[str, Make] = {
-    "SGD": partial(O.SGD, lr=0.01),
-    "SGD momentum": partial(O.SGD, lr=0.01, momentum=0.9, weight_decay=1e-2),
-    "SGD nesterov": partial(O.SGD, lr=0.01, momentum=0.9, nesterov=True),
-    "SGD fused": partial(O.SGD, lr=0.01, momentum=0.9, fused=True),
-    "Adam": partial(O.Adam, lr=1e-3),
-    "Adam fused": partial(O.Adam, lr=1e-3, fused=True),
-    "AdamW": partial(O.AdamW, lr=1e-3),
-    "AdamW fused": partial(O.AdamW, lr=1e-3, fused=True),
-    "AdamW amsgrad": partial(O.AdamW, lr=1e-3, amsgrad=True),
-    "AdamW amsgrad fused": partial(O.AdamW, lr=1e-3, amsgrad=True, fused=True),
-    "NAdam": partial(O.NAdam, lr=1e-3),
-    "RMSprop": partial(O.RMSprop, lr=1e-3, momentum=0.5),
-    "Adagrad": partial(O.Adagrad, lr=1e-2),
-    "Adagrad fused": partial(O.Adagrad, lr=1e-2, fused=True),
-    "LBFGS": partial(O.LBFGS, lr=0.1, max_iter=4, history_size=4),
-    "LBFGS strong_wolfe": partial(O.LBFGS, lr=0.5, max_iter=4, history_size=4, line_search_fn="strong_wolfe"),
+    "SGD": partial(optim.SGD, lr=0.01),
+    "SGD momentum": partial(optim.SGD, lr=0.01, momentum=0.9, weight_decay=1e-2),
+    "SGD nesterov": partial(optim.SGD, lr=0.01, momentum=0.9, nesterov=True),
+    "SGD fused": partial(optim.SGD, lr=0.01, momentum=0.9, fused=True),
+    "Adam": partial(optim.Adam, lr=1e-3),
+    "Adam fused": partial(optim.Adam, lr=1e-3, fused=True),
+    "AdamW": partial(optim.AdamW, lr=1e-3),
+    "AdamW fused": partial(optim.AdamW, lr=1e-3, fused=True),
+    "AdamW amsgrad": partial(optim.AdamW, lr=1e-3, amsgrad=True),
+    "AdamW amsgrad fused": partial(optim.AdamW, lr=1e-3, amsgrad=True, fused=True),
+    "NAdam": partial(optim.NAdam, lr=1e-3),
+    "RMSprop": partial(optim.RMSprop, lr=1e-3, momentum=0.5),
+    "Adagrad": partial(optim.Adagrad, lr=1e-2),
+    "Adagrad fused": partial(optim.Adagrad, lr=1e-2, fused=True),
+    "LBFGS": partial(optim.LBFGS, lr=0.1, max_iter=4, history_size=4),
+    "LBFGS strong_wolfe": partial(
+        optim.LBFGS, lr=0.5, max_iter=4, history_size=4, line_search_fn="strong_wolfe"
+    ),
 }
 
 
@@ -48,7 +49,11 @@ class CNN(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Conv2d(4, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
         )
         self.head = nn.Linear(4, 1)
 
@@ -98,7 +103,7 @@ def step(model: nn.Module, optimizer: Optimizer, batch: Batch) -> float:
         loss.backward()
         return loss
 
-    if isinstance(optimizer, O.LBFGS):
+    if isinstance(optimizer, optim.LBFGS):
         return float(optimizer.step(closure).detach())
     loss = closure()
     optimizer.step()
@@ -124,14 +129,20 @@ def attach(
     optimizers = optimizer if isinstance(optimizer, list) else [] if optimizer is None else [optimizer]
     if mode == "guard":
         policy = policy or auto()
-    return Monitor(mode, model, optimizers, policy, run=run, max_skips=max_skips, overhead=overhead, late=late)
+    return Monitor(
+        mode, model, optimizers, policy, run=run, max_skips=max_skips, overhead=overhead, late=late
+    )
 
 
 def bits(value: Any) -> Any:
     """Everything in a nest of containers, tensors by their bytes: equal means equal to the last bit."""
     if isinstance(value, Tensor):
         flat = value.detach().contiguous().reshape(-1)
-        return (str(value.dtype), tuple(value.shape), flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+        return (
+            str(value.dtype),
+            tuple(value.shape),
+            flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"",
+        )
     if isinstance(value, dict):
         return {key: bits(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

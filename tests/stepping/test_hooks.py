@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, Adam, LBFGS
+from torch.optim import LBFGS, SGD, Adam
 
 from steadygrad.stepping import StepHooks
 

@@ -24,15 +24,13 @@ def _learned(outcome: Outcome) -> str:
 
 def _never_learned(outcome: Outcome) -> str:
     training = outcome.training
-    end = (
-        f"no better than a constant guess ({outcome.held_out_loss:.2f} against {training.workload.guess:.2f})"
-    )
+    guess = f"no lower than a constant guess's ({outcome.held_out_loss:.2f} against {training.workload.guess:.2f})"
     if training.arm.max_norm is None or not training.clipped:
-        return f"it got through, but is {end}."
+        return f"it got through, but its loss is {guess}."
     return (
         f"gradients with a norm of about {outcome.usual_norm:,.0f} were cut to {training.arm.max_norm:g} in "
-        f"{training.clipped:,} of {len(training.norms):,} steps, so the weights moved by {outcome.moved:.1%} in all: "
-        f"{end}."
+        f"{training.clipped:,} of {len(training.norms):,} steps, so the weights moved by {outcome.moved:.1%} in all; "
+        f"the loss is {guess}."
     )
 
 

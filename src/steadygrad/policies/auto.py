@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from steadygrad.policies.base import Policy
-from steadygrad.policies.footing import Footing
-import steadygrad.policies.footing as FT
-REACH=1.0
+from steadygrad.policies.footing import REACH, Footing
 from steadygrad.policies.history import Tally
-from steadygrad.policies.relative import RelativeStep, long_run_rate, shared_kind
+from steadygrad.policies.relative import RelativeStep, shared_kind
 from steadygrad.policies.relative_update import adaptive_lr_factor
 from steadygrad.policies.steady import Steady
 from steadygrad.records import Incident
@@ -26,13 +24,51 @@ if TYPE_CHECKING:
     from steadygrad.records import FloatArray, Reading, TensorInfo
 
 HOLD = 32
-"""Steps the caps stay after the last sign of trouble; twice as long each time it comes back soon."""
+"""Steps the caps stay after the last sign of trouble; 16 to 128 make no difference."""
 
-_LONGEST_HOLD = 1024
-_SOON = 8
+# An update as long as the weights themselves replaces them: a definition, not a tuned number.
+_WHOLE = 1.0
+# A single layer compounds nothing; 1/20 of a layer still stops what is absurd.
+_SINGLE = 0.05
 
 
 def auto() -> Auto:
+    """Do nothing until the run loses its footing, then hold it as `steady` does, then let go.
+
+    Like anti-lock brakes. A healthy run is left alone: not one bit of its weights changes. Let
+    ``reach`` be the length of an SGD update beside the weights, momentum played out, and
+    ``growth`` the norm beside its typical value, the lower quartile of the last 128. Either sign
+    engages the caps, in the very step that shows it:
+
+    * ``reach * depth > 6``, which needs no history and so protects the first step; depth counts
+      the matrices after the first that no normalisation follows, because only they compound;
+    * ``growth * reach > 10``: the farther the step goes, the less it may rise suddenly.
+
+    Engaged, the run is held to `steady`'s caps until 32 steps in a row were calm: no sign, and
+    ``reach * depth < 0.25`` or nothing for the caps to do. A stored momentum that a jump of the
+    rate would carry beyond reach is slowed by lowering the rate for the step.
+
+    All other optimizers normalise the gradient, so reach doesn't depend on it. There the sign is a
+    sudden ``growth > 32``, and engaged means a cap at the typical norm. A rate that alone would
+    carry the weights farther than they are long is lowered for the step.
+
+    Only ratios are compared: multiplying the loss (and dividing SGD's rate) by a number changes
+    nothing. A non-finite step is skipped by the guard and is no sign by itself. Two things `auto`
+    can't see: a network that learns badly with steps of ordinary size, and an outlier in the very
+    first steps of Adam, which may be the usual size.
+
+    Returns:
+        The policy, for ``sg.guard(..., policy=...)``; it is also the default there.
+
+    Example:
+        >>> import steadygrad as sg
+        >>> sg.policies.auto()
+        auto()
+
+    References:
+        Pascanu et al., On the difficulty of training recurrent neural networks, 2013,
+        arXiv:1211.5063, sec. 3.2 (what a clip is for); the caps are those of `steady`.
+    """
     return Auto()
 
 
@@ -46,9 +82,9 @@ class Auto(Policy):
         self._relative = RelativeStep()
         self._steady = Steady()
         self._footing = Footing()
+        self._depth = 1.0
         self._limit = math.inf
         self._steps = 0
-        self._hold = HOLD
         self._engaged_until = 0
         self._engagements = 0
         self._tally = Tally()
@@ -66,17 +102,17 @@ class Auto(Policy):
         """Meet the parameters."""
         self._relative.prepare(tensors, param_norms)
         self._steady.prepare(tensors, param_norms)
-        gains = sum(len(t.shape) == 1 and t.name.endswith("weight") and t.trainable for t in tensors)
-        self._depth = max(1, self._relative.depth - gains)
+        self._depth = max(self._relative.depth - 1 - sum(map(_is_gain, tensors)), _SINGLE)
 
     def scale(self, measurement: Measurement) -> Tensor | None:
         """None or exactly 1 while the run is healthy, the capped factor from the first sign on."""
+        self.cap, self._limit = None, math.inf
         held = self._held(measurement)
         if held is None:
-            self.cap, self._limit = None, math.inf
             return None
         cap, scale = held
-        self._limit = max(self._limit_of(measurement) / (FT.HYST if self.engaged and shared_kind(measurement.groups)=='sgd' else 1.0), cap)
+        # Below the cap nothing is scaled, so nothing is to be announced either.
+        self._limit = max(self._limit_of(measurement), cap)
         if self.engaged:
             self.cap = cap
             return scale
@@ -86,7 +122,7 @@ class Auto(Policy):
     def lr_factor(self, measurement: Measurement) -> float:
         """Below 1 when the rate alone outruns the weights, or jumps under a stored momentum."""
         if shared_kind(measurement.groups) != "sgd":
-            return adaptive_lr_factor(self._relative, measurement, REACH)
+            return adaptive_lr_factor(self._relative, measurement, _WHOLE)
         if self.engaged or self._momentum_runs_away(measurement):
             return self._steady.lr_factor(measurement)
         return 1.0
@@ -100,46 +136,75 @@ class Auto(Policy):
         self._footing.add(reading.total_norm)
         self._steps += 1
         if reading.total_norm > self._limit:
+            self._engaged_until = self._steps + HOLD
+        if self.engaged and not was_engaged:
+            self._engagements += 1
             times = reading.total_norm / self._limit
-            return self._engage(reading, was_engaged, f"the gradient norm is {times:.3g} x the limit")
+            why = f"the gradient norm is {times:.3g} x what is safe: caps on until {HOLD} calm steps have passed"
+            return (Incident(reading.step, "engage", why, optimizer=reading.optimizer),)
         if was_engaged and not self.engaged:
-            reason = f"calm for {self._hold} steps: caps off"
-            return (Incident(reading.step, "release", reason, optimizer=reading.optimizer),)
+            why = f"calm for {HOLD} steps: caps off"
+            return (Incident(reading.step, "release", why, optimizer=reading.optimizer),)
         return ()
 
     def skipped(self, reading: Reading) -> tuple[Incident, ...]:
+        """A non-finite step: skipping it was enough, the finite ones say whether the run is calm."""
         return self._steady.skipped(reading)
 
+    def explain(self) -> str:
+        """How often it engaged and acted; empty before the first step."""
+        if not self._tally.seen:
+            return ""
+        times = "once" if self._engagements == 1 else f"{self._engagements} times"
+        state = "on now" if self.engaged else "off now"
+        return f"{self!r}: engaged {times}, {state}; {self._tally}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything learnt."""
+        return {
+            "footing": self._footing.state_dict(),
+            "steps": self._steps,
+            "engaged_until": self._engaged_until,
+            "engagements": self._engagements,
+            "tally": self._tally.state_dict(),
+            "steady": self._steady.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self._footing.load_state_dict(state["footing"])
+        self._steps = int(state["steps"])
+        self._engaged_until = int(state["engaged_until"])
+        self._engagements = int(state["engagements"])
+        self._tally.load_state_dict(state["tally"])
+        self._steady.load_state_dict(state["steady"])
+
     def _held(self, measurement: Measurement) -> tuple[float, Tensor] | None:
-        """Cap and factor of the engaged state."""
+        """Cap and factor of the engaged state; None where there is none yet."""
         if shared_kind(measurement.groups) == "sgd":
             scale = self._steady.scale(measurement)
             return None if scale is None or self._steady.cap is None else (self._steady.cap, scale)
         cap = self._footing.typical()
-        if cap == math.inf:
-            return None
-        return cap, torch.clamp(cap / measurement.total_norm, max=1.0)
+        return None if cap == math.inf else (cap, torch.clamp(cap / measurement.total_norm, max=1.0))
 
     def _limit_of(self, measurement: Measurement) -> float:
+        """Total norm above which this step shows trouble."""
         weight_norm = self._relative.weight_norm
         if weight_norm is None or shared_kind(measurement.groups) != "sgd":
             return self._footing.spike_limit()
-        return self._footing.slip_limit(weight_norm / max(map(long_run_rate, measurement.groups)), self._depth)
+        span = weight_norm / self._relative.rate(measurement)
+        limit = self._footing.unrest_limit if self.engaged else self._footing.slip_limit
+        return limit(span, self._depth)
 
     def _momentum_runs_away(self, measurement: Measurement) -> bool:
+        """Whether the stored momentum alone would carry the weights beyond reach at today's rate."""
         weight_norm = self._relative.weight_norm
         if weight_norm is None:
             return False
-        lr = max(group.lr for group in measurement.groups)
-        return lr * self._steady.stored_momentum > REACH * weight_norm
+        lr = self._relative.rate(measurement) * (1.0 - max(group.momentum for group in measurement.groups))
+        return lr * self._steady.stored_momentum * self._depth > REACH * weight_norm
 
-    def _engage(self, reading: Reading, was_engaged: bool, why: str) -> tuple[Incident, ...]:
-        if not was_engaged:
-            soon = self._engagements > 0 and self._steps - self._engaged_until <= _SOON * self._hold
-            self._hold = min(2 * self._hold, _LONGEST_HOLD) if soon else HOLD
-            self._engagements += 1
-        self._engaged_until = self._steps + self._hold
-        if was_engaged:
-            return ()
-        reason = f"{why}: caps on until {self._hold} calm steps have passed"
-        return (Incident(reading.step, "engage", reason, optimizer=reading.optimizer),)
+
+def _is_gain(tensor: TensorInfo) -> bool:
+    """Whether this is the gain of a normalisation layer, behind which a layer's scale is lost."""
+    return tensor.trainable and len(tensor.shape) == 1 and tensor.name.endswith("weight")

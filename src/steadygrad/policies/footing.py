@@ -1,7 +1,7 @@
 """Signs that a run loses its footing, in plain floats: what `auto` looks at.
 
-Two measures, both free of the loss's scale: how far a norm stands above its recent history, and how far
-the step would carry the weights, momentum included, beside their own length.
+Two measures, both free of the loss's scale: how far a gradient norm stands above its recent history
+(growth), and how far its step would carry the weights beside their own length (reach).
 """
 
 from __future__ import annotations
@@ -14,61 +14,79 @@ from steadygrad.policies.history import NormWindow
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REACH = 8.0
-"""Share of the weights' own norm that no single step may move, whatever came before."""
-SLIP = 5.0
-"""Growth times reach above which an SGD step has lost its footing."""
-SPIKE = 20.0
-"""Factor over the lower quartile of recent norms that is a spike where reach says nothing (Adam)."""
+REACH = 6.0
+"""Reach times depth that no healthy SGD step has; controls stay below 5.5, bad starts are at 8 to 2000."""
+CALM = 0.25
+"""Reach times depth below which an engaged run is calm; runs that need their caps live above 0.5."""
+SLIP = 10.0
+"""Growth times reach that is a slip; controls stay below 7.5, explosions pass 1000 within a few steps."""
+SPIKE = 32.0
+"""Growth that is a spike where reach says nothing: one of 32 doubles Adam's second moment."""
 
 _WINDOW = 128
 _LAST = 8
 _MIN_HISTORY = 2
-HYST = 8.0
-_QUARTILE = 0.25
-_SUDDEN = 10.0
+_TYPICAL_QUANTILE = 0.25
+_LOW_QUANTILE = 0.05
+_LOUDEST = math.log(10.0)
 
 
 class Footing:
-    """The recent norms, and the limits that follow from them for the next step.
+    """The recent norms, and the limits for the next one that follow from them.
 
-    The typical norm is the lower quartile of the last 128: outliers in up to two thirds of the steps don't move
-    it, and a lasting shift of the level fills it within 96 steps.
+    The typical norm is the lower quartile of the last 128: bad batches in up to two thirds of the
+    steps leave it alone (they move a median when they are every second step), and a lasting rise of
+    the level has at most 96 steps to wait until it is typical.
     """
 
     def __init__(self) -> None:
+        """Start with no history."""
         self._window = NormWindow(_WINDOW)
         self._last = NormWindow(_LAST)
 
     def add(self, norm: float) -> None:
-        """Take in the norm of one finite step, before any scaling."""
-        self._window.add(norm)
-        self._last.add(norm)
+        """Take in the norm of one finite step, before any scaling; zero says nothing about size."""
+        if norm > 0.0:
+            self._window.add(norm)
+            self._last.add(norm)
 
     def typical(self) -> float:
         """Lower quartile of the recent norms; infinite while there are too few to say."""
         if len(self._window) < _MIN_HISTORY:
             return math.inf
-        return math.exp(self._window.quantile(_QUARTILE))
+        return math.exp(self._window.quantile(_TYPICAL_QUANTILE))
 
     def spike_limit(self) -> float:
-        """Norm above which the next step is a spike: far above the window, and sudden."""
+        """Norm above which the next step is a spike: far above the typical norm, and sudden.
+
+        Sudden means that it is as far above the last 8. Norms of a recurrent network that breaks
+        its symmetry rise tenfold within 16 steps, and all is well. The noisier the low norms are
+        (a rare class, tiny batches), the farther up a spike begins, by tenfold at most.
+        """
         if len(self._window) < _MIN_HISTORY:
             return math.inf
-        return max(SPIKE * self.typical(), _SUDDEN * math.exp(self._last.quantile(_QUARTILE)))
+        typical = self._window.quantile(_TYPICAL_QUANTILE)
+        noise = min(typical - self._window.quantile(_LOW_QUANTILE), _LOUDEST)
+        return SPIKE * math.exp(max(typical, self._last.quantile(_TYPICAL_QUANTILE)) + noise)
 
-    def slip_limit(self, span: float, depth: int) -> float:
-        """Norm above which the next SGD step has lost its footing.
+    def slip_limit(self, span: float, depth: float) -> float:
+        """Norm above which the next SGD step loses its footing.
+
+        That is ``REACH * span / depth``, which needs no history and so protects the first step, or
+        the ``n`` where ``n / typical * n / span = SLIP`` if it is smaller: a short step may be many
+        times the typical one, a long step only a few times.
 
         Args:
-            span: ``||w|| (1 - mu) / lr``, the norm whose step, played out, is as long as the weights.
-            depth: matrices.
+            span: ``||w|| * (1 - mu) / lr``, the norm of a gradient whose step, momentum played out,
+                is as long as the weights.
+            depth: layers behind the first through which a change of the weights compounds; below 1
+                a network that can hardly run away, and so may slip more.
         """
-        limit = REACH / depth * span
-        typical = self.typical()
-        if typical < math.inf:
-            limit = min(limit, math.sqrt(SLIP * typical * span))
-        return limit
+        return min(REACH * span / depth, math.sqrt(SLIP / min(depth, 1.0) * span) * math.sqrt(self.typical()))
+
+    def unrest_limit(self, span: float, depth: float) -> float:
+        """Norm above which an SGD step shows that an engaged run is not calm yet."""
+        return min(CALM * span / depth, self.slip_limit(span, depth))
 
     def state_dict(self) -> dict[str, Any]:
         """The norms held."""

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from steadygrad.measure import GroupHyper, Measurement
     from steadygrad.measure.hyper import Kind
     from steadygrad.records import FloatArray, Reading, TensorInfo
@@ -46,6 +48,8 @@ class RelativeStep:
         self.numel = 1
         self._floors: FloatArray = np.zeros(0, np.float32)
         self._rates: tuple[tuple[GroupHyper, ...], Tensor] | None = None
+        self._group_of: NDArray[np.intp] | None = None
+        self._shares: list[float] | None = None
 
     def prepare(self, tensors: Sequence[TensorInfo], param_norms: FloatArray) -> None:
         """Meet the parameters."""
@@ -53,20 +57,45 @@ class RelativeStep:
         self.depth = max(1, sum(len(tensor.shape) >= _MATRIX_DIMS for tensor in trainable))
         self.numel = max(1, sum(tensor.numel for tensor in trainable))
         self._floors = np.array([_floor(tensor) for tensor in tensors], np.float32)
-        self._rates = None
+        self._rates = self._group_of = self._shares = None
         self._weigh(param_norms)
 
     def learn(self, reading: Reading) -> None:
-        """Take in the newest parameter norms, where the Reading has them."""
+        """Take in the newest parameter norms, where the Reading has them, and who has the gradient."""
         if reading.param_norms is not None:
             self._weigh(reading.param_norms)
+        if (
+            self._group_of is not None
+            and len(self._group_of) == len(reading.norms)
+            and reading.total_norm > 0.0
+        ):
+            parts = (reading.norms / reading.total_norm).astype(np.float64)
+            self._shares = np.bincount(self._group_of, weights=parts * parts).tolist()
 
     def reach(self, measurement: Measurement) -> Tensor:
         """``||lr / (1 - mu) * g||`` of the step, 0-d, on the device."""
         single = single_rate(measurement.groups)
         if single is not None:
             return measurement.total_norm * single
-        return torch.linalg.vector_norm(measurement.norms * self._rates_of(measurement))
+        each: Tensor = measurement.norms * self._rates_of(measurement)
+        return torch.linalg.vector_norm(each)
+
+    def rate(self, measurement: Measurement) -> float:
+        """Long-run rate of the gradient as a whole, a host number: ``reach`` is about ``rate * norm``.
+
+        Groups of different rates are weighed by the part of the gradient they had in the last
+        Reading; before the first one the largest rate counts.
+        """
+        single = single_rate(measurement.groups)
+        if single is not None:
+            return single
+        if self._group_of is None:
+            self._group_of = np.asarray(measurement.group_of, np.intp)
+        rates = [long_run_rate(group) for group in measurement.groups]
+        if self._shares is None:
+            return max(rates)
+        weighed = sum(share * rate * rate for share, rate in zip(self._shares, rates, strict=False))
+        return max(math.sqrt(weighed), min(rates))
 
     def _rates_of(self, measurement: Measurement) -> Tensor:
         groups = tuple(measurement.groups)

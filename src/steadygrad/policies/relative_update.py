@@ -95,8 +95,8 @@ class RelativeUpdate(Policy):
         return ()
 
     def explain(self) -> str:
-        """How often it acted."""
-        return f"{self!r}: {self._tally}"
+        """How often it acted; empty before the first step."""
+        return f"{self!r}: {self._tally}" if self._tally.seen else ""
 
     def state_dict(self) -> dict[str, Any]:
         """The counts; the weights speak for themselves."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from steadygrad.measure import GroupHyper, Measurement
+    from steadygrad.measure import Measurement
     from steadygrad.records import FloatArray, Incident, Reading, TensorInfo
 
 RHO = 0.03
@@ -146,7 +146,9 @@ class Steady(Policy):
         return ()
 
     def explain(self) -> str:
-        """How often which bound acted."""
+        """How often which bound acted; empty before the first step."""
+        if not self._tally.seen:
+            return ""
         lowered = f", lowered the rate in {self._lowered}" if self._lowered else ""
         return f"{self!r}: {self._tally}{lowered}"
 
@@ -171,10 +173,12 @@ class Steady(Policy):
     def _scale_sgd(self, measurement: Measurement, weight_norm: float) -> Tensor:
         tight = rho_of(self._relative.depth)
         rho = tight * self._calm_factor()
-        rate = single_rate(measurement.groups) or _largest_rate(measurement.groups)
+        rate = self._relative.rate(measurement)
         self._momentum = max(group.momentum for group in measurement.groups)
         self.cap = rho * weight_norm / rate
         self._tight_cap = tight * weight_norm / rate
+        if single_rate(measurement.groups) is not None:
+            return torch.clamp(self.cap / measurement.total_norm, max=1.0)
         return torch.clamp(rho * weight_norm / self._relative.reach(measurement), max=1.0)
 
     def _calm_factor(self) -> float:
@@ -191,7 +195,3 @@ class Steady(Policy):
 def rho_of(depth: int) -> float:
     """Tight share of the weight norm one update may move, for so many matrices."""
     return max(min(RHO, BUDGET / depth), RHO_FLOOR)
-
-
-def _largest_rate(groups: Sequence[GroupHyper]) -> float:
-    return max(group.lr / max(1.0 - group.momentum, 1e-3) for group in groups)

@@ -149,19 +149,41 @@ class ClipCall(Applier):
     """The same for a verdict taken early, in the user's own ``guard.clip_()`` before the step.
 
     The user expects clipped gradients in ``.grad`` when the call returns, so they are scaled in
-    place. A skip waits for the step itself: a ``GradScaler`` in between must still find gradients.
+    place. A skip waits for the step itself: a ``GradScaler`` in between must still find gradients,
+    and sets and deletes ``found_inf`` as if nobody else did.
+
+    Args:
+        optimizer: held weakly.
     """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        super().__init__(optimizer)
+        self._nonfinite: Tensor | None = None
 
     def scale_(self, measurement: Measurement, scale: Tensor) -> None:
         """Scale the gradients in place."""
         multiply_(measurement.grads, scale if scale.dim() == 0 else measurement.of_present(scale))
 
     def skip(self, measurement: Measurement) -> None:
-        """Nothing yet; see `skip_now`."""
+        """Nothing yet; see `leave_out`."""
 
-    def skip_now(self, measurement: Measurement) -> None:
+    def skip_where(self, nonfinite: Tensor) -> None:
+        """Only noted; see `leave_out_where`."""
+        self._nonfinite = nonfinite
+
+    def leave_out(self, measurement: Measurement) -> None:
         """Leave the step out, now that it begins."""
         super().skip(measurement)
+
+    def leave_out_where(self) -> None:
+        """Leave it out on the device where `skip_where` said so."""
+        if self._nonfinite is not None:
+            super().skip_where(self._nonfinite)
+
+    def restore(self) -> None:
+        """Put back what was set for the step."""
+        super().restore()
+        self._nonfinite = None
 
 
 class HandLoop:

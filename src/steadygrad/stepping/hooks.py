@@ -20,6 +20,9 @@ from torch.optim import Optimizer
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 
+# A compiled step must not trace what is not its own.
+_untraced: Callable[[Callable[..., Any]], Callable[..., Any]] = torch.compiler.disable
+
 # The function torch puts around every `step`, which calls the hooks.
 _HOOKED_STEP = Optimizer.profile_hook_step(Optimizer.step).__code__
 
@@ -44,14 +47,13 @@ class StepHooks:
     ) -> None:
         self._optimizer = weakref.ref(optimizer)
         self._on_gradients = on_gradients
-        self._on_evaluated = torch.compiler.disable(on_gradients)
+        self._on_evaluated = _untraced(on_gradients)
         self._on_stepped = on_stepped
         self._on_abandoned = on_abandoned
         self._depth = 0
-        # A compiled step must not trace what is not its own.
         self._handles = (
-            optimizer.register_step_pre_hook(torch.compiler.disable(self._before)),
-            optimizer.register_step_post_hook(torch.compiler.disable(self._after)),
+            optimizer.register_step_pre_hook(_untraced(self._before)),
+            optimizer.register_step_post_hook(_untraced(self._after)),
         )
 
     def remove(self) -> None:

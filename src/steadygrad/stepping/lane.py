@@ -5,6 +5,7 @@ Shape legend: P parameters of this optimizer.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -75,8 +76,8 @@ class Lane:
         self._late = late
         self._on_reading = on_reading
         self._clock = clock
-        wants = policy is not None and policy.needs_param_norms
-        self._measurer = Measurer(table, late=late, param_norms=wants)
+        self._param_norms = policy is not None and policy.needs_param_norms
+        self._measurer = Measurer(table, late=late, param_norms=self._param_norms)
         self._reads: LateReads[tuple[Reading, int, tuple[bool, bool]]] = LateReads()
         self._probe = UpdateProbe()
         self._now: _Step | None = None
@@ -85,10 +86,24 @@ class Lane:
         """Take note that parameters were appended to the table."""
         self._measurer.grow()
 
-    def leave_out(self) -> None:
-        """Carry out the skip that a `ClipCall` has put off until the step."""
-        if self._now is not None and self._now.verdict.skipped and isinstance(self._treatment, ClipCall):
-            self._treatment.skip_now(self._now.measurement)
+    def go_on(self) -> None:
+        """The step that a `ClipCall` has judged begins: carry out the skip it has put off."""
+        now, treatment = self._now, self._treatment
+        if now is None or not isinstance(treatment, ClipCall):
+            return
+        if now.verdict.skipped:
+            treatment.leave_out(now.measurement)
+        treatment.leave_out_where()
+        if treatment.under_scaler and (self._late or not math.isfinite(now.reading.total_norm)):
+            now.reading = replace(now.reading, skipped=not self._late, overflow=True)
+
+    def pass_over(self) -> None:
+        """The step that a `ClipCall` has judged never came: a ``GradScaler`` left it out by itself."""
+        if self._now is None or not self._now.verdict.skipped:
+            self.abandon()
+            return
+        self._now.reading = replace(self._now.reading, overflow=True)
+        self.end()
 
     @property
     def under_way(self) -> bool:
@@ -131,7 +146,10 @@ class Lane:
         self.loss = None
         fresh = measurement.param_norms if self._measurer.refreshed_param_norms else None
         self._now = _Step(measurement, verdict, reading, param_norms=fresh)
-        if self.budget.due(self.step) and not verdict.skipped:
+        # A policy learns from parameter norms, and probes come when the clock allows: were they to
+        # bring norms of their own, the same seed would not give the same run twice.
+        fits = fresh is not None or not self._param_norms
+        if self.budget.due(self.step) and fits and not verdict.skipped:
             self._open_probe(self._now)
         return measurement.total_norm
 
@@ -161,9 +179,17 @@ class Lane:
 
     def _judge(self, measurement: Measurement) -> Verdict:
         if self.policy is None:
-            return Verdict()
+            return self._watched(measurement)
         judge = judge_on_device if self._late else judge_on_host
         return judge(measurement, self.policy, self._treatment)
+
+    def _watched(self, measurement: Measurement) -> Verdict:
+        """Nothing is done to a step that is only watched, but a ``GradScaler`` may leave it out."""
+        overflow = self._treatment.under_scaler
+        if self._late or not overflow:
+            return Verdict(overflow=overflow)
+        nonfinite = not math.isfinite(float(measurement.total_norm))
+        return Verdict(skipped=nonfinite, overflow=nonfinite)
 
     def end(self, *, taken_back: bool = False) -> None:
         """The step has ended: put back what was borrowed and hand on the Reading.
@@ -196,7 +222,7 @@ class Lane:
         (reading, tensors, has_extras), numbers = arrived
         total, coef, norms, (param_norms, updates) = unpack(numbers, tensors, has_extras)
         nonfinite = not np.isfinite(total)
-        acted = self.policy is not None and nonfinite
+        acted = nonfinite and (self.policy is not None or reading.overflow)
         self._on_reading(
             replace(
                 reading,
@@ -241,4 +267,3 @@ def _completed(now: _Step, updates: Tensor | None, *, taken_back: bool) -> Readi
 def is_late(params: Sequence[Tensor]) -> bool:
     """Whether the gradients of these parameters live where the host must not wait for them."""
     return any(param.device.type not in ("cpu", "meta") for param in params)
-

@@ -14,9 +14,7 @@ from steadygrad.records import FloatArray
 _HEAD = 2
 
 
-def pack(
-    total_norm: Tensor, clip_coef: Tensor | None, norms: Tensor, extras: list[Tensor | None]
-) -> Tensor:
+def pack(total_norm: Tensor, clip_coef: Tensor | None, norms: Tensor, extras: list[Tensor | None]) -> Tensor:
     """Join the numbers of one step on their device, in float64 where it has that."""
     wide = norms.dtype
     coef = torch.ones_like(total_norm) if clip_coef is None else clip_coef.to(total_norm.dtype)

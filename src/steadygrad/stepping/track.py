@@ -103,7 +103,9 @@ class Track:
         self._step: Treatment = HandLoop() if optimizer is None else Applier(optimizer)
         self._clip = None if optimizer is None else ClipCall(optimizer)
         self._clipped_early = False
-        self._undo = StepUndo(optimizer) if optimizer is not None and moves_while_evaluating(optimizer) else None
+        self._undo = (
+            StepUndo(optimizer) if optimizer is not None and moves_while_evaluating(optimizer) else None
+        )
         self._take_back = False
         self._zero_grad = ZeroGradCheck(table.params, late=self._late) if optimizer is not None else None
         self._hooks = (
@@ -145,9 +147,11 @@ class Track:
                 self._contained("measuring", self.lane.end)
                 return norm
             if self.lane.under_way:
-                self.lane.abandon()
+                self._contained("measuring", self.lane.pass_over)
             norm = self._contained("measuring", self._begin, self._clip)
             self._clipped_early = norm is not None
+            if norm is None:
+                self.lane.abandon()
             return norm
 
     def _gradients_ready(self, evaluation: int) -> None:
@@ -159,7 +163,7 @@ class Track:
             self._contained("gradient check", self._check_zero_grad)
         if self._clipped_early and self.lane.under_way:
             self._clipped_early = False
-            self.lane.leave_out()
+            self.lane.go_on()
             return
         try:
             if evaluation == 0:

@@ -3,6 +3,7 @@
 Norms can't tell: a growing gradient and a pile of old ones look alike. So one or two small parameters
 get a tensor hook that sees each *incoming* gradient before it is added. If ``.grad`` at the step is
 what came in, it had been cleared; if it is that plus what stood there after the last step, it had not.
+A clip or an unscaling in between multiplies both parts alike, so it is their proportion that tells.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ EVIDENCE_STEPS = 3
 GIVE_UP_STEPS = 32
 _PROBED = 2
 _MAX_NUMEL = 65_536
-# Relative distance within which two gradients are the same one (float16 rounding is 1e-3).
+# With three elements or fewer, two gradients explain nearly any third one.
+_MIN_NUMEL = 4
+# Relative distance within which two gradients are the same one.
 _SAME = 2e-3
-_PARALLEL = 1e-4
+# How far the share of the old gradient may be from 0 (cleared) or 1 (kept).
+_SHARE_TOLERANCE = 0.1
 
 
 class ZeroGradCheck:
@@ -73,13 +77,11 @@ class ZeroGradCheck:
         arrived = self._reads.take()
         if arrived is None:
             return
-        for cleared, kept, angle in arrived[1].reshape(-1, 3).tolist():
-            if cleared < _SAME:
-                self.close()
-                return
-            if kept < _SAME or angle < _PARALLEL:
-                self._kept_steps += 1
-                break
+        verdicts = arrived[1].reshape(-1, 2)
+        if verdicts[:, 0].any():
+            self.close()
+            return
+        self._kept_steps += int(verdicts[:, 1].any())
         if self._kept_steps >= EVIDENCE_STEPS:
             self.kept = True
             self.close()
@@ -95,6 +97,9 @@ class _Incoming:
         self._before: Tensor | None = None
 
     def _add(self, grad: Tensor) -> None:
+        # This runs inside the user's backward pass: nothing that could fail may happen here.
+        if grad.layout != torch.strided:
+            return
         grad = grad.detach()
         self._incoming = grad.clone() if self._incoming is None else self._incoming + grad
 
@@ -105,26 +110,33 @@ class _Incoming:
         self._incoming = None
 
     def compare(self) -> Tensor | None:
-        """``[3]``: relative distance of ``.grad`` to "cleared" and "kept", and 1 - cosine to "kept".
-
-        The angle counts only where the old gradient points elsewhere than the new one: it sees
-        through a clip or an unscaling between backward and step.
-        """
+        """``[2]``: 1 where the old gradient is proved to be gone, and where to be still inside."""
         grad, incoming, before = self.param.grad, self._incoming, self._before
         if grad is None or incoming is None or before is None or grad.layout != torch.strided:
             return None
+        eps = torch.finfo(grad.dtype).eps
         grad, incoming, before = (x.detach().double().flatten() for x in (grad, incoming, before))
-        both = incoming + before
-        norm = torch.linalg.vector_norm(grad)
-        distance_cleared = torch.linalg.vector_norm(grad - incoming) / norm
-        distance_kept = torch.linalg.vector_norm(grad - both) / norm
-        angle_kept = 1.0 - torch.nn.functional.cosine_similarity(grad, both, dim=0)
-        angle_cleared = 1.0 - torch.nn.functional.cosine_similarity(grad, incoming, dim=0)
-        apart = angle_cleared > 100.0 * _PARALLEL
-        angle = torch.where(apart, angle_kept, torch.ones_like(angle_kept))
-        # Where the old gradient is nothing, both stories are the same and neither is proved.
-        proof = torch.where(distance_cleared < _SAME, torch.ones_like(norm), distance_kept)
-        return torch.stack([distance_cleared, proof, angle])
+        near = max(_SAME, 2.0 * eps) * torch.linalg.vector_norm(grad)
+        is_new = torch.linalg.vector_norm(grad - incoming) < near
+        is_both = torch.linalg.vector_norm(grad - incoming - before) < near
+        share, is_sure = _share_of_old(grad, incoming, before, 8.0 * eps)
+        gone = (is_new & ~is_both) | (is_sure & (share.abs() < _SHARE_TOLERANCE))
+        inside = (is_both & ~is_new) | (is_sure & ((share - 1.0).abs() < _SHARE_TOLERANCE))
+        return torch.stack([gone, inside]).double()
+
+
+def _share_of_old(grad: Tensor, new: Tensor, old: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+    """``b / a`` of ``grad = a * new + b * old``, 0-d, and whether the numbers are good enough to tell.
+
+    They aren't where something else was added on the way, and where old and new are parallel.
+    """
+    along = torch.dot(old, new) / torch.dot(new, new)
+    apart = old - along * new
+    b = torch.dot(grad, apart) / torch.dot(apart, apart)
+    a = torch.dot(grad, new) / torch.dot(new, new) - b * along
+    noise = tolerance * torch.linalg.vector_norm(grad)
+    explained = torch.linalg.vector_norm(grad - a * new - b * old) < noise
+    return b / a, explained & (a.abs() * torch.linalg.vector_norm(apart) > noise / _SHARE_TOLERANCE)
 
 
 def _choose(params: Sequence[Tensor]) -> list[Tensor]:
@@ -132,10 +144,11 @@ def _choose(params: Sequence[Tensor]) -> list[Tensor]:
         param
         for param in params
         if param.requires_grad
+        and not torch.nn.parameter.is_lazy(param)
         and param.is_leaf
         and not hasattr(param, "full_tensor")
         and param.is_floating_point()
-        and 1 < param.numel() <= _MAX_NUMEL
+        and _MIN_NUMEL <= param.numel() <= _MAX_NUMEL
         and param.device.type != "mps"
     ]
     return sorted(fit, key=lambda param: param.numel())[:_PROBED]

@@ -1,0 +1,248 @@
+"""Coming and going: attach twice, close, copy, pickle, fork, forget."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import io
+import os
+import pickle
+import weakref
+
+import pytest
+import torch
+from tests.monitor.workloads import OPTIMIZERS, batches, bits, mlp, outcome, seeded, step, train
+
+import steadygrad as sg
+from steadygrad.errors import UsageError
+from steadygrad.runfile import open_run
+
+
+def workload(name="SGD momentum"):
+    model = seeded(mlp)
+    return model, OPTIMIZERS[name](model.parameters())
+
+
+def hook_count(model, optimizer):
+    params = [param for param in model.parameters() if param._backward_hooks]
+    return len(params), len(optimizer._optimizer_step_pre_hooks) + len(optimizer._optimizer_step_post_hooks)
+
+
+class TestClosing:
+    @pytest.mark.parametrize("attach_it", [sg.watch, sg.guard])
+    @pytest.mark.parametrize("steps", [0, 1, 5])
+    def test_no_hook_is_left(self, attach_it, steps):
+        model, optimizer = workload()
+        monitor = attach_it(model, optimizer)
+        assert hook_count(model, optimizer)[1] == 2
+        train(model, optimizer, batches(steps))
+        monitor.close()
+        assert hook_count(model, optimizer) == (0, 0)
+        assert monitor.closed
+        monitor.close()
+
+    def test_a_context_closes_on_the_way_out_of_an_error_too(self):
+        model, optimizer = workload()
+        with pytest.raises(KeyError, match="mine"), sg.guard(model, optimizer) as guard:  # noqa: PT012
+            step(model, optimizer, batches(1)[0])
+            raise KeyError("mine")
+        assert guard.closed
+        assert hook_count(model, optimizer) == (0, 0)
+
+    def test_the_training_goes_on_unwatched(self):
+        model, optimizer = workload()
+        with sg.guard(model, optimizer) as guard:
+            train(model, optimizer, batches(2))
+        train(model, optimizer, batches(2))
+        assert guard.counts.steps == 2
+
+    def test_closing_inside_a_closure_puts_back_what_was_borrowed(self):
+        model, optimizer = workload("SGD")
+        guard = sg.guard(model, optimizer, policy=sg.policies.relative_update(1e-9))
+
+        def closure():
+            loss = model(batches(1)[0][0]).sum()
+            loss.backward()
+            guard.close()
+            return loss
+
+        optimizer.step(closure)
+        assert optimizer.param_groups[0]["lr"] == 0.01
+        assert hook_count(model, optimizer) == (0, 0)
+
+    def test_clipping_with_a_closed_guard_is_an_error(self):
+        model, optimizer = workload()
+        guard = sg.guard(model, optimizer)
+        guard.close()
+        with pytest.raises(UsageError, match="closed"):
+            guard.clip_()
+
+
+class TestAttachingAgain:
+    @pytest.mark.parametrize("attach_it", [sg.watch, sg.guard])
+    def test_twice_gives_the_same_and_counts_once(self, attach_it, capsys):
+        model, optimizer = workload()
+        first = attach_it(model, optimizer)
+        assert attach_it(model, optimizer) is first
+        assert "already attached" in capsys.readouterr().err
+        step(model, optimizer, batches(1)[0])
+        assert first.counts.steps == 1
+
+    def test_a_guard_replaces_a_watch(self):
+        model, optimizer = workload()
+        monitor = sg.watch(model, optimizer)
+        guard = sg.guard(model, optimizer)
+        assert guard is not monitor
+        assert monitor.closed
+        step(model, optimizer, batches(1)[0])
+        assert (monitor.counts.steps, guard.counts.steps) == (0, 1)
+        assert hook_count(model, optimizer)[1] == 2
+
+    def test_a_watch_does_not_replace_a_guard(self):
+        model, optimizer = workload()
+        guard = sg.guard(model, optimizer)
+        assert sg.watch(model, optimizer) is guard
+
+    def test_after_closing_a_new_one_is_made(self):
+        model, optimizer = workload()
+        first = sg.guard(model, optimizer)
+        first.close()
+        second = sg.guard(model, optimizer)
+        assert second is not first
+        step(model, optimizer, batches(1)[0])
+        assert second.counts.steps == 1
+
+    def test_a_loop_without_optimizer_is_known_by_its_model(self):
+        model = seeded(mlp)
+        guard = sg.guard(model)
+        assert sg.guard(model) is guard
+
+    def test_many_times_on_and_off_leaves_nothing(self):
+        model, optimizer = workload()
+        for _ in range(50):
+            with sg.guard(model, optimizer):
+                step(model, optimizer, batches(1)[0])
+        assert hook_count(model, optimizer) == (0, 0)
+
+
+class TestCopies:
+    @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+    def test_a_watched_model_and_its_optimizer_can_be_copied(self, duplicate):
+        model, optimizer = workload("AdamW")
+        guard = sg.guard(model, optimizer)
+        train(model, optimizer, batches(1))
+        twin, twin_optimizer = duplicate((model, optimizer))
+        assert outcome(twin, twin_optimizer) == outcome(model, optimizer)
+        train(twin, twin_optimizer, batches(3))
+        assert guard.counts.steps == 1
+        assert hook_count(twin, twin_optimizer) == (0, 0)
+
+    def test_a_model_that_carries_its_guard_can_be_saved_and_copied(self):
+        model, optimizer = workload()
+        model.guard = sg.guard(model, optimizer)
+        assert copy.deepcopy(model).guard is model.guard
+        buffer = io.BytesIO()
+        torch.save(model, buffer)
+        buffer.seek(0)
+        loaded = torch.load(buffer, weights_only=False)
+        assert loaded.guard is None
+        assert bits(loaded.state_dict()) == bits(model.state_dict())
+
+    def test_state_dicts_know_nothing_of_us(self):
+        model, optimizer = workload("AdamW")
+        plain, without = workload("AdamW")
+        guard = sg.guard(model, optimizer)
+        train(model, optimizer, batches(3))
+        train(plain, without, batches(3))
+        assert outcome(model, optimizer) == outcome(plain, without)
+        optimizer.load_state_dict(without.state_dict())
+        train(model, optimizer, batches(1))
+        assert guard.counts.steps == 4
+
+
+class TestForgetting:
+    @pytest.mark.parametrize("steps", [0, 3])
+    def test_model_and_optimizer_are_collected_with_their_guard(self, steps):
+        model, optimizer = workload()
+        guard = sg.guard(model, optimizer)
+        train(model, optimizer, batches(steps))
+        gone = [weakref.ref(one) for one in (model, optimizer, guard)]
+        del model, optimizer, guard
+        gc.collect()
+        assert [one() for one in gone] == [None, None, None]
+
+    def test_the_optimizer_is_collected_while_the_guard_is_held(self):
+        model, optimizer = workload()
+        guard = sg.guard(model, optimizer)
+        train(model, optimizer, batches(2))
+        gone = weakref.ref(optimizer)
+        del optimizer
+        gc.collect()
+        assert gone() is None
+        assert guard.counts.steps == 2
+        assert guard.summary()
+        guard.close()
+
+    def test_a_guard_that_nobody_holds_goes_on_working(self):
+        model, optimizer = workload()
+        sg.guard(model, optimizer)
+        gc.collect()
+        optimizer.zero_grad()
+        for param in model.parameters():
+            param.grad = torch.full_like(param, float("nan"))
+        before = bits(model.state_dict())
+        optimizer.step()
+        assert bits(model.state_dict()) == before
+
+
+class TestState:
+    def test_learnt_statistics_survive_a_restart(self):
+        model, optimizer = workload()
+        guard = sg.guard(model, optimizer, policy=sg.policies.zclip())
+        train(model, optimizer, batches(8))
+        state = pickle.loads(pickle.dumps(guard.state_dict()))
+        guard.close()
+        again = sg.guard(model, optimizer, policy=sg.policies.zclip())
+        again.load_state_dict(state)
+        assert bits(again.state_dict()["tracks"][0]["policy"]["tally"]) == bits(
+            guard.state_dict()["tracks"][0]["policy"]["tally"]
+        )
+        step(model, optimizer, batches(1)[0])
+        assert again.last.step == 8
+
+    def test_the_state_of_another_guard_is_an_error(self):
+        model, optimizer = workload()
+        guard = sg.guard(model, optimizer)
+        with pytest.raises(UsageError, match="expected the state of 1 optimizers, got 2"):
+            guard.load_state_dict({"tracks": [{}, {}]})
+
+
+def test_a_forked_child_trains_on_and_the_parents_run_stays_whole(tmp_path):
+    model, optimizer = workload()
+    guard = sg.guard(model, optimizer, run=tmp_path / "a.steady")
+    stream = batches(6)
+    train(model, optimizer, stream[:3])
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            train(model, optimizer, stream[3:])
+            guard.close()
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    train(model, optimizer, stream[3:])
+    guard.close()
+    with open_run(tmp_path / "a.steady") as run:
+        assert run.steps.tolist() == [0, 1, 2, 3, 4, 5]
+        assert run.finished
+
+
+def test_repr_tells_mode_and_counts():
+    model, optimizer = workload()
+    guard = sg.guard(model, optimizer)
+    train(model, optimizer, batches(2))
+    assert repr(guard) == "<steadygrad guard: 2 steps, 0 findings>"
+    assert isinstance(guard, sg.Monitor)

@@ -1,0 +1,173 @@
+"""A fault of our own never stops a training: it goes on as if nobody watched, and says so once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.monitor.workloads import OPTIMIZERS, attach, batches, mlp, outcome, poisoned, seeded, step, train
+
+from steadygrad.policies import Policy, clip_norm
+from steadygrad.records import Finding
+from steadygrad.runfile import open_run
+
+both_paths = pytest.mark.parametrize("late", [False, True], ids=["host", "late"])
+
+
+class BrokenPolicy(Policy):
+    """Raises in one of its methods, from the third step on."""
+
+    def __init__(self, method):
+        self.method = method
+        self.calls = 0
+
+    def _maybe(self, method):
+        if method == self.method:
+            self.calls += 1
+            if self.calls > 2:
+                raise RuntimeError(f"no {method} today")
+
+    def scale(self, measurement):
+        self._maybe("scale")
+
+    def rewrite_(self, measurement):
+        self._maybe("rewrite_")
+
+    def lr_factor(self, measurement):
+        self._maybe("lr_factor")
+        return 1.0
+
+    def learn(self, reading):
+        self._maybe("learn")
+        return ()
+
+
+def plain_run(name):
+    model = seeded(mlp)
+    optimizer = OPTIMIZERS[name](model.parameters())
+    return train(model, optimizer, batches(6)), outcome(model, optimizer)
+
+
+def broken_run(name, break_it, *, late=False, policy=None, mode="guard", **options):
+    model = seeded(mlp)
+    optimizer = OPTIMIZERS[name](model.parameters())
+    monitor = attach(mode, model, optimizer, policy, late=late, **options)
+    stream = batches(6)
+    losses = train(model, optimizer, stream[:2])
+    break_it(monitor)
+    losses += train(model, optimizer, stream[2:])
+    return monitor, (losses, outcome(model, optimizer))
+
+
+def assert_open(monitor, result, name, part, err):
+    assert result == plain_run(name)
+    lines = [line for line in err.splitlines() if "a fault in steadygrad's own" in line]
+    assert len(lines) == 1
+    assert part in lines[0]
+    assert f"switched off: a fault in steadygrad's own {part}" in monitor.summary()
+    monitor.close()
+
+
+@both_paths
+@pytest.mark.parametrize("name", ["SGD momentum", "AdamW fused"])
+@pytest.mark.parametrize("method", ["scale", "rewrite_", "lr_factor", "learn"])
+def test_a_policy_that_raises(method, name, late, capsys):
+    monitor, result = broken_run(name, lambda _: None, late=late, policy=BrokenPolicy(method))
+    assert_open(monitor, result, name, "policy", capsys.readouterr().err)
+
+
+@both_paths
+def test_a_policy_that_raised_still_leaves_non_finite_steps_out(late):
+    model = seeded(mlp)
+    optimizer = OPTIMIZERS["SGD momentum"](model.parameters())
+    guard = attach("guard", model, optimizer, BrokenPolicy("scale"), late=late)
+    train(model, optimizer, batches(4))
+    before = outcome(model, optimizer)
+    step(model, optimizer, poisoned(batches(1)[0]))
+    assert outcome(model, optimizer) == before
+    assert guard.last.skipped
+
+
+def broken(*args, **kwargs):
+    raise OSError("out of order")
+
+
+class BrokenCheck:
+    running = True
+    gradients_ready = stepped = broken
+
+    def close(self):
+        self.running = False
+
+
+BREAKS = {
+    "detection": lambda monitor: setattr(monitor._tracks[0]._panel, "observe", broken),
+    "measuring": lambda monitor: setattr(monitor._tracks[0].lane._measurer, "measure", broken),
+    "gradient check": lambda monitor: setattr(monitor._tracks[0], "_zero_grad", BrokenCheck()),
+}
+
+
+@both_paths
+@pytest.mark.parametrize("mode", ["watch", "guard"])
+@pytest.mark.parametrize("part", BREAKS)
+def test_a_part_that_raises(part, mode, late, capsys):
+    monitor, result = broken_run("SGD momentum", BREAKS[part], late=late, mode=mode)
+    assert_open(monitor, result, "SGD momentum", part, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("method", ["append", "finding"])
+def test_a_recorder_that_raises(method, tmp_path, capsys):
+    def break_it(monitor):
+        setattr(monitor._recorder, method, broken)
+
+    path = tmp_path / "a.steady"
+    monitor, result = broken_run("AdamW", break_it, policy=clip_norm(1e9), run=path)
+    if method == "finding":
+        monitor.finding(Finding("exploding_gradient", "info", 3, ("0.weight",), "grew"))
+    assert_open(monitor, result, "AdamW", "recording", capsys.readouterr().err)
+    with open_run(path) as run:
+        assert run.steps.tolist()[:2] == [0, 1]
+
+
+def test_other_parts_go_on_when_one_is_off(capsys):
+    monitor, _ = broken_run("SGD", BREAKS["detection"])
+    assert monitor.counts.steps == 6
+    assert monitor.last.step == 5
+
+
+def test_a_fault_leaves_rate_and_fused_attributes_as_they_were():
+    class Half(BrokenPolicy):
+        def scale(self, measurement):
+            return torch.tensor(0.5, dtype=torch.float64)
+
+    model = seeded(mlp)
+    optimizer = OPTIMIZERS["AdamW fused"](model.parameters())
+    attach("guard", model, optimizer, Half("lr_factor"), late=True)
+    train(model, optimizer, batches(5))
+    assert not hasattr(optimizer, "grad_scale")
+    assert not hasattr(optimizer, "found_inf")
+
+
+def test_clip_goes_on_returning_a_number():
+    model = seeded(mlp)
+    guard = attach("guard", model)
+    guard._tracks[0].lane._measurer.measure = broken
+    model(batches(1)[0][0]).sum().backward()
+    assert float(guard.clip_()) == 0.0
+    assert "switched off" in guard.summary()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])
+def test_an_exception_of_the_users_own_hook_passes(error):
+    model = seeded(mlp)
+    optimizer = OPTIMIZERS["SGD"](model.parameters())
+    guard = attach("guard", model, optimizer)
+
+    def hook(*args):
+        raise error("mine")
+
+    handle = optimizer.register_step_pre_hook(hook)
+    with pytest.raises(error, match="mine"):
+        step(model, optimizer, batches(1)[0])
+    handle.remove()
+    step(model, optimizer, batches(1)[0])
+    assert guard.counts.steps == 1
