@@ -4,7 +4,7 @@ from steadygrad.measure.hyper import GroupHyper, group_hyper, group_kind
 from steadygrad.measure.late import LateReads
 from steadygrad.measure.measurement import PARAM_NORM_EVERY, Measurement
 from steadygrad.measure.measurer import Measurer
-from steadygrad.measure.norms import HostNorms, device_norms, host_total
+from steadygrad.measure.norms import HostNorms, device_norms, host_total, is_sharded
 from steadygrad.measure.probe import Budget, UpdateProbe
 from steadygrad.measure.table import ParamTable, parameter_names
 
@@ -22,5 +22,6 @@ __all__ = [
     "group_hyper",
     "group_kind",
     "host_total",
+    "is_sharded",
     "parameter_names",
 ]

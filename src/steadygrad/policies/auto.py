@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from steadygrad.policies.base import Policy
-from steadygrad.policies.footing import REACH, Footing
+from steadygrad.policies.footing import Footing
 from steadygrad.policies.history import Tally
 from steadygrad.policies.relative import RelativeStep, shared_kind
 from steadygrad.policies.relative_update import adaptive_lr_factor
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from steadygrad.records import FloatArray, Reading, TensorInfo
 
 HOLD = 32
-"""Steps the caps stay after the last sign of trouble; 16 to 128 make no difference."""
+"""Steps the caps stay after the last sign; 16 to 256 differ by noise only, and short is cheap if wrong."""
 
 # An update as long as the weights themselves replaces them: a definition, not a tuned number.
 _WHOLE = 1.0
@@ -40,13 +40,15 @@ def auto() -> Auto:
     ``growth`` the norm beside its typical value, the lower quartile of the last 128. Either sign
     engages the caps, in the very step that shows it:
 
-    * ``reach * depth > 6``, which needs no history and so protects the first step; depth counts
-      the matrices after the first that no normalisation follows, because only they compound;
+    * ``reach * depth > 3``, which needs no history and so protects the first step; depth is the
+      root of the number of matrices after the first that no normalisation follows: their changes
+      compound, like independent ones;
     * ``growth * reach > 10``: the farther the step goes, the less it may rise suddenly.
 
     Engaged, the run is held to `steady`'s caps until 32 steps in a row were calm: no sign, and
-    ``reach * depth < 0.25`` or nothing for the caps to do. A stored momentum that a jump of the
-    rate would carry beyond reach is slowed by lowering the rate for the step.
+    ``reach * depth < 0.1`` or nothing for the caps to do. A stored momentum that would carry the
+    weights farther than they are long, as after a jump of the rate, is slowed by lowering the rate
+    for the step.
 
     All other optimizers normalise the gradient, so reach doesn't depend on it. There the sign is a
     sudden ``growth > 32``, and engaged means a cap at the typical norm. A rate that alone would
@@ -102,7 +104,8 @@ class Auto(Policy):
         """Meet the parameters."""
         self._relative.prepare(tensors, param_norms)
         self._steady.prepare(tensors, param_norms)
-        self._depth = max(self._relative.depth - 1 - sum(map(_is_gain, tensors)), _SINGLE)
+        compounding = self._relative.depth - 1 - sum(map(_is_gain, tensors))
+        self._depth = max(math.sqrt(max(compounding, 0)), _SINGLE)
 
     def scale(self, measurement: Measurement) -> Tensor | None:
         """None or exactly 1 while the run is healthy, the capped factor from the first sign on."""
@@ -197,12 +200,12 @@ class Auto(Policy):
         return limit(span, self._depth)
 
     def _momentum_runs_away(self, measurement: Measurement) -> bool:
-        """Whether the stored momentum alone would carry the weights beyond reach at today's rate."""
+        """Whether the stored momentum alone would carry the weights farther than they are long."""
         weight_norm = self._relative.weight_norm
         if weight_norm is None:
             return False
         lr = self._relative.rate(measurement) * (1.0 - max(group.momentum for group in measurement.groups))
-        return lr * self._steady.stored_momentum * self._depth > REACH * weight_norm
+        return lr * self._steady.stored_momentum * min(self._depth, 1.0) > _WHOLE * weight_norm
 
 
 def _is_gain(tensor: TensorInfo) -> bool:

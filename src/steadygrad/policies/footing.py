@@ -14,10 +14,10 @@ from steadygrad.policies.history import NormWindow
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REACH = 6.0
-"""Reach times depth that no healthy SGD step has; controls stay below 5.5, bad starts are at 8 to 2000."""
-CALM = 0.25
-"""Reach times depth below which an engaged run is calm; runs that need their caps live above 0.5."""
+REACH = 3.0
+"""Reach times depth that no healthy SGD step has; controls stay below 2.7, unstable starts 2 to 500."""
+CALM = 0.1
+"""Reach times depth below which an engaged run is calm; let go at 0.25, a bad start is lost after all."""
 SLIP = 10.0
 """Growth times reach that is a slip; controls stay below 7.5, explosions pass 1000 within a few steps."""
 SPIKE = 32.0
@@ -79,8 +79,8 @@ class Footing:
         Args:
             span: ``||w|| * (1 - mu) / lr``, the norm of a gradient whose step, momentum played out,
                 is as long as the weights.
-            depth: layers behind the first through which a change of the weights compounds; below 1
-                a network that can hardly run away, and so may slip more.
+            depth: root of the number of layers through which a change of the weights compounds; below
+                1 it is a network that can hardly run away, and so may slip more.
         """
         return min(REACH * span / depth, math.sqrt(SLIP / min(depth, 1.0) * span) * math.sqrt(self.typical()))
 

@@ -77,8 +77,8 @@ class RelativeStep:
         single = single_rate(measurement.groups)
         if single is not None:
             return measurement.total_norm * single
-        each: Tensor = measurement.norms * self._rates_of(measurement)
-        return torch.linalg.vector_norm(each)
+        reach: Tensor = torch.linalg.vector_norm(measurement.norms * self._rates_of(measurement))
+        return reach
 
     def rate(self, measurement: Measurement) -> float:
         """Long-run rate of the gradient as a whole, a host number: ``reach`` is about ``rate * norm``.

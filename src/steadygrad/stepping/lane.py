@@ -21,6 +21,7 @@ from steadygrad.measure import (
     Measurer,
     ParamTable,
     UpdateProbe,
+    is_sharded,
 )
 from steadygrad.policies.base import Policy
 from steadygrad.records import FloatArray, Reading
@@ -70,7 +71,9 @@ class Lane:
         self.table = table
         self.policy = policy
         self.step = 0
-        self.budget = Budget(overhead)
+        # Probes are spaced by each process's own clock. One that measures a DTensor while the others
+        # don't would wait for them for ever.
+        self.budget = Budget(0.0 if any(map(is_sharded, table.params)) else overhead)
         self.loss: float | None = None
         self._treatment: Treatment = HandLoop()
         self._late = late

@@ -1,0 +1,99 @@
+"""Steps that are handed a closure: the gradients come into being inside them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.monitor.workloads import (
+    OPTIMIZERS,
+    attach,
+    batches,
+    mlp,
+    outcome,
+    poisoned,
+    seeded,
+    train,
+)
+from torch import nn
+
+from steadygrad.policies import clip_norm
+
+both_paths = pytest.mark.parametrize("late", [False, True], ids=["host", "late"])
+
+
+def loss_of(model, batch):
+    return nn.functional.mse_loss(model(batch[0]), batch[1])
+
+
+def closure_of(model, optimizer, batch):
+    def closure():
+        optimizer.zero_grad()
+        loss = loss_of(model, batch)
+        loss.backward()
+        return loss
+
+    return closure
+
+
+class TestClosures:
+    @both_paths
+    @pytest.mark.parametrize("name", ["SGD momentum", "AdamW", "AdamW fused"])
+    @pytest.mark.parametrize("keyword", [False, True])
+    def test_gradients_made_inside_are_the_ones_judged(self, name, keyword, late):
+        plain, guarded = seeded(mlp), seeded(mlp)
+        without, optimizer = OPTIMIZERS[name](plain.parameters()), OPTIMIZERS[name](guarded.parameters())
+        guard = attach("guard", guarded, optimizer, clip_norm(0.2), late=late)
+        for batch in batches(3):
+            closure_of(plain, without, batch)()
+            nn.utils.clip_grad_norm_(plain.parameters(), 0.2)
+            without.step()
+            closure = closure_of(guarded, optimizer, batch)
+            loss = optimizer.step(closure=closure) if keyword else optimizer.step(closure)
+            assert float(loss.detach()) > 0.0
+        assert guard.last is not None
+        assert guard.counts.clipped == 3
+        for a, b in zip(plain.parameters(), guarded.parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+    @both_paths
+    def test_a_poisoned_batch_inside_a_closure_is_skipped(self, late):
+        model = seeded(mlp)
+        optimizer = OPTIMIZERS["AdamW"](model.parameters())
+        guard = attach("guard", model, optimizer, late=late)
+        optimizer.step(closure_of(model, optimizer, batches(1)[0]))
+        before = outcome(model, optimizer)
+        optimizer.step(closure_of(model, optimizer, poisoned(batches(1)[0])))
+        assert outcome(model, optimizer) == before
+        assert guard.last.skipped
+
+    def test_lightnings_order_forward_inside_and_stale_gradients_outside(self):
+        """Its closure clears, runs forward and backward; before it, last step's gradients still stand."""
+        model = seeded(mlp)
+        optimizer = OPTIMIZERS["SGD"](model.parameters())
+        monitor = attach("watch", model, optimizer)
+        stale = torch.full_like(model[0].weight, 1e6)
+        model[0].weight.grad = stale
+        optimizer.step(closure_of(model, optimizer, batches(1)[0]))
+        assert monitor.last.total_norm < 1e3
+
+    @pytest.mark.parametrize("name", ["LBFGS", "LBFGS strong_wolfe"])
+    def test_an_lbfgs_step_of_many_evaluations_is_one_step(self, name):
+        model = seeded(mlp)
+        optimizer = OPTIMIZERS[name](model.parameters())
+        monitor = attach("watch", model, optimizer)
+        train(model, optimizer, batches(3))
+        assert monitor.counts.steps == 3
+
+    def test_a_closure_that_raises_passes_untouched_and_the_next_step_counts(self):
+        model = seeded(mlp)
+        optimizer = OPTIMIZERS["SGD"](model.parameters())
+        guard = attach("guard", model, optimizer)
+
+        def broken():
+            raise ZeroDivisionError("mine")
+
+        with pytest.raises(ZeroDivisionError, match="mine"):
+            optimizer.step(broken)
+        optimizer.step(closure_of(model, optimizer, batches(1)[0]))
+        assert guard.counts.steps == 1
+        assert "switched off" not in guard.summary()

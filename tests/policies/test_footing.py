@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.policies.streams import norms_of_any_size, patient, poison
+
+from steadygrad.policies.footing import CALM, REACH, SLIP, SPIKE, Footing
+
+STREAMS = st.lists(st.one_of(st.floats(1e-3, 1e3), norms_of_any_size(), poison()), max_size=160)
+SPANS = st.floats(1e-6, 1e6)
+DEPTHS = st.sampled_from([0.05, 1.0, math.sqrt(20)])
+
+
+def stood(stream):
+    footing = Footing()
+    for norm in stream:
+        footing.add(norm)
+    return footing
+
+
+def usable(stream):
+    return [math.log(norm) for norm in stream if math.isfinite(norm) and norm > 0.0]
+
+
+@patient
+@given(STREAMS)
+def test_the_spike_limit_stands_above_window_and_last_steps(stream):
+    logs = usable(stream)
+    want = math.inf
+    if len(logs) >= 2:
+        low, typical = np.quantile(logs[-128:], [0.05, 0.25])
+        base = max(typical, np.quantile(logs[-8:], 0.25))
+        want = SPIKE * math.exp(base + min(typical - low, math.log(10)))
+    assert stood(stream).spike_limit() == pytest.approx(want, rel=1e-9)
+
+
+@patient
+@given(STREAMS, SPANS, DEPTHS)
+def test_the_slip_limit_is_where_reach_or_growth_times_reach_is_used_up(stream, span, depth):
+    footing, logs = stood(stream), usable(stream)
+    limit = footing.slip_limit(span, depth)
+    reach = limit / span
+    if len(logs) < 2:
+        assert reach * depth == pytest.approx(REACH)
+        return
+    growth = limit / math.exp(np.quantile(logs[-128:], 0.25))
+    assert max(reach * depth / REACH, growth * reach * min(depth, 1.0) / SLIP) == pytest.approx(1.0)
+
+
+@patient
+@given(STREAMS, SPANS, DEPTHS)
+def test_unrest_begins_before_a_slip(stream, span, depth):
+    footing = stood(stream)
+    limit = footing.unrest_limit(span, depth)
+    assert limit <= footing.slip_limit(span, depth)
+    assert limit <= CALM * span / depth * (1 + 1e-12)
+
+
+@patient
+@given(st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=40), SPANS, st.integers(-30, 30))
+def test_limits_scale_with_the_loss(stream, span, exponent):
+    scale = 2.0**exponent
+    one, other = stood(stream), stood([norm * scale for norm in stream])
+    assert other.spike_limit() == pytest.approx(scale * one.spike_limit())
+    assert other.slip_limit(span * scale, 2.0) == pytest.approx(scale * one.slip_limit(span, 2.0))
+
+
+def test_the_typical_norm_ignores_bad_batches_in_two_of_three_steps():
+    assert stood([1.0, 500.0, 90.0] * 50).typical() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("rise", [3.0, 10.0, 100.0, 1e6])
+def test_a_lasting_rise_becomes_typical(rise):
+    footing = stood([1.0] * 128 + [rise] * 97)
+    assert footing.typical() == pytest.approx(rise)
+
+
+def test_a_level_is_no_longer_sudden_after_eight_steps_of_it():
+    footing = stood([1.0] * 128 + [1000.0] * 8)
+    assert footing.spike_limit() > 1000.0
+
+
+def test_steps_without_gradient_do_not_make_every_other_step_a_spike():
+    footing = stood([0.0, 0.0, 0.0, 1.0] * 20)
+    assert footing.typical() == pytest.approx(1.0)
+
+
+@patient
+@given(STREAMS, STREAMS)
+def test_a_restored_footing_goes_on_as_the_original(before, after):
+    original, restored = stood(before), stood([7.0])
+    restored.load_state_dict(json.loads(json.dumps(original.state_dict())))
+    for norm in after:
+        original.add(norm)
+        restored.add(norm)
+    assert restored.spike_limit() == original.spike_limit()
+    assert restored.slip_limit(1.0, 2.0) == original.slip_limit(1.0, 2.0)
