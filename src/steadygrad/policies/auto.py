@@ -110,17 +110,19 @@ class Auto(Policy):
     def scale(self, measurement: Measurement) -> Tensor | None:
         """None or exactly 1 while the run is healthy, the capped factor from the first sign on."""
         self.cap, self._limit = None, math.inf
-        held = self._held(measurement)
-        if held is None:
+        is_sgd = shared_kind(measurement.groups) == "sgd"
+        cap = self._steady.aim(measurement) if is_sgd else self._footing.typical()
+        if cap is None or cap == math.inf:
             return None
-        cap, scale = held
         # Below the cap nothing is scaled, so nothing is to be announced either.
         self._limit = max(self._limit_of(measurement), cap)
-        if self.engaged:
-            self.cap = cap
-            return scale
-        self.cap = self._limit
-        return torch.where(measurement.total_norm <= self._limit, 1.0, scale)
+        self.cap = cap if self.engaged else self._limit
+        known = measurement.known_total
+        if known is not None and known <= self._limit and not self.engaged:
+            return None
+        norm = measurement.total_norm
+        scale = self._steady.factor(measurement) if is_sgd else torch.clamp(cap / norm, max=1.0)
+        return scale if self.engaged else torch.where(norm <= self._limit, 1.0, scale)
 
     def lr_factor(self, measurement: Measurement) -> float:
         """Below 1 when the rate alone outruns the weights, or jumps under a stored momentum."""
@@ -181,14 +183,6 @@ class Auto(Policy):
         self._engagements = int(state["engagements"])
         self._tally.load_state_dict(state["tally"])
         self._steady.load_state_dict(state["steady"])
-
-    def _held(self, measurement: Measurement) -> tuple[float, Tensor] | None:
-        """Cap and factor of the engaged state; None where there is none yet."""
-        if shared_kind(measurement.groups) == "sgd":
-            scale = self._steady.scale(measurement)
-            return None if scale is None or self._steady.cap is None else (self._steady.cap, scale)
-        cap = self._footing.typical()
-        return None if cap == math.inf else (cap, torch.clamp(cap / measurement.total_norm, max=1.0))
 
     def _limit_of(self, measurement: Measurement) -> float:
         """Total norm above which this step shows trouble."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from steadygrad.errors import PolicyError
 from steadygrad.policies.base import Policy
 from steadygrad.policies.history import NormWindow, Tally
 from steadygrad.policies.relative import RelativeStep, shared_kind, single_rate
@@ -107,12 +108,34 @@ class Steady(Policy):
         if kind == "adaptive":
             self.cap = 1.0
             return torch.where(norm > 0.0, norm.reciprocal(), torch.ones_like(norm))
-        if kind == "sgd" and self._relative.weight_norm is not None:
-            return self._scale_sgd(measurement, self._relative.weight_norm)
+        if kind == "sgd" and self.aim(measurement) is not None:
+            return self.factor(measurement)
         if not measurement.groups and len(self._window) >= _MIN_HISTORY:
             self.cap = math.exp(self._window.median())
             return torch.clamp(self.cap / norm, max=1.0)
         return None
+
+    def aim(self, measurement: Measurement) -> float | None:
+        """Work out the cap of an SGD step from what the host knows; None before the weights were met."""
+        weight_norm = self._relative.weight_norm
+        if weight_norm is None:
+            self.cap = self._tight_cap = None
+            return None
+        tight = rho_of(self._relative.depth) * weight_norm / self._relative.rate(measurement)
+        self._momentum = max(group.momentum for group in measurement.groups)
+        self._tight_cap = tight
+        self.cap = tight * self._calm_factor()
+        return self.cap
+
+    def factor(self, measurement: Measurement) -> Tensor:
+        """Factor that holds an SGD step to the cap worked out by `aim`, 0-d, on the device."""
+        if self.cap is None:
+            raise PolicyError("steady().factor(): aim() comes first.")
+        norm = measurement.total_norm
+        if single_rate(measurement.groups) is None:
+            # Groups of different rates: the cap was for the gradient's usual mix, this is its true one.
+            norm = self._relative.reach(measurement) / self._relative.rate(measurement)
+        return torch.clamp(self.cap / norm, max=1.0)
 
     def lr_factor(self, measurement: Measurement) -> float:
         """Below 1 when the rate outruns the weights, or jumps under a stored momentum."""
@@ -169,17 +192,6 @@ class Steady(Policy):
         self._momentum_bound = float(state["momentum_bound"])
         self._lowered = int(state["lowered"])
         self._tally.load_state_dict(state["tally"])
-
-    def _scale_sgd(self, measurement: Measurement, weight_norm: float) -> Tensor:
-        tight = rho_of(self._relative.depth)
-        rho = tight * self._calm_factor()
-        rate = self._relative.rate(measurement)
-        self._momentum = max(group.momentum for group in measurement.groups)
-        self.cap = rho * weight_norm / rate
-        self._tight_cap = tight * weight_norm / rate
-        if single_rate(measurement.groups) is not None:
-            return torch.clamp(self.cap / measurement.total_norm, max=1.0)
-        return torch.clamp(rho * weight_norm / self._relative.reach(measurement), max=1.0)
 
     def _calm_factor(self) -> float:
         if len(self._window) < _MIN_HISTORY:
