@@ -39,7 +39,10 @@ def cost(tensors: int, rounds: int) -> tuple[float, float, float]:
     (plain_model, plain), (clip_model, clip), (guard_model, guarded) = (_training(tensors) for _ in range(3))
     del plain_model
     seconds: dict[str, list[float]] = {"plain": [], "clip": [], "guard": []}
-    with tempfile.TemporaryDirectory() as folder, sg.guard(guard_model, guarded, run=Path(folder) / "run.steady"):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        sg.guard(guard_model, guarded, run=Path(folder) / "run.steady"),
+    ):
         for _ in range(rounds):
             for name, optimizer in (("plain", plain), ("clip", clip), ("guard", guarded)):
                 began = time.perf_counter()
@@ -73,7 +76,9 @@ def held_bytes(tensors: int, steps: tuple[int, int] = (200, 2_000)) -> int:
 
 def main() -> None:
     """Measure and write the section of RESULTS.md."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dry", action="store_true", help="print only, leave RESULTS.md alone")
     options = parser.parse_args()
     torch.set_num_threads(2)
@@ -82,8 +87,8 @@ def main() -> None:
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for tensors in SIZES:
-        plain, clip, guard = cost(tensors, 300 if tensors < 5_000 else 60)  # noqa: PLR2004
-        steps = (200, 2_000) if tensors < 5_000 else (100, 600)  # noqa: PLR2004
+        plain, clip, guard = cost(tensors, 300 if tensors < 5_000 else 60)
+        steps = (200, 2_000) if tensors < 5_000 else (100, 600)
         held = held_bytes(tensors, steps) / 2**20
         lines.append(
             f"| {tensors:,} | {plain * 1e3:.2f} | {clip * 1e3:+.2f} | {guard * 1e3:+.2f} | {guard / clip:.2f} "

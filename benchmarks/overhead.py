@@ -73,7 +73,9 @@ def table(workload: str, optimizer: str, seconds: dict[str, np.ndarray]) -> str:
 
 def main() -> None:
     """Measure and write the section of RESULTS.md."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("workload", nargs="*", choices=[*WORKLOADS, []], help="default: all")
     parser.add_argument("--optimizer", action="append", choices=list(OPTIMIZERS), help="default: all")
     parser.add_argument("--rounds", type=int, help="rounds for each workload")

@@ -18,7 +18,9 @@ def write_section(name: str, text: str) -> None:
     page = RESULTS.read_text(encoding="utf-8")
     pattern = re.compile(re.escape(marker[0]) + ".*?" + re.escape(marker[1]), re.DOTALL)
     if not pattern.search(page):
-        raise SystemExit(f"{RESULTS} has no section {marker[0]} ... {marker[1]}: add the two lines where it belongs.")
+        raise SystemExit(
+            f"{RESULTS} has no section {marker[0]} ... {marker[1]}: add the two lines where it belongs."
+        )
     block = f"{marker[0]}\n{text}\n{marker[1]}"
     RESULTS.write_text(pattern.sub(lambda _: block, page), encoding="utf-8")
 

@@ -135,7 +135,9 @@ def _attach(
     for target in optimizers or (model,):
         present = attached_to(target)
         if present is not None and (present.mode == "guard" or mode == "watch"):
-            present.say("attached", f"{mode}(): {present.mode} is already attached here; that one is returned")
+            present.say(
+                "attached", f"{mode}(): {present.mode} is already attached here; that one is returned"
+            )
             return present
         if present is not None:
             present.close()

@@ -45,7 +45,9 @@ class Scalars:
         here = {name: _as_float(name, value) for name, value in values.items() if not _is_late(value)}
         for name, value in here.items():
             self._emit(step, name, value)
-        late = {name: value for name, value in values.items() if isinstance(value, Tensor) and _is_late(value)}
+        late = {
+            name: value for name, value in values.items() if isinstance(value, Tensor) and _is_late(value)
+        }
         if late:
             packet = torch.stack([_single(name, value).reshape(()) for name, value in late.items()])
             self._reads.send(packet, (step, tuple(late)))

@@ -77,6 +77,18 @@ def test_gradients_that_come_and_go_keep_their_positions(late):
 
 
 @both_paths
+def test_many_tiny_gradients_that_come_and_go(late):
+    model = nn.ParameterList([nn.Parameter(torch.ones(2 + i % 2)) for i in range(24)])
+    params = list(model.parameters())
+    measurer, groups = measurer_of(model, late=late)
+    for missing in [set(), {3}, {4}, {3, 4, 5, 6}, {0, 23}, set()]:
+        fill(params)
+        for i in missing:
+            params[i].grad = None
+        assert_truth(measurer.measure(groups, None), params)
+
+
+@both_paths
 @pytest.mark.parametrize("poison", [math.inf, -math.inf, math.nan])
 def test_nonfinite_element_shows_in_its_tensor_and_in_the_total(late, poison):
     model = mlp()

@@ -126,6 +126,11 @@ class TestEveryKind:
         assert np.isfinite(norms[0])
         assert kind(norms[1])
 
+    def test_a_conjugated_gradient_is_measured_like_its_values(self, measure):
+        tensors = [torch.full((1000,), 1e38 + 1e38j).conj()]
+        assert tensors[0].is_conj()
+        assert float(measure(tensors)[0]) == pytest.approx(math.sqrt(2000) * 1e38, rel=1e-5)
+
     def test_inf_beside_nan_is_nan(self, measure):
         assert math.isnan(float(measure([torch.tensor([math.inf, math.nan, 1e38])])[0]))
 

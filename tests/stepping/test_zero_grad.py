@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.monitor.workloads import OPTIMIZERS, attach, batches, mlp, seeded
 from torch import nn
 
 from steadygrad.stepping import ZeroGradCheck
-from steadygrad.stepping.zero_grad import EVIDENCE_STEPS, GIVE_UP_STEPS
+from steadygrad.stepping.zero_grad import EVIDENCE_STEPS, GIVE_UP_STEPS, _share_of_old
 
 both_paths = pytest.mark.parametrize("late", [False, True], ids=["host", "late"])
 STREAM = batches(40)
@@ -65,8 +69,15 @@ def test_a_forgotten_zero_grad_is_found_within_a_few_steps(clip, late):
 
 
 @both_paths
-def test_a_clip_on_a_loop_that_clears_is_no_evidence(late):
-    found, check, _ = run(lambda m, o, s: plain(m, o, s, clear=True, clip=0.05), late=late)
+def test_a_clip_on_a_loop_that_clears_is_seen_through(late):
+    found, check, _ = run(lambda m, o, s: plain(m, o, s, clear=True, clip=0.05), late=late, steps=4 + late)
+    assert not found
+    assert not check.running
+
+
+@both_paths
+def test_forgetting_it_once_or_twice_is_not_never(late):
+    found, check, _ = run(lambda m, o, s: plain(m, o, s, clear=None if s < 3 else True), late=late)
     assert not found
     assert not check.running
 
@@ -197,6 +208,26 @@ def test_two_backward_passes_of_one_loss_and_a_penalty_are_no_evidence():
     found, check, _ = run(body)
     assert not found
     assert not check.running
+
+
+gradients = st.lists(st.floats(-1.0, 1.0), min_size=6, max_size=6).map(lambda x: torch.tensor(x).double())
+
+
+@given(gradients, gradients, st.sampled_from([0.01, 1.0, 256.0]), st.sampled_from([0.0, 1.0, -0.5]))
+def test_the_share_of_the_old_gradient_is_told_or_not_known(new, old, scale, share):
+    found, is_sure = _share_of_old(scale * (new + share * old), new, old, 1e-6)
+    assert not is_sure or float(found) == pytest.approx(share, abs=0.1)
+
+
+def test_the_share_is_known_only_where_nothing_else_came_in_and_the_two_point_apart():
+    new, old, other = torch.eye(3, dtype=torch.float64)
+    share, is_sure = _share_of_old(0.3 * (new + old), new, old, 1e-6)
+    assert is_sure
+    assert float(share) == pytest.approx(1.0)
+    assert not _share_of_old(0.3 * (new + old) + 0.01 * other, new, old, 1e-6)[1]
+    assert not _share_of_old(3.0 * new, new, 2.0 * new, 1e-6)[1]
+    assert not _share_of_old(new, new, torch.zeros(3, dtype=torch.float64), 1e-6)[1]
+    assert not _share_of_old(new * math.nan, new, old, 1e-6)[1]
 
 
 def test_the_question_is_dropped_after_a_while():

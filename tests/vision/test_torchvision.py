@@ -51,7 +51,9 @@ def test_detection_loss_dict_is_guarded():
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     images = [torch.rand(3, 64, 64) for _ in range(2)]
-    targets = [{"boxes": torch.tensor([[4.0, 4.0, 40.0, 40.0]]), "labels": torch.tensor([1])} for _ in range(2)]
+    targets = [
+        {"boxes": torch.tensor([[4.0, 4.0, 40.0, 40.0]]), "labels": torch.tensor([1])} for _ in range(2)
+    ]
     guard = sg.guard(model, optimizer)
     before = copy.deepcopy(model.state_dict())
     for step in range(3):

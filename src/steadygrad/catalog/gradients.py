@@ -21,7 +21,8 @@ ENTRIES: tuple[Entry, ...] = (
         ),
         remedies=(
             Remedy(
-                "Find the operation and the source line", "with torch.autograd.detect_anomaly(): loss_fn(model(batch)).backward()"
+                "Find the operation and the source line",
+                "with torch.autograd.detect_anomaly(): loss_fn(model(batch)).backward()",
             ),
             Remedy("Leave such steps out", "guard = steadygrad.guard(model, optimizer)"),
             Remedy("Keep sqrt, log and division away from zero", "torch.sqrt(x + 1e-12)"),
@@ -53,7 +54,9 @@ ENTRIES: tuple[Entry, ...] = (
                 "Clip the total norm before the step",
                 "torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)",
             ),
-            Remedy("Give the layers an initial gain near 1", "torch.nn.init.orthogonal_(layer.weight, gain=1.0)"),
+            Remedy(
+                "Give the layers an initial gain near 1", "torch.nn.init.orthogonal_(layer.weight, gain=1.0)"
+            ),
         ),
         reference="Pascanu et al., On the difficulty of training recurrent neural networks, 2013, "
         "arXiv:1211.5063, sections 2 and 3.2",
@@ -69,7 +72,9 @@ ENTRIES: tuple[Entry, ...] = (
             "The output can't change: a softmax over one unit, or a saturated last activation.",
         ),
         remedies=(
-            Remedy("Give the layers an initial gain near 1", "torch.nn.init.orthogonal_(layer.weight, gain=1.0)"),
+            Remedy(
+                "Give the layers an initial gain near 1", "torch.nn.init.orthogonal_(layer.weight, gain=1.0)"
+            ),
             Remedy("Add a normalisation layer to each block", "nn.LayerNorm(dim)"),
             Remedy("Add residual connections", "x = x + block(x)"),
             Remedy("Replace sigmoid and tanh between layers", "nn.ReLU()"),

@@ -45,7 +45,8 @@ ENTRIES: tuple[Entry, ...] = (
         ),
         remedies=(
             Remedy(
-                "Find the operation and the source line", "with torch.autograd.detect_anomaly(): loss_fn(model(batch)).backward()"
+                "Find the operation and the source line",
+                "with torch.autograd.detect_anomaly(): loss_fn(model(batch)).backward()",
             ),
             Remedy(
                 "Use bfloat16, which has the range of float32 and needs no scaler",
