@@ -1,0 +1,1 @@
+"""What steadygrad costs, measured beside what people use today."""
