@@ -1,12 +1,17 @@
-"""Small vision trainings, made on the spot: nothing is downloaded."""
+"""Small vision trainings, made on the spot: nothing is downloaded.
+
+They need torchvision, which lives in an environment of its own: `make test-vision`.
+"""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+
+collect_ignore_glob = ["test_*.py"] if find_spec("torchvision") is None else []
 
 IMAGES = 16
 SIZE = 64
@@ -15,6 +20,8 @@ SIZE = 64
 @pytest.fixture(scope="session")
 def boxes_data(tmp_path_factory) -> Path:
     """A detection data set in YOLO's layout: bright rectangles on noise."""
+    from PIL import Image
+
     root = tmp_path_factory.mktemp("boxes")
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
