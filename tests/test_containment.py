@@ -46,3 +46,9 @@ def test_what_is_meant_to_end_the_run_passes(contained, error):
         contained.run("part", failing(error))
     assert contained.run("part", lambda: 1) == 1
     assert contained.told == []
+
+
+def test_a_listener_that_fails_itself_lets_nothing_out():
+    containment = Containment(failing(BrokenPipeError()))
+    assert containment.run("part", failing(ValueError())) is None
+    assert "part" in containment.off

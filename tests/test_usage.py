@@ -106,14 +106,18 @@ def test_a_wrapper_is_opened(call):
 
 
 @both_calls
-@pytest.mark.parametrize("overhead", [-0.1, 1.5, float("nan")])
+@pytest.mark.parametrize("overhead", [-0.1, 1.5, float("nan"), "x", None, True, [0.1], 1j])
 def test_an_overhead_out_of_range(call, overhead):
     refuse(call, *workload(), match="share of the step time between 0 and 1", overhead=overhead)
 
 
-@pytest.mark.parametrize("policy", ["clip", 1.0, sg.policies.auto])
+@pytest.mark.parametrize("policy", ["clip", 1.0, sg.policies.auto, sg.policies.Policy])
 def test_something_that_is_no_policy(policy):
     refuse(sg.guard, *workload(), match="expected a policy such as", policy=policy)
+
+
+def test_forgotten_parentheses_behind_a_policy():
+    refuse(sg.guard, *workload(), match=r"Did you mean policy=auto\(\)\?", policy=sg.policies.auto)
 
 
 def test_recovery_is_not_built_yet():
@@ -121,9 +125,9 @@ def test_recovery_is_not_built_yet():
 
 
 @both_calls
-def test_an_empty_path(call):
-    with pytest.raises(UsageError, match="expected the path of a run file"):
-        call(*workload(), run="")
+@pytest.mark.parametrize("run", ["", 3, True, b"a.steady", ["a.steady"]])
+def test_something_that_is_no_path(call, run):
+    refuse(call, *workload(), match="expected the path of a run file", run=run)
 
 
 @both_calls
@@ -137,7 +141,11 @@ def test_a_path_that_can_not_be_written(call, tmp_path):
     assert not any(param._backward_hooks for param in model.parameters())
 
 
-@pytest.mark.parametrize("value", ["much", None, torch.ones(2), [1.0]])
+@pytest.mark.parametrize(
+    "value",
+    ["much", None, torch.ones(2), [1.0], 10**400, 1j, torch.tensor(1j)],
+    ids=lambda value: str(value)[:9],
+)
 def test_logging_something_that_is_no_number(value):
     with sg.watch(*workload()) as monitor, pytest.raises(UsageError, match=r"log\(loss="):
         monitor.log(loss=value)

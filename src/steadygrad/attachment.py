@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -13,10 +15,30 @@ from torch.optim import Optimizer
 from steadygrad.errors import UsageError
 from steadygrad.monitor import Monitor
 from steadygrad.policies import Policy, auto
+from steadygrad.recording import as_run_path
 from steadygrad.stepping import check_max_consecutive
-from steadygrad.usage import as_optimizers, check_model, check_shared
+from steadygrad.usage import as_optimizers, check_model, check_overhead, check_policy, check_shared
 
-_attached: weakref.WeakKeyDictionary[Any, weakref.ref[Monitor]] = weakref.WeakKeyDictionary()
+
+@dataclass(frozen=True, slots=True)
+class _Attachment:
+    """Who is attached, and by what call; the same object for all its targets.
+
+    Attributes:
+        monitor: held weakly: the hooks of its optimizers keep it alive.
+        policy: the policy that was asked for, written as the call that makes it.
+        run: the run file that was asked for; a run already there has made it another.
+        size: how many optimizers it is attached to, or one model.
+    """
+
+    monitor: weakref.ref[Monitor]
+    mode: str
+    policy: str
+    run: Path | None
+    size: int
+
+
+_attached: weakref.WeakKeyDictionary[Any, _Attachment] = weakref.WeakKeyDictionary()
 
 
 def watch(
@@ -39,10 +61,11 @@ def watch(
         overhead: share of the step time the occasional dearer measurements may help to fill.
 
     Returns:
-        The monitor; the one already attached, if there is one.
+        The monitor; the one already attached to just these optimizers, if there is one.
 
     Raises:
-        UsageError: nothing to watch: no parameters, all frozen, or none shared with the optimizer.
+        UsageError: nothing to watch (no parameters, all frozen, or none shared with the optimizer),
+            an argument out of range, or one of the optimizers is under another watch or guard.
         RunFileError: ``run`` can't be written.
 
     Example:
@@ -78,8 +101,8 @@ def guard(
         model: the module being trained; its names are used.
         optimizer: the optimizer whose steps to guard, or a list of them. None for a loop that
             updates parameters by hand: call ``guard.clip_()`` where ``clip_grad_norm_`` stood.
-        policy: what to do with finite gradients; None is `steadygrad.policies.auto`. Each of
-            several optimizers gets a copy of its own.
+        policy: what to do with finite gradients; None is `steadygrad.policies.auto`. The guard works
+            with a copy of its own, one for each of several optimizers: see ``guard.policy``.
         recover: must be None; going back to an earlier state is not built yet.
         run: path of the run file to write; None records nothing.
         max_consecutive_skips: skipped steps in a row after which the run is stopped with an error
@@ -88,12 +111,13 @@ def guard(
         overhead: share of the step time the occasional dearer measurements may help to fill.
 
     Returns:
-        The guard; the one already attached, if there is one. A mere watch on the same optimizer is
-        closed and replaced.
+        The guard; the one already attached to just these optimizers, if there is one and no other
+        policy or run is asked for. A mere watch on one of them is closed and replaced.
 
     Raises:
-        UsageError: nothing to guard (no parameters, all frozen, none shared with the optimizer), or
-            an argument out of range.
+        UsageError: nothing to guard (no parameters, all frozen, none shared with the optimizer), an
+            argument out of range, or one of the optimizers has a guard already that this call would
+            need to change.
         RunFileError: ``run`` can't be written.
 
     Example:
@@ -109,13 +133,9 @@ def guard(
     """
     if recover is not None:
         raise UsageError(f"guard(recover={recover!r}): only recover=None is supported in this version.")
-    if policy is not None and not isinstance(policy, Policy):
-        raise UsageError(
-            f"guard(policy={policy!r}): expected a policy such as steadygrad.policies.clip_norm(1.0), got "
-            f"{type(policy).__name__}."
-        )
+    check_policy(policy)
     check_max_consecutive(max_consecutive_skips)
-    return _attach("guard", model, optimizer, policy or auto(), run, max_consecutive_skips, overhead)
+    return _attach("guard", model, optimizer, policy, run, max_consecutive_skips, overhead)
 
 
 def _attach(
@@ -130,25 +150,67 @@ def _attach(
     check_model(mode, model)
     optimizers = as_optimizers(mode, optimizer)
     check_shared(mode, model, optimizers)
-    if not 0.0 <= overhead <= 1.0:
-        raise UsageError(f"{mode}(overhead={overhead!r}): expected a share of the step time between 0 and 1.")
-    for target in optimizers or (model,):
-        present = attached_to(target)
-        if present is not None and (present.mode == "guard" or mode == "watch"):
-            present.say(
-                "attached", f"{mode}(): {present.mode} is already attached here; that one is returned"
-            )
-            return present
-        if present is not None:
-            present.close()
-    monitor = Monitor(mode, model, optimizers, policy, run=run, max_skips=max_skips, overhead=overhead)
-    for target in optimizers or (model,):
-        _attached[target] = weakref.ref(monitor)
+    check_overhead(mode, overhead)
+    path = None if run is None else as_run_path(mode, run).absolute()
+    targets = optimizers or (model,)
+    present = _present(mode, targets, policy, path)
+    if present is not None:
+        return present
+    _close_watches(targets)
+    # Two guards must not learn into one policy, and a second one begins with nothing learnt.
+    own = None if mode == "watch" else auto() if policy is None else policy.fresh()
+    monitor = Monitor(mode, model, optimizers, own, run=run, max_skips=max_skips, overhead=overhead)
+    asked = "" if own is None else repr(own)
+    attachment = _Attachment(weakref.ref(monitor), mode, asked, path, len(targets))
+    for target in targets:
+        _attached[target] = attachment
     return monitor
+
+
+def _present(mode: str, targets: Sequence[Any], policy: Policy | None, run: Path | None) -> Monitor | None:
+    """The monitor that already does what is asked for; one that does something else is an error."""
+    found = [one for target in targets if (one := _attachment_of(target)) is not None]
+    if mode == "guard":
+        found = [one for one in found if one.mode == "guard"]
+    if not found:
+        return None
+    first, monitor = found[0], found[0].monitor()
+    whole = len(found) == len(targets) == first.size and all(one is first for one in found)
+    other_policy = policy is not None and repr(policy) != first.policy
+    other_run = run is not None and run != first.run
+    if monitor is None or not whole or other_policy or other_run:
+        what = _difference(len(found), len(targets), whole=whole, other_policy=other_policy)
+        raise UsageError(
+            f"{mode}(): a {first.mode} is already attached here, {what}. Close that one first, with its close(); "
+            f"where nobody holds it, steadygrad.{first.mode}(model, optimizer).close() with the same objects finds "
+            "and closes it."
+        )
+    monitor.say("attached", f"{mode}(): {monitor.mode} is already attached here; that one is returned")
+    return monitor
+
+
+def _close_watches(targets: Sequence[Any]) -> None:
+    """Make way for a guard; what a new watch would meet here has been returned or refused."""
+    for monitor in map(attached_to, targets):
+        if monitor is not None and monitor.mode == "watch":
+            monitor.detach()
+
+
+def _difference(found: int, targets: int, *, whole: bool, other_policy: bool) -> str:
+    if not whole and found < targets:
+        return f"but only to {found} of these {targets} optimizers"
+    if not whole:
+        return "together with other optimizers"
+    return "with another policy" if other_policy else "and its run= can't be changed"
 
 
 def attached_to(target: nn.Module | Optimizer) -> Monitor | None:
     """The open monitor of this optimizer (or of this model, in a loop without one)."""
-    reference = _attached.get(target)
-    monitor = reference() if reference is not None else None
-    return None if monitor is None or monitor.closed else monitor
+    attachment = _attachment_of(target)
+    return None if attachment is None else attachment.monitor()
+
+
+def _attachment_of(target: nn.Module | Optimizer) -> _Attachment | None:
+    attachment = _attached.get(target)
+    monitor = None if attachment is None else attachment.monitor()
+    return None if monitor is None or monitor.closed else attachment

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from steadygrad.errors import TrainingStopped
@@ -37,8 +38,10 @@ class Containment:
         except Exception as fault:  # noqa: BLE001 - whatever it is, the training must go on
             self.off.add(part)
             _log.debug("steadygrad's %s failed", part, exc_info=True)
-            self._on_fault(
-                f"a fault in steadygrad's own {part} ({type(fault).__name__}: {fault}): that part is switched off, "
-                "the training goes on. Please report it."
-            )
+            # A terminal that is gone must not turn a fault held back into one that isn't.
+            with suppress(Exception):
+                self._on_fault(
+                    f"a fault in steadygrad's own {part} ({type(fault).__name__}: {fault}): that part is switched "
+                    "off, the training goes on. Please report it."
+                )
             return None

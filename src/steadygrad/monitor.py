@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +27,10 @@ from steadygrad.notices import Notices
 from steadygrad.policies import Policy
 from steadygrad.recording import Recorder, as_run_path, run_info
 from steadygrad.records import Finding, Incident, Reading, TensorInfo
-from steadygrad.scalars import Scalars
+from steadygrad.scalars import Scalars, give_loss
 from steadygrad.stepping import SkipStreak, Track
-from steadygrad.summary import Counts, summarise, where_nonfinite
-from steadygrad.usage import unheld
+from steadygrad.summary import Counts, no_step_seen, summarise, where_nonfinite
+from steadygrad.usage import saved_tracks, unheld
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -66,9 +68,11 @@ class Monitor:
         self.counts = Counts()
         self.closed = False
         self._model = weakref.ref(model)
+        self._by_hand = not optimizers
         self._notices = Notices()
         self._findings: list[Finding] = []
         self._recent: deque[Reading] = deque(maxlen=RECENT_READINGS)
+        self._newest_loss = (-1, math.nan)
         self._faults: list[str] = []
         self._recorder: Recorder | None = None
         self._containment = Containment(self._on_fault)
@@ -79,7 +83,7 @@ class Monitor:
         groups = [o.param_groups if o is not None else [{"params": list(model.parameters())}] for o in held]
         tables = [ParamTable(names, some, index) for index, some in enumerate(groups)]
         if run is not None:
-            path, tensors = as_run_path(run), [tensor for table in tables for tensor in table.tensors]
+            path, tensors = as_run_path(mode, run), [tensor for table in tables for tensor in table.tensors]
             policy_call = "" if policy is None else repr(policy)
             info = run_info(path, mode, policy_call, type(model).__name__, optimizers, tensors)
             self._recorder = Recorder(path, info, [len(table) for table in tables], self._on_fault)
@@ -110,7 +114,7 @@ class Monitor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close; an exception of the user's goes on its way."""
-        self.close()
+        self.close() if kind is None else self.detach()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Monitor:
         """A model that carries its monitor can be copied: the copy is not watched, the monitor is shared."""
@@ -155,6 +159,8 @@ class Monitor:
     def log(self, **values: object) -> None:
         """Record named numbers beside the steps; a loss is best called ``loss``.
 
+        Call it before ``optimizer.step()`` or after it, but a name always at the same place.
+
         Args:
             values: floats or one-element tensors. A tensor on an accelerator is copied in the
                 background; nothing waits for it.
@@ -162,7 +168,7 @@ class Monitor:
         Raises:
             UsageError: a value is not a single number.
         """
-        loss = self._scalars.log(self._tracks[0].lane.step, values)
+        loss = self._scalars.log([track.lane.step for track in self._tracks], values)
         if loss is not None:
             for track in self._tracks:
                 track.lane.loss = loss
@@ -191,9 +197,7 @@ class Monitor:
         """
         if self.closed:
             raise UsageError(f"{self.mode}.clip_(): this {self.mode} is closed. Attach a new one first.")
-        norms = [norm for track in self._tracks if (norm := track.clip_()) is not None]
-        if not norms:
-            return torch.zeros(())
+        norms = [track.clip_() for track in self._tracks]
         total = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
         return total.to(torch.float32)
 
@@ -201,30 +205,51 @@ class Monitor:
         """What happened so far, for a person."""
         self._deliver()
         explanations = [text for track in self._tracks if track.policy and (text := track.policy.explain())]
-        return summarise(self.mode, self.counts, self._findings, explanations, self._faults, self.run)
+        recorded = None if self._recorder is None or self._recorder.ended else self.run
+        return summarise(self.mode, self.counts, self._findings, explanations, self._faults, recorded)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything learnt, to go on after a restart: step counters and the policies' statistics."""
         self._deliver()
-        return {"tracks": [track.state_dict() for track in self._tracks]}
+        return {
+            "tracks": [
+                {**track.state_dict(), "policy_name": _policy_name(track.policy)} for track in self._tracks
+            ]
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned.
 
         Raises:
-            UsageError: the state is of a guard with another number of optimizers.
+            UsageError: it is no such state, or that of a guard with other optimizers or another policy;
+                nothing is changed then.
         """
-        saved = state.get("tracks", ())
-        if len(saved) != len(self._tracks):
+        saved = saved_tracks(state, [_policy_name(track.policy) for track in self._tracks])
+        before = [track.state_dict() for track in self._tracks]
+        try:
+            for track, one in zip(self._tracks, saved, strict=True):
+                track.load_state_dict(one)
+        except Exception as error:
+            for track, one in zip(self._tracks, before, strict=True):
+                track.load_state_dict(one)
             raise UsageError(
-                f"load_state_dict(): expected the state of {len(self._tracks)} optimizers, got {len(saved)}. Load the "
-                "state of a guard that was attached to the same optimizers."
-            )
-        for track, one in zip(self._tracks, saved, strict=True):
-            track.load_state_dict(one)
+                f"load_state_dict(): expected what state_dict() of such a {self.mode} returned; this state can't be "
+                f"read ({type(error).__name__}: {error}). Load another checkpoint, or go on without."
+            ) from error
+        self._scalars.resume(max(track.lane.step for track in self._tracks))
 
     def close(self) -> None:
-        """Take every hook off, write what is left, close the run file; a second call does nothing."""
+        """Take every hook off, write what is left, close the run file; a second call does nothing.
+
+        Says so where not one step was seen: then nothing was watched.
+        """
+        was_open = not self.closed
+        self.detach()
+        if was_open and not self.counts.steps and not self._faults:
+            self.say("no step", no_step_seen(self.mode, by_hand=self._by_hand))
+
+    def detach(self) -> None:
+        """Close without a word."""
         if self.closed:
             return
         self.closed = True
@@ -248,8 +273,10 @@ class Monitor:
         if reading.skipped and not reading.overflow:
             where = where_nonfinite(reading, track.table.tensors)
             self.say("skip", f"step {reading.step}: skipped, non-finite gradient in {where}")
-        self._recent.append(reading)
         self._scalars.deliver()
+        if reading.loss is None and self._newest_loss[0] == reading.step:
+            reading = replace(reading, loss=self._newest_loss[1])
+        self._recent.append(reading)
         if self._recorder is not None:
             self._containment.run("recording", self._recorder.append, track.index, reading)
         if reading.step in _WIRING_STEPS:
@@ -266,7 +293,8 @@ class Monitor:
 
     def incident(self, incident: Incident) -> None:
         """Something was done: record it, show it."""
-        self.say(incident.action, f"step {incident.step}: {incident.action}: {incident.reason}")
+        first_sentence = incident.reason.partition(". ")[0].rstrip(".")
+        self.say(incident.action, f"step {incident.step}: {incident.action}: {first_sentence}")
         if self._recorder is not None:
             self._containment.run("recording", self._recorder.incident, incident)
 
@@ -281,6 +309,9 @@ class Monitor:
         self._scalars.deliver()
 
     def _on_scalar(self, step: int, name: str, value: float) -> None:
+        if name == "loss":
+            self._newest_loss = (step, value)
+            give_loss(self._recent, step, value)
         if self._recorder is not None:
             self._containment.run("recording", self._recorder.scalar, step, name, value)
 
@@ -298,6 +329,10 @@ class Monitor:
         # (a head may be trained on its own); together they are a module replaced too late.
         if held and missing:
             self.finding(stale_optimizer(step, held, missing))
+
+
+def _policy_name(policy: Policy | None) -> str:
+    return "" if policy is None else type(policy).__name__
 
 
 def _nothing() -> None:

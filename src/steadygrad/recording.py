@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -54,11 +55,24 @@ def _own_version() -> str:
         return "source"
 
 
-def as_run_path(run: str | os.PathLike[str]) -> Path:
-    """The path of a run file; an empty one raises a UsageError."""
-    if not os.fspath(run):
-        raise UsageError("run='': expected the path of a run file such as run='runs/first.steady'.")
-    return Path(run)
+def as_run_path(call: str, run: object) -> Path:
+    """The path of a run file; anything else, and an empty one, raises a UsageError."""
+    if not isinstance(run, (str, os.PathLike)) or not (path := os.fspath(run)) or isinstance(path, bytes):
+        raise UsageError(
+            f"{call}(run={run!r}): expected the path of a run file such as run='runs/first.steady'."
+        )
+    return Path(path)
+
+
+def _weakly(on_fault: Callable[[str], None]) -> Callable[[str], None]:
+    """The same call, without keeping its object: the writer's thread must not hold a model alive."""
+    method = weakref.WeakMethod(on_fault)
+
+    def tell(line: str) -> None:
+        if (alive := method()) is not None:
+            alive(line)
+
+    return tell
 
 
 class Recorder:
@@ -68,14 +82,15 @@ class Recorder:
         path: the run file; an existing run is never overwritten, see `RunWriter`.
         info: what the run is; its ``tensors`` are those of lane 0, then lane 1, ...
         sizes: number of tensors of each lane.
-        on_fault: called once with a line for the user when recording had to end.
+        on_fault: method called once with a line for the user when recording had to end; its object
+            is held weakly, and once that is gone the writer closes the file.
     """
 
     def __init__(
         self, path: Path, info: RunInfo, sizes: Sequence[int], on_fault: Callable[[str], None]
     ) -> None:
         self._writer = RunWriter(path, info)
-        self._writer.on_fault = on_fault
+        self._writer.on_fault = _weakly(on_fault)
         starts = np.cumsum([0, *sizes])
         self._rows = [np.arange(start, start + size) for start, size in zip(starts, sizes, strict=False)]
         self._total = int(starts[-1])
@@ -84,6 +99,11 @@ class Recorder:
     def path(self) -> Path:
         """Where the run is really written."""
         return Path(self._writer.path)
+
+    @property
+    def ended(self) -> bool:
+        """Whether a fault has ended the recording."""
+        return self._writer.fault is not None
 
     @property
     def notice(self) -> str | None:

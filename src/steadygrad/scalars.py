@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableSequence, Sequence
+from dataclasses import replace
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
 from steadygrad.errors import UsageError
 from steadygrad.measure import LateReads
+from steadygrad.records import Reading
+
+_LOOK_BACK = 16
+"""Readings in which the step of a number that has just come can be: a few optimizers, a few steps."""
 
 
 class Scalars:
     """Takes named numbers and hands them on as floats with the step they belong to.
 
-    People log before the step or after it. The first call tells which: before any step has been
-    made, the numbers belong to the step that comes; later, to the one just made.
+    People log before the step or after it. The first call with a name tells which: before any step
+    has been made, its numbers belong to the step that comes; later, to the one just made. Of several
+    optimizers those are counted that step the most; one that hasn't made its step of this round
+    counts where numbers come before the step.
 
     Args:
         emit: receives step, name and value, at once or, from an accelerator, a step later.
@@ -23,14 +31,19 @@ class Scalars:
 
     def __init__(self, emit: Callable[[int, str, float], None]) -> None:
         self._emit = emit
-        self._reads: LateReads[tuple[int, tuple[str, ...]]] = LateReads()
-        self._before_step: bool | None = None
+        self._reads: LateReads[tuple[tuple[int, str], ...]] = LateReads()
+        self._before_step: dict[str, bool] = {}
+        self._made_earlier = 0
 
-    def log(self, steps_done: int, values: Mapping[str, object]) -> float | None:
+    def resume(self, steps_made: int) -> None:
+        """Take note that so many steps were made in an earlier process."""
+        self._made_earlier = steps_made
+
+    def log(self, steps_made: Sequence[int], values: Mapping[str, object]) -> float | None:
         """Take the numbers of one call.
 
         Args:
-            steps_done: optimizer steps made so far.
+            steps_made: steps made so far, for each optimizer.
             values: floats or one-element tensors by name.
 
         Returns:
@@ -39,29 +52,44 @@ class Scalars:
         Raises:
             UsageError: a value is not a number.
         """
-        if self._before_step is None:
-            self._before_step = steps_done == 0
-        step = steps_done if self._before_step else max(0, steps_done - 1)
-        here = {name: _as_float(name, value) for name, value in values.items() if not _is_late(value)}
+        late = {name: _single(name, value) for name, value in values.items() if _is_late(value)}
+        here = {name: _as_float(name, value) for name, value in values.items() if name not in late}
+        steps = {name: self._step(name, steps_made) for name in values}
         for name, value in here.items():
-            self._emit(step, name, value)
-        late = {
-            name: value for name, value in values.items() if isinstance(value, Tensor) and _is_late(value)
-        }
+            self._emit(steps[name], name, value)
         if late:
-            packet = torch.stack([_single(name, value).reshape(()) for name, value in late.items()])
-            self._reads.send(packet, (step, tuple(late)))
-        return here.get("loss") if self._before_step else None
+            packet = torch.stack([value.reshape(()) for value in late.values()])
+            self._reads.send(packet, tuple((steps[name], name) for name in late))
+        return here.get("loss") if self._before_step.get("loss") else None
+
+    def _step(self, name: str, steps_made: Sequence[int]) -> int:
+        newest = max(steps_made)
+        if self._before_step.setdefault(name, newest <= self._made_earlier):
+            return min(made for made in steps_made if made >= newest - 1)
+        return max(0, newest - 1)
 
     def deliver(self) -> None:
         """Hand on what has arrived from the device."""
         while (arrived := self._reads.take()) is not None:
-            (step, names), numbers = arrived
-            for name, value in zip(names, numbers.tolist(), strict=True):
+            places, numbers = arrived
+            for (step, name), value in zip(places, numbers.tolist(), strict=True):
                 self._emit(step, name, value)
 
 
-def _is_late(value: object) -> bool:
+def give_loss(readings: MutableSequence[Reading], step: int, loss: float) -> None:
+    """Put a loss that came after its step into the Readings of that step that have none.
+
+    Args:
+        readings: the newest last; only these few are looked at.
+        step: the step it belongs to.
+        loss: the loss.
+    """
+    for i in range(len(readings) - 1, max(-1, len(readings) - 1 - _LOOK_BACK), -1):
+        if readings[i].step == step and readings[i].loss is None:
+            readings[i] = replace(readings[i], loss=loss)
+
+
+def _is_late(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.device.type != "cpu"
 
 
@@ -70,6 +98,10 @@ def _single(name: str, value: Tensor) -> Tensor:
         raise UsageError(
             f"log({name}=...): expected a number or a one-element tensor, got shape {tuple(value.shape)}. Reduce it "
             "first, for example with .mean()."
+        )
+    if value.is_complex():
+        raise UsageError(
+            f"log({name}=...): expected a real number, got a {value.dtype} tensor. Log its abs()."
         )
     return value.detach().to(torch.float32)
 
@@ -82,4 +114,9 @@ def _as_float(name: str, value: object) -> float:
     except (TypeError, ValueError):
         raise UsageError(
             f"log({name}={value!r}): expected a number or a one-element tensor, got {type(value).__name__}."
+        ) from None
+    except OverflowError:
+        raise UsageError(
+            f"log({name}=...): expected a number that fits a float, got a larger {type(value).__name__}. Log its "
+            "logarithm."
         ) from None

@@ -49,7 +49,7 @@ def summarise(
     faults: Sequence[str],
     run: str | None,
 ) -> str:
-    """The text of ``guard.summary()``: verdict, what was done, findings, where the run is."""
+    """The text of ``guard.summary()``: verdict, what was done, findings, where the run is, if it is still recorded."""
     lines = [f"steadygrad {mode}: {_verdict(counts, findings)}"]
     lines += [f"  {_deeds(mode, counts)}"]
     lines += [f"  {line}" for text in explanations for line in text.splitlines()]
@@ -82,6 +82,16 @@ def _deeds(mode: str, counts: Counts) -> str:
     if counts.lowered:
         parts.append(f"{counts.lowered:,} at a lowered learning rate")
     return ", ".join(parts)
+
+
+def no_step_seen(mode: str, *, by_hand: bool) -> str:
+    """What to say at the end of a loop in which nothing was seen."""
+    if by_hand:
+        return f"the {mode} was closed and its clip_() was never called. Call it between backward and the update."
+    return (
+        f"the {mode} was closed and no optimizer step was seen. Was it this optimizer that stepped, and does it "
+        f"call torch's step hooks? If it doesn't, leave it out and call clip_() of the {mode} in your loop."
+    )
 
 
 def where_nonfinite(reading: Reading, tensors: Sequence[TensorInfo]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from steadygrad.errors import UsageError
 from steadygrad.measure import parameter_names
+from steadygrad.policies import Policy
 
 
 def as_optimizers(call: str, optimizer: Optimizer | Iterable[Optimizer] | None) -> tuple[Optimizer, ...]:
@@ -59,6 +60,25 @@ def check_model(call: str, model: object) -> None:
         )
 
 
+def check_overhead(call: str, overhead: object) -> None:
+    """Raise a UsageError unless ``overhead`` is a share."""
+    is_number = isinstance(overhead, (int, float)) and not isinstance(overhead, bool)
+    if not is_number or not 0.0 <= float(overhead) <= 1.0:  # type: ignore[arg-type]
+        raise UsageError(f"{call}(overhead={overhead!r}): expected a share of the step time between 0 and 1.")
+
+
+def check_policy(policy: object) -> None:
+    """Raise a UsageError unless ``policy`` is a policy or None."""
+    if policy is None or isinstance(policy, Policy):
+        return
+    name = getattr(policy, "__name__", "") if callable(policy) else ""
+    hint = f" Did you mean policy={name}()?" if name else ""
+    raise UsageError(
+        f"guard(policy={name or repr(policy)}): expected a policy such as steadygrad.policies.clip_norm(1.0), got "
+        f"{type(policy).__name__}.{hint}"
+    )
+
+
 def check_shared(call: str, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
     """Raise a UsageError for an optimizer that shares no parameter with the model."""
     names = parameter_names(model)
@@ -71,6 +91,44 @@ def check_shared(call: str, model: nn.Module, optimizers: Iterable[Optimizer]) -
                 "the model rebuilt, copied or moved after the optimizer was made? Build the optimizer from "
                 "model.parameters() of the model you pass."
             )
+
+
+def saved_tracks(state: object, policies: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+    """The parts of a monitor's saved state, one an optimizer, if they can belong to these policies.
+
+    Args:
+        state: what is to be loaded.
+        policies: class name of each optimizer's policy; empty for a watch.
+
+    Returns:
+        The state of each optimizer.
+
+    Raises:
+        UsageError: it is no such state, or that of other optimizers or policies.
+    """
+    tracks = state.get("tracks") if isinstance(state, Mapping) else None
+    if not isinstance(tracks, Sequence) or not all(isinstance(one, Mapping) for one in tracks):
+        raise UsageError(
+            f"load_state_dict(state): expected what state_dict() returned, got {type(state).__name__} "
+            f"{'without' if tracks is None else 'with other'} 'tracks'. Save guard.state_dict() and load that."
+        )
+    if len(tracks) != len(policies):
+        raise UsageError(
+            f"load_state_dict(): expected the state of {len(policies)} optimizers, got {len(tracks)}. Load the "
+            "state of a guard that was attached to the same optimizers."
+        )
+    for index, (track, mine) in enumerate(zip(tracks, policies, strict=True)):
+        if missing := [key for key in ("step", "policy") if key not in track]:
+            raise UsageError(
+                f"load_state_dict(): the state of optimizer {index} has no {' and no '.join(map(repr, missing))}. "
+                "Load what state_dict() returned, whole."
+            )
+        if (theirs := track.get("policy_name", mine)) != mine:
+            raise UsageError(
+                f"load_state_dict(): optimizer {index} has the policy {mine or 'of a watch (none)'}, the state is of "
+                f"{theirs or 'a watch'}. Make the guard with the policy the state was saved with."
+            )
+    return tracks
 
 
 def unheld(model: nn.Module, optimizers: Iterable[Optimizer]) -> tuple[list[str], list[str]]:

@@ -120,7 +120,20 @@ def test_the_run_itself_is_never_overwritten(run, call):
     assert run.read_bytes() == before
 
 
-def test_a_folder_that_isnt_there_is_one_line(run, call, tmp_path):
+def test_a_folder_that_isnt_there_is_one_line_that_names_it(run, call, tmp_path):
     code, _, err = call("export", run, "--to", "csv", "-o", tmp_path / "no" / "out.csv")
     assert code == 1
     assert err.count("\n") == 1
+    assert str(tmp_path / "no" / "out.csv") in err
+    assert ".part" not in err
+
+
+def test_a_file_that_is_there_is_overwritten_only_when_told_to(run, call, tmp_path):
+    target = tmp_path / "out.csv"
+    target.write_text("mine")
+    code, _, err = call("export", run, "--to", "csv", "-o", target)
+    assert (code, target.read_text()) == (2, "mine")
+    assert "there already" in err
+    assert "--force" in err
+    assert call("export", run, "--to", "csv", "-o", target, "--force")[0] == 0
+    assert target.read_text().startswith("step,")

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from steadygrad.detect import over
+from steadygrad.detect import Panel, over
+from steadygrad.records import Reading
 
 
 def noise(steps, size=4, seed=0):
@@ -71,3 +72,17 @@ def test_non_finite_totals_neither_count_nor_hide_the_ceiling(stream, context, b
     norms[::6] = bad
     found = over(stream(norms), context(4))
     assert [f.evidence["share"] for f in found if f.kind == "clip_is_step_limiter"] == [1.0]
+
+
+def test_one_ceiling_is_told_once_and_another_again(context):
+    rng = np.random.default_rng(0)
+    panel, found = Panel(context(3)), []
+    for step in range(1500):
+        norms = rng.random(3) + 0.1
+        norms *= (1.0 if step < 1000 else 2.0) / np.linalg.norm(norms)
+        total = float(np.linalg.norm(norms))
+        found += panel.observe(Reading(step, norms.astype(np.float32), total))
+    assert [(finding.kind, finding.step) for finding in found] == [
+        ("clip_is_step_limiter", 0),
+        ("clip_is_step_limiter", 1000),
+    ]

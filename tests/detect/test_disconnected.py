@@ -57,9 +57,34 @@ def test_frozen_parameters_are_not_blamed(stream):
     assert not over(stream(np.ones((40, 2)), absent=absent(True, False)), context)
 
 
+def test_a_loss_that_is_cut_off_later_is_found_after_eight_steps_and_told_once(stream, context):
+    panel = Panel(context(2))
+    for reading in stream(np.ones((5, 2))):
+        assert not panel.observe(reading)
+    cut = [Reading(step, np.zeros(2), 0.0, absent=absent(True, True)) for step in range(5, 45)]
+    found = [(reading.step, finding) for reading in cut for finding in panel.observe(reading)]
+    ((at, finding),) = found
+    assert (at, finding.kind, finding.severity, finding.step) == (12, "disconnected_loss", "error", 5)
+    assert finding.where == ("layer0.weight", "layer1.weight")
+    assert "in 8 steps in a row" in finding.summary
+    assert finding.evidence["steps"] == 8
+
+
+def test_seven_steps_without_a_gradient_in_a_row_are_no_disconnected_loss(stream, context):
+    masks = ([absent(False, False)] + [absent(True, True)] * 7) * 20
+    assert not over(stream(np.ones((160, 2)), absent=masks), context(2))
+
+
+def test_one_that_was_cut_off_at_the_start_is_not_told_again_while_it_lasts(stream, context):
+    found = over(stream(np.zeros((40, 2)), absent=absent(True, True)), context(2))
+    assert [(finding.kind, finding.step) for finding in found] == [("disconnected_loss", 0)]
+
+
 def test_steps_where_nothing_had_a_gradient_do_not_count(stream, context):
-    masks = [absent(False, True), *[absent(True, True)] * 30]
-    assert not over(stream(np.ones((31, 2)), absent=masks), context(2))
+    masks = [absent(False, True), *([absent(True, True)] * 5 + [absent(False, True)]) * 15]
+    (finding,) = over(stream(np.ones((91, 2)), absent=masks), context(2))
+    assert (finding.kind, finding.step) == ("disconnected_parameters", 0)
+    assert not over(stream(np.ones((90, 2)), absent=masks[:90]), context(2))
 
 
 def test_parameters_that_join_are_watched_from_there(context):

@@ -109,3 +109,10 @@ def test_non_finite_readings_leave_the_statistics_alone(stream, context, bad):
     norms[200:] *= 100.0
     found = [f for f in kinds(over(stream(norms), context(4))) if f.kind == "exploding_gradient"]
     assert [f.step for f in found] == [200]
+
+
+def test_the_summary_tells_the_norm_and_the_step(stream, context):
+    norms = np.ones((40, 2))
+    norms[30:] = 1e7
+    finding = over(stream(norms), context(2))[0]
+    assert "times its usual size (norm 1.4e+07 at step 30)" in finding.summary

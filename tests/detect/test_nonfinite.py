@@ -81,3 +81,24 @@ def test_a_finite_step_ends_the_streak(stream, context):
     norms = np.full((60, 1), np.inf)
     norms[::15] = 1.0
     assert not over(stream(norms, overflow=[step % 15 != 0 for step in range(60)]), context(1))
+
+
+@pytest.mark.parametrize(("finite", "said"), [(0, False), (1, True), (4, True), (5, False)])
+def test_a_first_update_may_have_been_too_large(stream, context, finite, said):
+    norms = np.ones((finite + 1, 2))
+    norms[finite] = np.nan
+    (finding,) = over(stream(norms), context(2))
+    assert ("or the first update was too large" in finding.summary) == said
+
+
+@pytest.mark.parametrize("mode", ["watch", "guard"])
+def test_a_guarded_run_is_not_told_to_attach_a_guard(stream, context, mode):
+    norms = np.ones((40, 2))
+    norms[20:25] = 1e9
+    norms[30] = np.nan
+    found = over(stream(norms), context(2, mode=mode))
+    assert {finding.kind for finding in found} == {"exploding_gradient", "nonfinite_gradient"}
+    for finding in found:
+        codes = [remedy.code for remedy in finding.remedies]
+        assert ("guard = steadygrad.guard(model, optimizer)" in codes) == (mode == "watch")
+        assert len(codes) >= 3

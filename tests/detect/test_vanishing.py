@@ -128,3 +128,14 @@ def test_non_finite_readings_do_not_hide_the_decay(stream, context, bad):
     norms = depth(12, 0.2)
     norms[::3] = bad
     assert "vanishing_gradient" in {f.kind for f in over(stream(norms), context(12))}
+
+
+@pytest.mark.parametrize("dead", [[0, 1, 2, 3], [0, 1, 2, 5]])
+def test_where_and_summary_hold_the_dead_tensors_only(stream, context, dead):
+    norms = np.ones((40, 6))
+    norms[:, dead] = 0.0
+    (finding,) = over(stream(norms), context(6))
+    assert finding.kind == "vanishing_gradient"
+    assert finding.where == tuple(f"layer{i}.weight" for i in dead)
+    assert "4 of 6 tensors is exactly 0" in finding.summary
+    assert not [i for i in set(range(6)) - set(dead) if f"layer{i}." in finding.summary]

@@ -18,6 +18,9 @@ KINDS = {
     "Rprop": "adaptive",
     "Adafactor": "adaptive",
     "LBFGS": "other",
+    "ASGD": "other",
+    "SparseAdam": "adaptive",
+    "Muon": "other",
 }
 
 
@@ -27,6 +30,8 @@ def group_of(name, **arguments):
 
 @pytest.mark.parametrize(("name", "kind"), KINDS.items())
 def test_kind_of_every_torch_optimizer(name, kind):
+    if not hasattr(torch.optim, name):
+        pytest.skip("this torch doesn't have it")
     arguments = {"lr": 0.1} if name == "SGD" else {}
     assert group_kind(group_of(name, **arguments)) == kind
 
@@ -34,6 +39,15 @@ def test_kind_of_every_torch_optimizer(name, kind):
 def test_sgd_group_is_read():
     hyper = group_hyper(group_of("SGD", lr=0.25, momentum=0.9))
     assert (hyper.lr, hyper.momentum, hyper.kind) == (0.25, 0.9, "sgd")
+
+
+def test_dampening_is_read_where_there_is_a_momentum_to_dampen():
+    assert group_hyper(group_of("SGD", lr=0.1, momentum=0.9, dampening=0.5)).dampening == 0.5
+    assert group_hyper(group_of("SGD", lr=0.1, dampening=0.5)).dampening == 0.0
+
+
+def test_momentum_alone_does_not_make_an_unknown_optimizer_sgd():
+    assert group_kind({"lr": 0.1, "momentum": 0.9}) == "other"
 
 
 def test_momentum_of_rmsprop_does_not_make_it_sgd():

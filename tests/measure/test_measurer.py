@@ -174,7 +174,7 @@ def test_parameters_added_later_are_measured_from_then_on(late):
     measurer.grow()
     measurement = measurer.measure(groups, None)
     assert_truth(measurement, params)
-    assert measurement.param_norms.tolist() == pytest.approx([slow_norm(p) for p in params])
+    assert measurer.fresh_param_norms().tolist() == pytest.approx([slow_norm(p) for p in params])
     assert [group.lr for group in measurement.groups] == [0.1, 0.5]
 
 
@@ -193,23 +193,23 @@ def test_tied_weights_are_counted_once(late):
 def test_parameter_norms_are_refreshed_now_and_then(late):
     model = mlp()
     params = list(model.parameters())
-    measurer, groups = measurer_of(model, late=late, param_norms=True)
+    measurer, _ = measurer_of(model, late=late, param_norms=True)
     refreshed = []
     for step in range(2 * PARAM_NORM_EVERY + 1):
         with torch.no_grad():
             params[0].fill_(float(step + 1))
-        measurement = measurer.measure(groups, None)
+        norms = measurer.fresh_param_norms()
         if measurer.refreshed_param_norms:
             refreshed.append(step)
-            assert measurement.param_norms.tolist() == pytest.approx([slow_norm(p) for p in params], rel=1e-5)
-        assert measurement.param_norms is not None
+            assert norms.tolist() == pytest.approx([slow_norm(p) for p in params], rel=1e-5)
+        assert norms is not None
     assert refreshed == [0, PARAM_NORM_EVERY, 2 * PARAM_NORM_EVERY]
 
 
 @both_paths
 def test_parameter_norms_cost_nothing_where_nobody_wants_them(late):
-    measurer, groups = measurer_of(mlp(), late=late)
-    assert measurer.measure(groups, None).param_norms is None
+    measurer, _ = measurer_of(mlp(), late=late)
+    assert measurer.fresh_param_norms() is None
 
 
 @settings(deadline=None, max_examples=40)
@@ -224,4 +224,45 @@ def test_any_mixture_equals_the_slow_truth(fills, late):
     measurer, groups = measurer_of(model, late=late)
     for param, value in zip(model.parameters(), fills, strict=True):
         param.grad = None if value is None else torch.full_like(param, value)
+    assert_truth(measurer.measure(groups, None), list(model.parameters()))
+
+
+def test_plans_of_recurring_patterns_are_kept_and_bounded():
+    params = [nn.Parameter(torch.ones(i % 3 + 1)) for i in range(24)]
+    model = nn.ParameterList(params)
+    measurer, groups = measurer_of(model, late=False)
+    for missing in [set(), {1}, set(), {1}, *({i} for i in range(24)), {1}]:
+        fill(params)
+        for i in missing:
+            params[i].grad = None
+        assert_truth(measurer.measure(groups, None), params)
+        assert len(measurer._plans) <= 8
+
+
+def test_a_pattern_that_comes_back_is_not_planned_again():
+    model = mlp()
+    params = list(model.parameters())
+    measurer, groups = measurer_of(model, late=False)
+    plans = []
+    for missing in [{1}, {2}, {1}, {2}]:
+        fill(params)
+        for i in missing:
+            params[i].grad = None
+        measurer.measure(groups, None)
+        plans.append(list(measurer._plans.values())[-1])
+    assert plans[0] is plans[2]
+    assert plans[1] is plans[3]
+
+
+@both_paths
+def test_an_uninitialised_parameter_has_norm_zero_until_it_is_used(late):
+    model = nn.ModuleList([nn.Linear(2, 2), nn.LazyLinear(3)])
+    measurer, groups = measurer_of(model, late=late, param_norms=True)
+    model[0](torch.ones(1, 2)).sum().backward()
+    norms = measurer.fresh_param_norms().tolist()
+    assert norms == pytest.approx([slow_norm(model[0].weight), slow_norm(model[0].bias), 0.0, 0.0])
+    model[1](torch.ones(1, 4)).sum().backward()
+    for _ in range(PARAM_NORM_EVERY):
+        norms = measurer.fresh_param_norms().tolist()
+    assert norms == pytest.approx([slow_norm(param) for param in model.parameters()])
     assert_truth(measurer.measure(groups, None), list(model.parameters()))

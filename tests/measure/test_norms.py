@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.measure.reference import slow_norm, slow_norms, slow_total
 
 from steadygrad.measure import HostNorms, device_norms, host_total
-from steadygrad.measure.norms import TINY_COUNT, widened
+from steadygrad.measure.norms import DOT_NUMEL, LONG_NUMEL, TINY_COUNT, widened
 
 SHAPES = st.sampled_from([(), (1,), (0,), (7,), (3, 5), (2, 0, 3), (40, 30), (2, 3, 3, 3)])
 DTYPES = st.sampled_from([torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64])
@@ -215,3 +215,16 @@ def test_zero_gradients_are_zero_and_leave_float32():
     norms = HostNorms([torch.zeros(3)])([torch.zeros(3)])
     assert norms.tolist() == [0.0]
     assert norms.dtype == np.float32
+
+
+def test_millions_of_equal_elements_lose_no_precision():
+    tensor = torch.full((30_000_000,), 0.01)
+    assert float(HostNorms([tensor])([tensor])[0]) == pytest.approx(0.01 * math.sqrt(3e7), rel=1e-4)
+
+
+@pytest.mark.parametrize("numel", [DOT_NUMEL - 1, DOT_NUMEL, DOT_NUMEL + 1, 2 * DOT_NUMEL + 5])
+@pytest.mark.parametrize("last", [1e25, math.inf, math.nan, 3.0])
+def test_tensors_summed_in_pieces_equal_the_slow_truth(numel, last):
+    tensors = [torch.ones(numel), torch.ones(LONG_NUMEL), torch.ones(5)]
+    tensors[0][-1] = last
+    assert_norms(HostNorms(tensors)(tensors), tensors)

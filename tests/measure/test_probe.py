@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch import nn
 
 from steadygrad.measure import Budget, UpdateProbe
 from steadygrad.measure.probe import MIN_SPACING, SAMPLE_NUMEL
@@ -108,3 +109,12 @@ def test_closing_without_opening_or_after_growth_gives_none():
     probe.open([torch.ones(2)])
     assert probe.close([torch.ones(2), torch.ones(2)]) is None
     assert probe.close([torch.ones(2)]) is None
+
+
+def test_a_parameter_that_takes_its_shape_during_the_step_counts_as_unchanged():
+    model = nn.ModuleList([nn.LazyLinear(2), nn.LazyLinear(3)])
+    params = list(model.parameters())
+    probe = UpdateProbe()
+    probe.open(params)
+    model[0](torch.ones(1, 4))
+    assert probe.close(params).tolist() == [0.0] * 4

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import weakref
+
 import torch
 from torch import nn
 
@@ -130,3 +133,77 @@ def test_a_changed_momentum_is_seen():
     table.hyper(groups)
     groups[0]["momentum"] = 0.9
     assert table.hyper(groups)[0].momentum == 0.9
+
+
+class TestRegrouping:
+    def test_a_parameter_put_in_anothers_place_is_seen_and_takes_its_row(self):
+        model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        table, groups = table_of(model)
+        fresh = nn.Parameter(model[0].weight.detach().clone())
+        model[0].weight = fresh
+        groups[0]["params"][0] = fresh
+        assert table.grown(groups)
+        assert table.extend(groups) == []
+        assert table.params[0] is fresh
+        assert names(table) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+        assert not table.grown(groups)
+
+    def test_an_equal_parameter_of_one_element_is_still_another(self):
+        first, second = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+        groups = [{"params": [first]}]
+        table = ParamTable({}, groups)
+        groups[0]["params"][0] = second
+        assert table.grown(groups)
+        table.extend(groups)
+        assert table.params[0] is second
+
+    def test_another_shape_gets_a_row_of_its_own_behind(self):
+        model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+        table, groups = table_of(model)
+        model[1] = nn.Linear(2, 7, bias=False)
+        groups[0]["params"][1] = model[1].weight
+        assert [tensor.shape for tensor in table.extend(groups)] == [(7, 2)]
+        assert names(table) == ["0.weight", "1.weight", "1.weight"]
+        assert table.params[1].grad is None
+        assert table.params[2] is model[1].weight
+
+    def test_a_group_that_was_removed_leaves_rows_without_gradients(self):
+        model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        groups = [{"params": list(layer.parameters()), "lr": 0.1} for layer in model]
+        table, _ = table_of(model, groups)
+        for param in model.parameters():
+            param.grad = torch.ones_like(param)
+        gone = groups.pop(0)
+        assert table.grown(groups)
+        assert table.extend(groups) == []
+        assert [param.grad is None for param in table.params] == [True, True, False, False]
+        assert table.group_of == [0, 0, 0, 0]
+        groups.append(gone)
+        assert table.grown(groups)
+        assert table.extend(groups) == []
+        assert all(a is b for a, b in zip(table.params, model.parameters(), strict=True))
+        assert table.group_of == [1, 1, 0, 0]
+
+    def test_groups_in_another_order_are_seen(self):
+        model = nn.Linear(2, 2)
+        table, groups = table_of(model, [{"params": [p], "lr": i} for i, p in enumerate(model.parameters())])
+        groups.reverse()
+        assert table.grown(groups)
+        table.extend(groups)
+        assert table.group_of == [1, 0]
+        assert [group.lr for group in table.hyper(groups)] == [1, 0]
+
+    def test_a_head_added_after_attaching_has_its_name_in_the_model(self):
+        model = nn.Sequential(nn.Linear(2, 2))
+        table, groups = table_of(model)
+        model.add_module("head", nn.Linear(2, 3))
+        groups.append({"params": list(model.head.parameters())})
+        assert [tensor.name for tensor in table.extend(groups)] == ["head.weight", "head.bias"]
+
+    def test_names_do_not_keep_the_model_alive(self):
+        model = nn.Linear(2, 2)
+        held, found = weakref.ref(model), parameter_names(model)
+        del model
+        gc.collect()
+        assert held() is None
+        assert list(found.again().values()) == ["weight", "bias"]

@@ -7,11 +7,12 @@ import gc
 import io
 import os
 import pickle
+import time
 import weakref
 
 import pytest
 import torch
-from tests.monitor.workloads import OPTIMIZERS, batches, bits, mlp, outcome, seeded, step, train
+from tests.monitor.workloads import OPTIMIZERS, batches, bits, mlp, outcome, poisoned, seeded, step, train
 
 import steadygrad as sg
 from steadygrad.errors import UsageError
@@ -112,6 +113,84 @@ class TestAttachingAgain:
         step(model, optimizer, batches(1)[0])
         assert second.counts.steps == 1
 
+    def two(self):
+        model = seeded(mlp)
+        return model, *(torch.optim.SGD(model[i].parameters(), lr=0.1) for i in (0, 2))
+
+    @pytest.mark.parametrize("attach_it", [sg.watch, sg.guard])
+    def test_one_of_several_that_is_taken_is_an_error_and_changes_nothing(self, attach_it):
+        model, first, second = self.two()
+        present = attach_it(model, first)
+        with pytest.raises(UsageError, match=r"only to 1 of these 2 optimizers.*close\(\)") as caught:
+            attach_it(model, [second, first])
+        assert attach_it.__name__ in str(caught.value)
+        assert not present.closed
+        assert not second._optimizer_step_pre_hooks
+        present.close()
+        assert not attach_it(model, [first, second]).closed
+
+    def test_a_part_of_what_a_guard_has_is_an_error(self):
+        model, first, second = self.two()
+        guard = sg.guard(model, [first, second])
+        with pytest.raises(UsageError, match="together with other optimizers"):
+            sg.guard(model, first)
+        assert sg.guard(model, [second, first]) is guard
+
+    def test_two_guards_are_not_one(self):
+        model, first, second = self.two()
+        sg.guard(model, first)
+        sg.guard(model, second)
+        with pytest.raises(UsageError, match="already attached"):
+            sg.guard(model, [first, second])
+
+    def test_a_guard_replaces_watches_on_some_of_its_optimizers(self):
+        model, first, second = self.two()
+        monitor = sg.watch(model, second)
+        guard = sg.guard(model, [first, second])
+        assert monitor.closed
+        assert not guard.closed
+
+    def test_another_policy_is_an_error_and_the_same_is_not(self):
+        model, optimizer = workload()
+        guard = sg.guard(model, optimizer, policy=sg.policies.clip_norm(1.0))
+        assert sg.guard(model, optimizer, policy=sg.policies.clip_norm(1.0)) is guard
+        assert sg.guard(model, optimizer) is guard
+        with pytest.raises(UsageError, match="with another policy"):
+            sg.guard(model, optimizer, policy=sg.policies.clip_norm(2.0))
+
+    def test_another_run_is_an_error_and_the_same_is_not(self, tmp_path):
+        model, optimizer = workload()
+        guard = sg.guard(model, optimizer, run=tmp_path / "a.steady")
+        assert sg.guard(model, optimizer, run=str(tmp_path / "a.steady")) is guard
+        with pytest.raises(UsageError, match="run="):
+            sg.guard(model, optimizer, run=tmp_path / "b.steady")
+        with pytest.raises(UsageError, match="run="):
+            sg.watch(model, optimizer, run=tmp_path / "b.steady")
+        assert [path.name for path in tmp_path.glob("*.steady")] == ["a.steady"]
+
+    @pytest.mark.parametrize("with_optimizer", [True, False])
+    def test_one_that_nobody_holds_can_be_found_and_closed(self, with_optimizer):
+        model, optimizer = workload()
+        targets = (model, optimizer) if with_optimizer else (model,)
+        kept = [sg.guard(*targets, policy=sg.policies.clip_norm(1.0))]
+        with pytest.raises(UsageError, match="where nobody holds it"):
+            sg.guard(*targets, policy=sg.policies.zclip())
+        sg.guard(*targets).close()
+        kept.append(sg.guard(*targets, policy=sg.policies.zclip()))
+        assert repr(kept[-1].policy).startswith("zclip")
+
+    def test_one_policy_given_to_two_guards_is_not_shared(self):
+        policy = sg.policies.zclip()
+        (model, optimizer), (other, other_optimizer) = workload(), workload()
+        guard, idle = (
+            sg.guard(model, optimizer, policy=policy),
+            sg.guard(other, other_optimizer, policy=policy),
+        )
+        train(model, optimizer, batches(8))
+        assert guard.policy is not idle.policy
+        assert guard.policy.state_dict()["tally"] != idle.policy.state_dict()["tally"]
+        assert policy.state_dict()["tally"] == idle.policy.state_dict()["tally"]
+
     def test_a_loop_without_optimizer_is_known_by_its_model(self):
         model = seeded(mlp)
         guard = sg.guard(model)
@@ -171,6 +250,20 @@ class TestForgetting:
         gc.collect()
         assert [one() for one in gone] == [None, None, None]
 
+    def test_a_recorded_run_keeps_nothing_alive_and_is_finished(self, tmp_path):
+        model, optimizer = workload()
+        guard = sg.guard(model, optimizer, run=tmp_path / "a.steady")
+        train(model, optimizer, batches(3))
+        gone = [weakref.ref(one) for one in (model, optimizer, guard, model[0].weight)]
+        del model, optimizer, guard
+        gc.collect()
+        assert [one() for one in gone] == [None] * 4
+        deadline = time.monotonic() + 10
+        while not (run := open_run(tmp_path / "a.steady")).finished and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert run.finished
+        assert run.steps.tolist() == [0, 1, 2]
+
     def test_the_optimizer_is_collected_while_the_guard_is_held(self):
         model, optimizer = workload()
         guard = sg.guard(model, optimizer)
@@ -193,28 +286,6 @@ class TestForgetting:
         before = bits(model.state_dict())
         optimizer.step()
         assert bits(model.state_dict()) == before
-
-
-class TestState:
-    def test_learnt_statistics_survive_a_restart(self):
-        model, optimizer = workload()
-        guard = sg.guard(model, optimizer, policy=sg.policies.zclip())
-        train(model, optimizer, batches(8))
-        state = pickle.loads(pickle.dumps(guard.state_dict()))
-        guard.close()
-        again = sg.guard(model, optimizer, policy=sg.policies.zclip())
-        again.load_state_dict(state)
-        assert bits(again.state_dict()["tracks"][0]["policy"]["tally"]) == bits(
-            guard.state_dict()["tracks"][0]["policy"]["tally"]
-        )
-        step(model, optimizer, batches(1)[0])
-        assert again.last.step == 8
-
-    def test_the_state_of_another_guard_is_an_error(self):
-        model, optimizer = workload()
-        guard = sg.guard(model, optimizer)
-        with pytest.raises(UsageError, match="expected the state of 1 optimizers, got 2"):
-            guard.load_state_dict({"tracks": [{}, {}]})
 
 
 def test_a_forked_child_trains_on_and_the_parents_run_stays_whole(tmp_path):
@@ -246,3 +317,43 @@ def test_repr_tells_mode_and_counts():
     train(model, optimizer, batches(2))
     assert repr(guard) == "<steadygrad guard: 2 steps, 0 findings>"
     assert isinstance(guard, sg.Monitor)
+
+
+class TestNothingSeen:
+    @pytest.mark.parametrize(
+        ("with_optimizer", "words"),
+        [(True, "no optimizer step was seen"), (False, "clip_() was never called")],
+    )
+    def test_closing_says_so(self, with_optimizer, words, capsys):
+        model, optimizer = workload()
+        guard = sg.guard(model, optimizer if with_optimizer else None)
+        guard.close()
+        guard.close()
+        assert capsys.readouterr().err.count(words) == 1
+
+    def test_after_a_step_it_says_nothing(self, capsys):
+        model, optimizer = workload()
+        with sg.watch(model, optimizer):
+            train(model, optimizer, batches(1))
+        assert capsys.readouterr().err == ""
+
+    def test_a_watch_that_is_replaced_and_a_loop_that_failed_say_nothing(self, capsys):
+        model, optimizer = workload()
+        sg.watch(model, optimizer)
+        with pytest.raises(KeyError), sg.guard(model, optimizer):
+            raise KeyError
+        assert capsys.readouterr().err == ""
+
+
+def test_a_stop_is_one_short_line_and_the_record_holds_all_of_it(capsys, tmp_path):
+    model, optimizer = workload()
+    guard = sg.guard(model, optimizer, max_consecutive_skips=1, run=tmp_path / "a.steady")
+    with pytest.raises(sg.errors.TrainingStopped):
+        train(model, optimizer, [poisoned(batches(1)[0])])
+    guard.close()
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "stop:" in line)
+    assert "had non-finite gradients" in line
+    assert "All of them were skipped" not in line
+    with open_run(tmp_path / "a.steady") as run:
+        (stop,) = (incident for incident in run.incidents if incident.action == "stop")
+    assert "All of them were skipped" in stop.reason

@@ -16,7 +16,7 @@ from tests.monitor.workloads import (
 )
 from torch import nn
 
-from steadygrad.policies import clip_norm
+from steadygrad.policies import Policy, clip_norm
 
 both_paths = pytest.mark.parametrize("late", [False, True], ids=["host", "late"])
 
@@ -97,3 +97,52 @@ class TestClosures:
         optimizer.step(closure_of(model, optimizer, batches(1)[0]))
         assert guard.counts.steps == 1
         assert "switched off" not in guard.summary()
+
+
+class TestManyEvaluations:
+    def norms_of_an_lbfgs_step(self, policy, late):
+        """Gradient norms as the optimizer found them after each evaluation, and the Reading."""
+        model = seeded(mlp)
+        optimizer = OPTIMIZERS["LBFGS"](model.parameters())
+        guard = attach("guard", model, optimizer, policy, late=late)
+        found, raw = [], []
+        closure = closure_of(model, optimizer, batches(1)[0])
+
+        def observed():
+            if raw:
+                found.append(norm_of(model))
+            loss = closure()
+            raw.append(norm_of(model))
+            return loss
+
+        optimizer.step(observed)
+        found.append(norm_of(model))
+        return found, raw, guard.last
+
+    @both_paths
+    def test_the_factor_of_the_first_evaluation_holds_for_the_whole_step(self, late):
+        found, raw, reading = self.norms_of_an_lbfgs_step(clip_norm(0.5), late)
+        assert len(found) == len(raw) > 2
+        assert reading.clip_coef == pytest.approx(0.5 / raw[0], rel=1e-5)
+        assert found == pytest.approx([norm * reading.clip_coef for norm in raw], rel=1e-5)
+
+    @both_paths
+    def test_later_evaluations_are_not_scaled_where_the_first_was_not(self, late):
+        found, raw, reading = self.norms_of_an_lbfgs_step(Second(), late)
+        assert reading.clip_coef == 1.0
+        assert found == raw
+
+
+class Second(Policy):
+    """Halves the gradients of every evaluation but the first."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def scale(self, measurement):
+        self.calls += 1
+        return torch.ones_like(measurement.total_norm) * (1.0 if self.calls == 1 else 0.5)
+
+
+def norm_of(model):
+    return float(torch.cat([param.grad.flatten() for param in model.parameters()]).norm())

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.monitor.workloads import OPTIMIZERS, attach, batches, mlp, outcome, poisoned, seeded, step, train
+from tests.monitor.workloads import (
+    OPTIMIZERS,
+    attach,
+    batches,
+    mlp,
+    outcome,
+    poisoned,
+    seeded,
+    step,
+    train,
+    weights,
+)
+from torch import nn
 
-from steadygrad.policies import Policy, clip_norm
+from steadygrad.policies import Policy, adagc, agc, clip_norm
 from steadygrad.records import Finding
 from steadygrad.runfile import open_run
 
@@ -152,7 +164,9 @@ def test_clip_goes_on_returning_a_number():
     guard = attach("guard", model)
     guard._tracks[0].lane._measurer.measure = broken
     model(batches(1)[0][0]).sum().backward()
-    assert float(guard.clip_()) == 0.0
+    expected = float(torch.cat([param.grad.flatten() for param in model.parameters()]).norm())
+    for _ in range(2):
+        assert float(guard.clip_()) == pytest.approx(expected)
     assert "switched off" in guard.summary()
 
 
@@ -171,3 +185,63 @@ def test_an_exception_of_the_users_own_hook_passes(error):
     handle.remove()
     step(model, optimizer, batches(1)[0])
     assert guard.counts.steps == 1
+
+
+def skips(model, optimizer, guard):
+    """Train a little; whether a poisoned step then leaves everything as it was."""
+    train(model, optimizer, batches(3))
+    before = outcome(model, optimizer)
+    step(model, optimizer, poisoned(batches(1)[0]))
+    assert outcome(model, optimizer) == before
+    assert "measuring" not in guard.summary()
+
+
+NO_COST = {
+    "parameter norms": lambda track, _: setattr(track.lane._measurer, "norms_of", broken),
+    "update probes": lambda track, _: setattr(track.lane._probe, "open", broken),
+    "closing probes": lambda track, _: setattr(track.lane._probe, "close", broken),
+    "outlet": lambda _, monitor: setattr(monitor, "reading", broken),
+    "wiring": lambda _, monitor: setattr(monitor, "_check_wiring", broken),
+    "incidents": lambda _, monitor: setattr(monitor, "incident", broken),
+    "notices": lambda _, monitor: setattr(monitor, "say", broken),
+}
+
+
+@both_paths
+@pytest.mark.parametrize("policy", [agc, adagc])
+@pytest.mark.parametrize("name", ["SGD momentum", "AdamW fused", "LBFGS"])
+@pytest.mark.parametrize("part", NO_COST)
+def test_what_only_observes_costs_no_skip(part, name, policy, late):
+    model = seeded(mlp)
+    optimizer = OPTIMIZERS[name](model.parameters())
+    guard = attach("guard", model, optimizer, policy(), late=late, overhead=1.0)
+    NO_COST[part](guard._tracks[0], guard)
+    skips(model, optimizer, guard)
+
+
+@both_paths
+@pytest.mark.parametrize("policy", [None, agc, adagc])
+def test_a_lazy_layer_that_is_never_used_costs_nothing(policy, late):
+    model = seeded(mlp)
+    model.forward = nn.Sequential(*model).forward
+    model.unused = nn.LazyLinear(3)
+    optimizer = OPTIMIZERS["SGD"](model.parameters())
+    guard = attach("guard", model, optimizer, policy and policy(), late=late, overhead=1.0)
+    train(model, optimizer, batches(3))
+    before = weights(model[:-1])
+    step(model, optimizer, poisoned(batches(1)[0]))
+    assert weights(model[:-1]) == before
+    assert guard.counts.steps + late == 4
+    assert "switched off" not in guard.summary()
+
+
+@both_paths
+def test_a_copy_that_cannot_be_made_costs_no_skip(late):
+    model = seeded(mlp)
+    optimizer = OPTIMIZERS["LBFGS"](model.parameters())
+    guard = attach("guard", model, optimizer, late=late)
+    guard._tracks[0]._undo.remember = broken
+    before = weights(model)
+    step(model, optimizer, poisoned(batches(1)[0]))
+    assert weights(model) == before
+    assert "own undoing" in guard.summary()

@@ -8,6 +8,7 @@ import torch
 from tests.monitor.workloads import OPTIMIZERS, attach, batches, mlp, poisoned, seeded, step, train
 from torch import nn
 
+from steadygrad.errors import NonfiniteStreak
 from steadygrad.policies import (
     adagc,
     agc,
@@ -157,3 +158,21 @@ def test_a_skipped_step_shows_no_update(late):
     updates = monitor.last.update_norms
     assert monitor.last.skipped
     assert updates is None or updates.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("ask", ["last", "recent", "findings", "summary", "state_dict"])
+def test_whoever_asks_gets_no_error_that_is_meant_for_the_loop(ask):
+    model = seeded(mlp)
+    optimizer = OPTIMIZERS["SGD"](model.parameters())
+    monitor = attach("guard", model, optimizer, late=True, max_skips=2)
+    for _ in range(2):
+        step(model, optimizer, poisoned(batches(1)[0]))
+    answer = getattr(monitor, ask)
+    answer() if callable(answer) else answer
+    assert monitor.counts.skipped == 2
+    before = [param.detach().clone() for param in model.parameters()]
+    with pytest.raises(NonfiniteStreak):
+        step(model, optimizer, batches(1)[0])
+    torch.testing.assert_close(list(model.parameters()), before, rtol=0.0, atol=0.0)
+    step(model, optimizer, batches(1)[0])
+    monitor.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 
 import numpy as np
@@ -12,16 +14,18 @@ from torch import nn
 
 import steadygrad as sg
 from steadygrad.errors import UsageError
+from steadygrad.report import write_csv
 from steadygrad.runfile import open_run
 from steadygrad.scalars import Scalars
 
 
 def log_of(calls):
-    """What `Scalars` emits for (steps done, value) calls, and the losses it returns."""
+    """What `Scalars` emits for (steps made, value) calls, and the losses it returns."""
     emitted, returned = [], []
     scalars = Scalars(lambda step, name, value: emitted.append((step, name, value)))
     for steps_done, value in calls:
-        returned.append(scalars.log(steps_done, {"loss": value}))
+        steps_made = (steps_done,) if isinstance(steps_done, int) else steps_done
+        returned.append(scalars.log(steps_made, {"loss": value}))
     scalars.deliver()
     return emitted, returned
 
@@ -57,7 +61,48 @@ class TestScalars:
     def test_nonfinite_numbers_pass(self, value):
         np.testing.assert_equal(log_of([(0, value)])[0], [(0, "loss", value)])
 
-    @pytest.mark.parametrize("value", [torch.ones(2), torch.empty(0), "two", None, [1.0]])
+    @pytest.mark.parametrize(
+        ("made", "steps"),
+        [
+            pytest.param([(0, 0), (1, 1), (2, 2)], [0, 1, 2], id="before both"),
+            pytest.param([(1, 0), (2, 1), (3, 2)], [0, 1, 2], id="between"),
+            pytest.param([(0, 1), (1, 2), (2, 3)], [0, 1, 2], id="between, the second steps first"),
+            pytest.param([(1, 1), (2, 2), (3, 3)], [0, 1, 2], id="after both"),
+            pytest.param([(1, 0), (2, 0), (3, 1)], [0, 1, 2], id="one steps more often"),
+        ],
+    )
+    def test_two_optimizers(self, made, steps):
+        assert [step for step, _, _ in log_of([(one, 1.0) for one in made])[0]] == steps
+
+    def test_every_name_has_its_own_place(self):
+        emitted = []
+        scalars = Scalars(lambda *point: emitted.append(point))
+        scalars.log((0,), {"before": 1.0})
+        for made in (1, 2):
+            scalars.log((made,), {"loss": 2.0})
+            scalars.log((made,), {"before": 1.0})
+        assert [step for step, name, _ in emitted if name == "before"] == [0, 1, 2]
+        assert [step for step, name, _ in emitted if name == "loss"] == [0, 1]
+
+    def test_a_resumed_run_does_not_take_its_first_step_for_made(self):
+        emitted = []
+        scalars = Scalars(lambda *point: emitted.append(point))
+        scalars.resume(100)
+        scalars.log((100,), {"loss": 1.0})
+        assert emitted == [(100, "loss", 1.0)]
+
+    def test_a_call_that_is_refused_records_nothing(self):
+        emitted = []
+        scalars = Scalars(lambda *point: emitted.append(point))
+        with pytest.raises(UsageError):
+            scalars.log((0,), {"good": 1.0, "bad": "x"})
+        assert emitted == []
+
+    @pytest.mark.parametrize(
+        "value",
+        [torch.ones(2), torch.empty(0), "two", None, [1.0], 10**400, 1j, torch.tensor(1j)],
+        ids=lambda v: str(v)[:9],
+    )
     def test_anything_else_is_an_error_that_names_it(self, value):
         with pytest.raises(UsageError, match=r"log\(loss="):
             log_of([(0, value)])
@@ -71,6 +116,52 @@ def test_a_logged_loss_is_in_the_reading_of_its_step():
         monitor.log(loss=torch.tensor(float(i)), other=5)
         train(model, optimizer, [batch])
     assert [reading.loss for reading in monitor.recent] == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["host", "late"])
+def test_a_loss_logged_after_the_step_reaches_reading_run_and_table(tmp_path, late):
+    model = seeded(mlp)
+    optimizer = OPTIMIZERS["SGD"](model.parameters())
+    monitor = attach("watch", model, optimizer, run=tmp_path / "a.steady", late=late)
+    for i, batch in enumerate(batches(3)):
+        train(model, optimizer, [batch])
+        monitor.log(loss=float(i), other=5.0 + i)
+        assert monitor.last.loss == i
+    monitor.close()
+    assert [reading.loss for reading in monitor.recent] == [0.0, 1.0, 2.0]
+    with open_run(monitor.run) as run:
+        assert run.loss.tolist() == [0.0, 1.0, 2.0]
+        assert run.loss_logged.all()
+        table = io.StringIO()
+        write_csv(run, table)
+    rows = list(csv.DictReader(table.getvalue().splitlines()))
+    assert [float(row["loss"]) for row in rows] == [0.0, 1.0, 2.0]
+    assert [float(row["scalar/other"]) for row in rows] == [5.0, 6.0, 7.0]
+
+
+@pytest.mark.parametrize("place", ["before", "between", "after"])
+def test_a_loss_reaches_the_steps_of_both_optimizers(tmp_path, place):
+    model = seeded(mlp)
+    optimizers = [torch.optim.SGD(model[i].parameters(), lr=0.1) for i in (0, 2)]
+    monitor = attach("watch", model, optimizers, run=tmp_path / "a.steady")
+    for i, (x, y) in enumerate(batches(3)):
+        model.zero_grad()
+        nn.functional.mse_loss(model(x), y).backward()
+        for now, action in (
+            ("before", None),
+            ("x", optimizers[0]),
+            ("between", None),
+            ("x", optimizers[1]),
+            ("after", None),
+        ):
+            if action is not None:
+                action.step()
+            elif now == place:
+                monitor.log(loss=float(i))
+    monitor.close()
+    assert [reading.loss for reading in monitor.recent] == [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]
+    with open_run(monitor.run) as run:
+        assert run.loss.tolist() == [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]
 
 
 class TestRun:
@@ -145,6 +236,15 @@ class TestSummary:
         assert "clip_norm(0.1)" in text
         assert "try: " in text
         assert f"steadygrad explain {tmp_path / 'a.steady'}" in text
+
+    def test_a_run_that_is_no_longer_recorded_is_not_offered(self, tmp_path):
+        model = seeded(mlp)
+        guard = sg.guard(model, OPTIMIZERS["SGD"](model.parameters()), run=tmp_path / "a.steady")
+        guard._recorder._writer._recorder.fail("the disk is full")
+        text = guard.summary()
+        guard.close()
+        assert "the disk is full" in text
+        assert "recorded in" not in text
 
     def test_a_watch_says_that_nothing_was_changed(self):
         model = seeded(mlp)

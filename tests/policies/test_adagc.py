@@ -102,6 +102,14 @@ def test_a_tensor_that_starts_next_to_zero_opens_within_the_patience():
     assert out[-1] == [1.0, 1.0, 1.0]
 
 
+@pytest.mark.parametrize(("scatter", "kept"), [(0.05, 0.99), (0.1, 0.95), (0.2, 0.8)])
+def test_half_of_the_norms_of_a_new_noisy_level_keep_most_of_their_length(scatter, kept):
+    noise = np.exp(scatter * np.random.default_rng(0).standard_normal(300))
+    shifted = noise * np.where(np.arange(300) < 100, 1.0, 10.0)
+    out = factors_of(adagc(warmup_steps=0), [[float(norm)] for norm in shifted])
+    assert np.median([factor for (factor,) in out[164:]]) > kept
+
+
 def test_a_steadily_growing_zero_initialised_branch_is_not_held_back():
     stream = [[1.0, 1e-6 * 1.2**i] for i in range(100)]
     passed = np.array([factor[1] for factor in factors_of(adagc(warmup_steps=0), stream)])

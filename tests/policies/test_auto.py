@@ -12,8 +12,8 @@ from tests.policies.steps import SQUARE, Track, actions
 from tests.policies.streams import patient
 
 from steadygrad.policies import auto, steady
-from steadygrad.policies.auto import HOLD
-from steadygrad.policies.footing import CALM, REACH, SLIP, SPIKE
+from steadygrad.policies.footing import CALM, HEARD, REACH, RECENT, RECURRING, SLIP, SPIKE
+from steadygrad.policies.hold import HOLD, PATIENCE
 from steadygrad.records import Reading, TensorInfo
 
 NAN, INF = math.nan, math.inf
@@ -26,30 +26,37 @@ SPANS = [0.02, 0.3, 10.0]
 
 def slow(kind, norms, lr, mu=0.9):
     """The rule over whole lists of the past; `steady`, which has a reference of its own, gives the caps."""
-    inner, logs, calm, out = Track(steady(), kind=kind, momentum=mu), [], HOLD, []
+    inner, logs, calm, since, out = Track(steady(), kind=kind, momentum=mu), [], HOLD, PATIENCE, []
+    spikes, finite, was_spike = [], 0, False
     for step, norm in enumerate(norms):
         if not math.isfinite(norm):
             inner.policy.skipped(Reading(step, np.array([norm]), norm, skipped=True))
             out.append(1.0)
             continue
-        q = {p: math.exp(np.quantile(logs[-128:], p)) if len(logs) >= 2 else INF for p in (0.05, 0.25)}
+        q = {p: math.exp(np.quantile(logs[-80:], p)) if len(logs) >= 2 else INF for p in (0.05, 0.25)}
         last = math.exp(np.quantile(logs[-8:], 0.25)) if logs else INF
-        engaged = calm < HOLD
+        engaged = calm < HOLD and since < PATIENCE
         if kind == "sgd":
             measured = inner.measured([norm, 0.0], [lr])
             held = float(inner.policy.scale(measured))
             inner.policy.lr_factor(measured)
             cap = inner.policy.cap
             span = WEIGHT_NORM * (1.0 - mu) / lr
-            limit = min(REACH * span, math.sqrt(SLIP * span * q[0.25]))
-            limit = max(min(limit, CALM * span) if engaged else limit, cap)
+            limit = min(REACH * span, math.sqrt(SLIP * span * max(q[0.25], last)))
+            unrest, limit = max(min(limit, CALM * span), cap), max(limit, cap)
         elif len(logs) >= 2:
             cap, limit = q[0.25], SPIKE * max(q[0.25], last) * min(q[0.25] / q[0.05], 10.0)
-            held = min(1.0, cap / norm) if norm > 0.0 else 1.0
+            is_spike = norm > limit if norm > 0.0 else was_spike
+            cap *= HEARD if len(spikes) >= RECURRING and finite - spikes[-RECURRING] <= RECENT else 1.0
+            spikes += [finite + 1] if is_spike and not was_spike else []
+            unrest = limit = max(limit, cap)
+            held, was_spike = min(1.0, cap / norm) if norm > 0.0 else 1.0, is_spike
         else:
-            held, limit = 1.0, INF
+            held, limit, unrest = 1.0, INF, INF
+        finite += 1
         factor = held if engaged or norm > limit else 1.0
-        calm = 0 if norm > limit else min(calm + 1, HOLD)
+        calm = 0 if norm > limit or (engaged and norm > unrest) else min(calm + 1, HOLD)
+        since = 0 if norm > limit else since + 1
         inner.policy.learn(Reading(step, np.array([norm]), norm, clip_coef=factor))
         if norm > 0.0:
             logs.append(math.log(norm))
@@ -131,8 +138,38 @@ def test_a_spike_that_hardly_moves_the_weights_is_let_through():
 def test_outliers_in_every_second_step_neither_hide_each_other_nor_the_good_steps(kind):
     run = Track(auto(), kind=kind).run([1.0, 1.1, 0.9, 1.0, *([1000.0, 1.0] * 100)], 0.1)
     landed = [one.factor * norm for one, norm in zip(run[4:], [1000.0, 1.0] * 100, strict=True)]
-    assert max(landed) < 2.0
+    assert max(landed) < (2.0 if kind == "sgd" else 1.1 * HEARD)
     assert min(landed[1::2]) > 0.9
+
+
+@pytest.mark.parametrize("kind", ["adaptive", "other", None])
+def test_a_rare_signal_that_keeps_coming_is_told_and_heard(kind):
+    run = Track(auto(), kind=kind).run(([1.0] * 9 + [1e4]) * 30, 1e-3)
+    heard = [one.factor * 1e4 for one in run[9::10]][RECURRING + 1 :]
+    assert heard == pytest.approx([HEARD] * len(heard))
+    told = [one for said in run for one in said.incidents]
+    assert sum("belong to the run" in one.reason for one in told) == 1
+    assert all(one.untouched for i, one in enumerate(run[150:]) if i % 10 != 9)
+
+
+def test_the_first_lowering_of_a_rate_is_told_once():
+    run = Track(auto(), kind="adaptive").run([1.0] * 60, 50.0)
+    assert all(one.lr_factor < 1.0 for one in run)
+    assert actions(run) == [(0, "engage")]
+    assert "learning rate" in run[0].incidents[0].reason
+
+
+@pytest.mark.parametrize(("kind", "lr"), [("sgd", 0.1), ("adaptive", 0.1)])
+def test_a_few_coefficients_near_zero_may_grow(kind, lr):
+    run = Track(auto(), kind=kind, momentum=0.9, tensors=[TensorInfo("w", (3,))], param_norms=[0.01])
+    assert all(one.untouched for one in run.run([3.0 * 0.97**i for i in range(200)], lr))
+
+
+def test_an_engagement_that_brings_no_new_sign_ends():
+    run = Track(auto(), momentum=0.9).run([0.2] * 20 + [300.0] + [1.0] * 400, 0.1)
+    assert run[20].factor < 1.0
+    assert actions(run) == [(20, "engage"), (20 + PATIENCE, "release")]
+    assert all(one.untouched for one in run[21 + PATIENCE :])
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adaptive", None])

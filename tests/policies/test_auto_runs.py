@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import pytest
 import torch
@@ -40,6 +40,18 @@ def letters(g, size=8, length=16):
 def images(g):
     x, y = classes(g)
     return x[:, :16].reshape(-1, 1, 4, 4), y
+
+
+@cache
+def _digits():
+    digits = pytest.importorskip("sklearn.datasets").load_digits()
+    return torch.tensor(digits.images, dtype=torch.float32) / 16, torch.tensor(digits.target)
+
+
+def digits(g, size=64):
+    images, labels = _digits()
+    chosen = torch.randint(1500, (size,), generator=g)
+    return images[chosen, None], labels[chosen]
 
 
 class Recurrent(nn.Module):
@@ -122,6 +134,26 @@ def cnn():
     )
 
 
+def plain_cnn(*, zero_head=False):
+    """No normalisation: its loss stays on a plateau for some twenty steps, then falls at once."""
+    head = nn.Linear(512, 10)
+    if zero_head:
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+    body = [nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU()]
+    return nn.Sequential(*body, nn.Flatten(), head)
+
+
+def lenet():
+    layers = [nn.Conv2d(1, 6, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 3, padding=1)]
+    layers += [nn.Tanh(), nn.Flatten(), nn.Linear(256, 84), nn.Tanh(), nn.Linear(84, 10)]
+    return nn.Sequential(*layers)
+
+
+def flat_mlp():
+    return nn.Sequential(nn.Flatten(), *mlp(64, 128, 128, 10))
+
+
 SGD = partial(optim.SGD, momentum=0.9)
 HEALTHY = {
     "MLP, SGD with momentum": (lambda: mlp(20, 64, 64, 10), partial(SGD, lr=0.05), classes, 200),
@@ -143,6 +175,13 @@ HEALTHY = {
     "GRU, AdamW": (lambda: Recurrent(nn.GRU), partial(optim.AdamW, lr=3e-3), letters, 100),
     "transformer memorises a batch, AdamW": (Transformer, partial(optim.AdamW, lr=1e-3), fixed(letters), 100),
     "residual MLP memorises a batch, AdamW": (Residual, partial(optim.AdamW, lr=1e-3), fixed(classes), 100),
+    "plain CNN leaves its plateau, SGD": (plain_cnn, partial(SGD, lr=0.1), digits, 150),
+    "plain CNN, small batches": (plain_cnn, partial(SGD, lr=0.05), partial(digits, size=16), 100),
+    "plain CNN, head from zero": (partial(plain_cnn, zero_head=True), partial(SGD, lr=0.1), digits, 100),
+    "LeNet, SGD": (lenet, partial(SGD, lr=0.2), digits, 150),
+    "MLP on digits, SGD": (flat_mlp, partial(SGD, lr=0.2), digits, 150),
+    "MLP on digits, small batches": (flat_mlp, partial(SGD, lr=0.1), partial(digits, size=16), 150),
+    "GRU leaves its plateau, SGD": (lambda: Recurrent(nn.GRU), partial(SGD, lr=0.5), letters, 150),
     "residual MLP, SGD": (Residual, partial(SGD, lr=0.02), classes, 100),
 }
 

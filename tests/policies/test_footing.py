@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.policies.streams import norms_of_any_size, patient, poison
 
-from steadygrad.policies.footing import CALM, REACH, SLIP, SPIKE, Footing
+from steadygrad.policies.footing import CALM, HEARD, REACH, RECENT, RECURRING, SLIP, SPIKE, Footing
 
 STREAMS = st.lists(st.one_of(st.floats(1e-3, 1e3), norms_of_any_size(), poison()), max_size=160)
 SPANS = st.floats(1e-6, 1e6)
@@ -33,7 +33,7 @@ def test_the_spike_limit_stands_above_window_and_last_steps(stream):
     logs = usable(stream)
     want = math.inf
     if len(logs) >= 2:
-        low, typical = np.quantile(logs[-128:], [0.05, 0.25])
+        low, typical = np.quantile(logs[-80:], [0.05, 0.25])
         base = max(typical, np.quantile(logs[-8:], 0.25))
         want = SPIKE * math.exp(base + min(typical - low, math.log(10)))
     assert stood(stream).spike_limit() == pytest.approx(want, rel=1e-9)
@@ -48,17 +48,31 @@ def test_the_slip_limit_is_where_reach_or_growth_times_reach_is_used_up(stream, 
     if len(logs) < 2:
         assert reach * depth == pytest.approx(REACH)
         return
-    growth = limit / math.exp(np.quantile(logs[-128:], 0.25))
+    usual = max(np.quantile(logs[-80:], 0.25), np.quantile(logs[-8:], 0.25))
+    growth = limit / math.exp(usual)
     assert max(reach * depth / REACH, growth * reach * min(depth, 1.0) / SLIP) == pytest.approx(1.0)
 
 
 @patient
 @given(STREAMS, SPANS, DEPTHS)
-def test_unrest_begins_before_a_slip(stream, span, depth):
-    footing = stood(stream)
-    limit = footing.unrest_limit(span, depth)
-    assert limit <= footing.slip_limit(span, depth)
-    assert limit <= CALM * span / depth * (1 + 1e-12)
+def test_calm_ends_long_before_the_reach_of_a_slip(stream, span, depth):
+    assert stood(stream).calm_limit(span, depth) == pytest.approx(CALM * span / depth)
+    assert stood([]).slip_limit(span, depth) > 10.0 * Footing.calm_limit(span, depth)
+
+
+def test_a_loss_that_leaves_its_plateau_does_not_slip():
+    footing, span = Footing(), 10.0
+    for norm in [0.1] * 80 + [0.1 * 1.2**i for i in range(26)]:
+        assert norm < footing.slip_limit(span, 1.0)
+        footing.add(norm)
+
+
+def test_an_explosion_from_the_same_plateau_does():
+    footing, span, slipped = stood([0.1] * 80), 10.0, False
+    for norm in (0.1 * 3.0**i for i in range(6)):
+        slipped |= norm > footing.slip_limit(span, 1.0)
+        footing.add(norm)
+    assert slipped
 
 
 @patient
@@ -71,13 +85,26 @@ def test_limits_scale_with_the_loss(stream, span, exponent):
 
 
 def test_the_typical_norm_ignores_bad_batches_in_two_of_three_steps():
-    assert stood([1.0, 500.0, 90.0] * 50).typical() == pytest.approx(1.0)
+    assert stood([1.0, 20.0, 9.0] * 50).spike_cap() == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("rise", [3.0, 10.0, 100.0, 1e6])
 def test_a_lasting_rise_becomes_typical(rise):
-    footing = stood([1.0] * 128 + [rise] * 97)
-    assert footing.typical() == pytest.approx(rise)
+    footing = stood([1.0] * 128 + [rise] * 61)
+    assert footing.spike_cap() == pytest.approx(rise)
+
+
+@pytest.mark.parametrize(("every", "recurs"), [(10, True), (RECENT // RECURRING, True), (40, False)])
+def test_spikes_that_recur_are_known_and_heard(every, recurs):
+    footing = stood([1.0] * 40 + [1e4 if i % every == 0 else 1.0 for i in range(20 * every)])
+    assert footing.recurring is recurs
+    assert footing.spike_cap() == pytest.approx(HEARD if recurs else 1.0)
+    footing = stood([1.0] * 40 + [1e4 if i % every == 0 else 1.0 for i in range(20 * every)] + [1.0] * RECENT)
+    assert not footing.recurring
+
+
+def test_spikes_in_a_row_are_one():
+    assert not stood([1.0] * 40 + [1e4] * 7 + [1.0] * 20 + [1e4] * 7).recurring
 
 
 def test_a_level_is_no_longer_sudden_after_eight_steps_of_it():
@@ -87,7 +114,7 @@ def test_a_level_is_no_longer_sudden_after_eight_steps_of_it():
 
 def test_steps_without_gradient_do_not_make_every_other_step_a_spike():
     footing = stood([0.0, 0.0, 0.0, 1.0] * 20)
-    assert footing.typical() == pytest.approx(1.0)
+    assert footing.spike_cap() == pytest.approx(1.0)
 
 
 @patient

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import itertools
 import math
 import pickle
@@ -11,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.policies.reference import bits
+from tests.policies.steps import SQUARE, Track
 from tests.policies.streams import (
     factors,
     measurement,
@@ -24,7 +27,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from steadygrad import policies
 from steadygrad.errors import PolicyError
-from steadygrad.policies import adagc, agc, autoclip, chain, clip_norm, clip_value, zclip
+from steadygrad.policies import (
+    adagc,
+    agc,
+    auto,
+    autoclip,
+    chain,
+    clip_norm,
+    clip_value,
+    relative_update,
+    steady,
+    zclip,
+)
 
 MAKERS = {
     "clip_norm": lambda: clip_norm(2.0),
@@ -231,6 +245,33 @@ def test_explain_is_silent_at_first_and_counts_then(make):
 
 
 @every_policy
+def test_a_policy_that_has_learnt_gives_an_unlearnt_fresh_one(make):
+    policy = taught(make(), 120)
+    assert pickle.dumps(policy.fresh().state_dict()) == pickle.dumps(make().state_dict())
+    assert policy.fresh().cap == make().cap
+    assert repr(policy.fresh()) == repr(policy)
+    assert pickle.dumps(copy.deepcopy(policy).fresh().state_dict()) == pickle.dumps(make().state_dict())
+
+
+@every_policy
+def test_torch_loads_a_state_without_trusting_the_file(make):
+    policy, file = taught(make(), 120), io.BytesIO()
+    torch.save(policy.state_dict(), file)
+    file.seek(0)
+    assert torch.load(file, weights_only=True) == policy.state_dict()
+
+
+@pytest.mark.parametrize("make", [auto, steady, relative_update, lambda: chain(auto(), clip_norm(1.0))])
+def test_so_do_policies_that_look_at_the_weights(make):
+    run, file = Track(make(), tensors=SQUARE), io.BytesIO()
+    run.run([1.0, 1.1, 0.9] * 40 + [1e6, 1.0])
+    torch.save(run.policy.state_dict(), file)
+    file.seek(0)
+    assert torch.load(file, weights_only=True) == run.policy.state_dict()
+    assert run.policy.fresh().state_dict() == make().state_dict() != run.policy.state_dict()
+
+
+@every_policy
 def test_a_fresh_copy_learns_on_its_own(make):
     policy = make()
     other = policy.fresh()
@@ -241,14 +282,14 @@ def test_a_fresh_copy_learns_on_its_own(make):
 @pytest.mark.parametrize(
     ("make", "argument", "values"),
     [
-        (clip_norm, "max_norm", [0, -1.0, math.nan, math.inf, "one", None]),
-        (clip_value, "clip_value", [0, -1.0, math.nan, math.inf, "one", None]),
-        (agc, "clipping", [0, -1.0, math.nan, math.inf, "one", None]),
-        (autoclip, "percentile", [-1.0, 100.1, math.nan, math.inf, "one", None]),
-        (autoclip, "window", [0, -1, 1.5, math.nan, "one", None]),
-        (zclip, "z_threshold", [0, -1.0, math.nan, math.inf, "one", None]),
-        (zclip, "alpha", [-1.0, 0.5, 1.0, math.nan, math.inf, "one", None]),
-        (adagc, "relative_threshold", [0, -1.0, math.nan, math.inf, "one", None]),
+        (clip_norm, "max_norm", [0, -1.0, math.nan, math.inf, "one", "1", True, None]),
+        (clip_value, "clip_value", [0, -1.0, math.nan, math.inf, "one", "1", True, None]),
+        (agc, "clipping", [0, -1.0, math.nan, math.inf, "one", "1", True, None]),
+        (autoclip, "percentile", [-1.0, 100.1, math.nan, math.inf, "one", "1", True, None]),
+        (autoclip, "window", [0, -1, 1.5, math.nan, "one", "1", True, None]),
+        (zclip, "z_threshold", [0, -1.0, math.nan, math.inf, "one", "1", True, None]),
+        (zclip, "alpha", [-1.0, 0.5, 1.0, math.nan, math.inf, "one", "1", True, None]),
+        (adagc, "relative_threshold", [0, -1.0, math.nan, math.inf, "one", "1", True, None]),
     ],
 )
 def test_arguments_out_of_range_are_refused_by_name_and_value(make, argument, values):

@@ -12,7 +12,7 @@ from tests.policies.streams import patient, reading
 
 from steadygrad.measure import GroupHyper
 from steadygrad.policies import Policy
-from steadygrad.policies.relative import RelativeStep, long_run_rate, shared_kind, single_rate
+from steadygrad.policies.relative import RelativeStep, facts_of, long_run_rate, shared_kind, single_rate
 from steadygrad.records import TensorInfo
 
 NORMS = st.lists(st.floats(1e-3, 1e3), min_size=3, max_size=3)
@@ -50,8 +50,15 @@ def test_embeddings_and_vectors_have_no_such_floor():
     assert met(tensors, [0.5, 0.25, 0.0, 0.0]).weight_norm == pytest.approx(math.sqrt(0.25 + 0.0625 + 1.0))
 
 
+def test_a_set_without_any_matrix_counts_as_if_its_elements_were_one_at_least():
+    relative = met([TensorInfo("gain", (3,)), TensorInfo("log_variance", ())], [0.01, 0.0])
+    assert relative.weight_norm == pytest.approx(2.0)
+    assert not relative.has_matrix
+    assert met([TensorInfo("gain", (3,))], [50.0]).weight_norm == pytest.approx(50.0)
+
+
 def test_weights_that_are_zero_or_nonfinite_say_nothing():
-    relative = met([TensorInfo("b", (5,))], [0.0])
+    relative = met([TensorInfo("b", (0, 4))], [0.0])
     assert relative.weight_norm is None
     relative = met(SQUARE, [3.0, 4.0])
     for bad in (math.nan, math.inf):
@@ -111,6 +118,29 @@ def test_groups_that_agree_share_a_rate_and_a_kind():
     assert shared_kind([a, b]) == "sgd"
     assert shared_kind([a, GroupHyper(0.1, kind="adaptive")]) == "other"
     assert shared_kind([]) == "other"
+
+
+def test_dampening_shortens_the_reach():
+    assert long_run_rate(GroupHyper(0.1, 0.9, dampening=0.9)) == pytest.approx(0.1)
+
+
+def test_a_tuple_of_groups_is_looked_through_once_and_a_list_may_change():
+    groups = tuple(GroupHyper(0.1, 0.9) for _ in range(400))
+    assert facts_of(groups) is facts_of(groups)
+    listed = [GroupHyper(0.1)]
+    assert single_rate(listed) == pytest.approx(0.1)
+    listed.append(GroupHyper(0.2))
+    assert single_rate(listed) is None
+
+
+@patient
+@given(st.lists(st.tuples(st.floats(1e-4, 1.0), st.sampled_from([0.0, 0.9])), min_size=1, max_size=4))
+def test_facts_of_many_tuples_are_never_mixed_up(pairs):
+    for _ in range(40):
+        groups = tuple(GroupHyper(lr, mu) for lr, mu in pairs)
+        facts = facts_of(groups)
+        assert facts.rates == tuple(long_run_rate(group) for group in groups)
+        assert (facts.lr, facts.momentum) == (max(lr for lr, _ in pairs), max(mu for _, mu in pairs))
 
 
 def test_a_rate_of_zero_reaches_nowhere():

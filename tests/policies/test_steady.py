@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -11,9 +13,10 @@ from hypothesis import strategies as st
 from tests.policies.steps import SQUARE, Track, actions
 from tests.policies.streams import patient
 
+from steadygrad.measure import GroupHyper
 from steadygrad.policies import steady
 from steadygrad.policies.steady import rho_of
-from steadygrad.records import TensorInfo
+from steadygrad.records import Reading, TensorInfo
 
 NORMS = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=60)
 NAN, INF = math.nan, math.inf
@@ -106,6 +109,20 @@ def test_stored_momentum_survives_a_jump_of_the_rate():
         moved.append(lr * one.lr_factor * buffer)
     assert max(moved) <= 5 * 0.03 * 5.0 * (1 + 1e-6)
     assert run.policy.explain().startswith("steady(): scaled 5 of 60 steps, lowered the rate in ")
+
+
+def test_dampening_gives_room_and_the_momentum_is_bounded_all_the_same():
+    """Against a buffer carried along in plain numbers, the first gradient whole as SGD takes it in."""
+    run, buffer = Track(steady(), momentum=0.9), 0.0
+    hyper = (GroupHyper(0.1, 0.9, "sgd", 0.5),)
+    for step in range(50):
+        measured = replace(run.measured([30.0, 0.0], [0.1]), groups=hyper)
+        factor = float(run.policy.scale(measured))
+        assert factor * 30.0 * 0.1 * 0.5 / 0.1 <= 5 * 0.03 * 5.0 * (1 + 1e-6)
+        run.policy.lr_factor(measured)
+        run.policy.learn(Reading(step, np.array([30.0, 0.0]), 30.0, clip_coef=factor))
+        buffer = 0.9 * buffer + factor * 30.0 * (0.5 if step else 1.0)
+        assert run.policy.stored_momentum == pytest.approx(0.9 * buffer)
 
 
 def test_groups_of_different_rates_share_one_budget():

@@ -19,6 +19,14 @@ def test_names_are_distinct_and_in_order(names):
         assert column.startswith("grad_norm/" + name)
 
 
+@given(st.lists(st.text(max_size=3), max_size=5, unique=True), st.lists(st.text(max_size=3), max_size=5))
+def test_scalars_stand_between_the_step_and_the_tensors(scalars, names):
+    written = column_names([TensorInfo(name) for name in names], scalars)
+    assert len(set(written)) == len(written) == len(STEP_COLUMNS) + len(scalars) + len(names)
+    for name, column in zip(scalars, written[len(STEP_COLUMNS) :], strict=False):
+        assert column.startswith("scalar/" + name)
+
+
 def test_a_name_that_is_no_text_can_be_encoded():
     "".join(column_names([TensorInfo("\ud800")])).encode()
 

@@ -193,3 +193,55 @@ def test_a_hand_loop_skips_by_gradients_of_zero(poison):
     params[0].grad.fill_(poison)
     HandLoop().skip(step)
     assert [param.grad.tolist() for param in params] == [[0.0, 0.0], [0.0, 0.0, 0.0]]
+
+
+class TestRestoringLate:
+    """The step raised: whatever was changed since, before anything could be put back, is kept."""
+
+    @pytest.mark.parametrize("rate", [0.5, torch.tensor(0.5)], ids=["number", "tensor"])
+    @pytest.mark.parametrize(("changed", "expected"), [(0.01, 0.1), (0.0125, 0.125), (0.4, 0.4), (0.0, 0.0)])
+    def test_a_rate_changed_meanwhile_is_rescaled_only_if_it_was_made_of_the_lowered_one(
+        self, rate, changed, expected
+    ):
+        _, optimizer, _ = workload()
+        (group,) = optimizer.param_groups
+        group["lr"] = rate
+        applier = Applier(optimizer)
+        applier.scale_lr(0.1)
+        if isinstance(rate, torch.Tensor):
+            group["lr"].fill_(changed)  # as a scheduler does
+        else:
+            group["lr"] = changed
+        applier.restore()
+        assert float(group["lr"]) == pytest.approx(expected)
+        assert not isinstance(rate, torch.Tensor) or group["lr"] is rate
+
+    def test_a_rate_of_another_kind_is_left_as_it_is(self):
+        _, optimizer, _ = workload()
+        applier = Applier(optimizer)
+        applier.scale_lr(0.1)
+        optimizer.param_groups[0]["lr"] = torch.tensor(0.3)
+        applier.restore()
+        assert float(optimizer.param_groups[0]["lr"]) == pytest.approx(0.3)
+
+    def test_gradients_of_a_backward_since_are_not_joined_by_old_ones(self):
+        params, optimizer, step = workload()
+        applier = Applier(optimizer)
+        applier.skip(step)
+        params[0].grad = torch.zeros(2)
+        applier.restore()
+        assert params[1].grad is None
+
+
+def test_a_factor_of_ours_is_no_loss_scale_and_set_again_it_is_the_same():
+    params, optimizer, step = workload(fused=True)
+    applier = Applier(optimizer)
+    for _ in range(2):
+        applier.scale_(step, torch.tensor(0.5))
+        assert applier.loss_scale is None
+    optimizer.step()
+    assert params[0].tolist() == [0.5, 0.5]
+    optimizer.grad_scale = torch.tensor(4.0)
+    applier = Applier(optimizer)
+    applier.scale_(step, torch.tensor(0.5))
+    assert float(applier.loss_scale) == 4.0

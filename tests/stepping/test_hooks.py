@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 
 import pytest
@@ -190,9 +191,16 @@ def test_removing_leaves_no_hook_and_may_be_repeated():
     assert log.events == []
 
 
-def test_removing_in_the_middle_of_a_step_is_harmless():
+@pytest.mark.parametrize("others", ["none", "before", "after"])
+def test_a_step_under_way_is_finished_before_the_hooks_are_gone(others):
     model, optimizer = one_weight()
+    if others == "before":
+        optimizer.register_step_pre_hook(lambda *_: None)
+        optimizer.register_step_post_hook(lambda *_: None)
     log = Log(optimizer)
+    if others == "after":
+        optimizer.register_step_pre_hook(lambda *_: None)
+        optimizer.register_step_post_hook(lambda *_: None)
     closure = closure_of(model, optimizer)
 
     def closing():
@@ -201,7 +209,79 @@ def test_removing_in_the_middle_of_a_step_is_harmless():
 
     optimizer.step(closing)
     optimizer.step(closure)
-    assert "stepped" not in log.events
+    optimizer.step(closure)
+    assert log.events == [(0, True), "stepped"]
+    count = 0 if others == "none" else 1
+    assert len(optimizer._optimizer_step_pre_hooks) == count
+    assert others == "after" or len(optimizer._optimizer_step_post_hooks) == count
+
+
+@pytest.mark.parametrize("register", ["register_step_pre_hook", "register_step_post_hook"])
+@pytest.mark.parametrize("first", [True, False])
+def test_removing_from_a_hook_of_the_users_own_raises_nothing(register, first):
+    model, optimizer = one_weight()
+    held = []
+    if first:
+        handle = getattr(optimizer, register)(lambda *_: held[0].hooks.remove())
+    held.append(Log(optimizer))
+    if not first:
+        handle = getattr(optimizer, register)(lambda *_: held[0].hooks.remove())
+    closure_of(model, optimizer)()
+    optimizer.step()
+    before = list(held[0].events)
+    handle.remove()
+    optimizer.step()
+    optimizer.step()
+    assert held[0].events == before
+    assert before in ([], [(0, True), "stepped"])
+    assert not optimizer._optimizer_step_pre_hooks
+    assert not optimizer._optimizer_step_post_hooks
+
+
+def test_removing_after_a_step_that_raised_takes_the_hooks_off_at_once():
+    model, optimizer = one_weight(Raising)
+    log = Log(optimizer)
+    closure_of(model, optimizer)()
+    optimizer.raising = True
+    with pytest.raises(RuntimeError):
+        optimizer.step()
+    log.hooks.remove()
+    assert not optimizer._optimizer_step_pre_hooks
+    assert not optimizer._optimizer_step_post_hooks
+    assert not optimizer._optimizer_state_dict_pre_hooks
+
+
+def test_a_checkpoint_after_a_step_that_raised_comes_after_it_is_abandoned():
+    model, optimizer = one_weight(Raising)
+    log = Log(optimizer)
+    closure_of(model, optimizer)()
+    optimizer.state_dict()
+    optimizer.raising = True
+    with pytest.raises(RuntimeError):
+        optimizer.step()
+    optimizer.state_dict()
+    optimizer.raising = False
+    optimizer.step()
+    assert log.events == [(0, True), "abandoned", (0, True), "stepped"]
+
+
+@pytest.mark.parametrize("from_a_thread", [False, True])
+def test_a_checkpoint_in_the_middle_of_a_step_does_not_end_it(from_a_thread):
+    model, optimizer = one_weight()
+    log = Log(optimizer)
+
+    def saving(*_):
+        if from_a_thread:
+            thread = threading.Thread(target=optimizer.state_dict)
+            thread.start()
+            thread.join()
+        else:
+            optimizer.state_dict()
+
+    optimizer.register_step_pre_hook(saving)
+    closure_of(model, optimizer)()
+    optimizer.step()
+    assert log.events == [(0, True), "stepped"]
 
 
 def test_an_optimizer_that_nobody_holds_is_collected():

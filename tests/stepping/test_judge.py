@@ -12,7 +12,7 @@ from torch import nn
 
 from steadygrad.policies import Policy, chain, clip_norm, clip_value
 from steadygrad.stepping import Applier, HandLoop
-from steadygrad.stepping.judge import judge_on_device, judge_on_host
+from steadygrad.stepping.judge import judge_again, judge_on_device, judge_on_host
 
 JUDGES = {"host": judge_on_host, "device": judge_on_device}
 both = pytest.mark.parametrize("judge", JUDGES.values(), ids=JUDGES)
@@ -145,3 +145,53 @@ def test_a_hand_loop_is_judged_the_same_way():
     verdict = judge_on_host(step, clip_norm(1.0), HandLoop())
     assert verdict.clip_coef == pytest.approx(1 / (3 * math.sqrt(2)))
     assert params[0].grad.norm().item() == pytest.approx(1.0)
+
+
+class TestAgain:
+    def again(self, judge, policy, first, second, fused=False):
+        """What a second evaluation of the same step comes to: its gradients, and both verdicts."""
+        params, applier, step = workload([first], fused)
+        verdict = judge(step, policy, applier)
+        params[0].grad = torch.full((2,), second)
+        later = measurement([params[0].grad], params)
+        if judge is judge_on_host:
+            later = replace(later, known_total=float(later.total_norm))
+        return params[0], verdict, judge_again(later, policy, applier, verdict), applier
+
+    @both
+    @pytest.mark.parametrize("second", [1.0, 4.0, 1e6])
+    def test_the_first_factor_is_applied_and_the_policy_not_asked(self, judge, second):
+        param, first, verdict, _ = self.again(judge, clip_norm(math.sqrt(8.0)), 4.0, second)
+        assert param.grad.tolist() == pytest.approx([second / 2] * 2)
+        assert verdict == first
+
+    @both
+    def test_what_was_left_alone_stays_so(self, judge):
+        param, _, _, _ = self.again(judge, clip_norm(100.0), 4.0, 1e6)
+        assert param.grad.tolist() == [1e6, 1e6]
+
+    @both
+    def test_a_fixed_limit_holds_for_each_and_the_smallest_factor_is_told(self, judge):
+        param, _, verdict, _ = self.again(judge, clip_value(2.0), 1.0, 8.0)
+        assert param.grad.tolist() == [2.0, 2.0]
+        coef = verdict.clip_coef if verdict.device_coef is None else float(verdict.device_coef)
+        assert coef == pytest.approx(0.25)
+
+    @both
+    @pytest.mark.parametrize("poison", [math.nan, math.inf])
+    def test_a_nonfinite_one_is_taken_away(self, judge, poison):
+        param, _, verdict, _ = self.again(judge, clip_norm(1.0), 4.0, poison)
+        assert verdict.skipped
+        assert param.grad is None
+
+    @pytest.mark.parametrize("poison", [math.nan, math.inf])
+    def test_in_a_kernel_it_raises_the_flag(self, poison):
+        _, _, verdict, applier = self.again(judge_on_device, clip_norm(1.0), 4.0, poison, fused=True)
+        assert not verdict.skipped
+        assert float(applier.holder.found_inf) == 1.0
+        assert not applier.under_scaler
+
+    def test_in_a_kernel_the_factor_is_not_applied_twice(self):
+        _, _, _, applier = self.again(judge_on_device, clip_norm(math.sqrt(8.0)), 4.0, 4.0, fused=True)
+        assert float(applier.holder.grad_scale) == pytest.approx(2.0)
+        assert applier.loss_scale is None

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from steadygrad.containment import Containment
 from steadygrad.measure import ParamTable, parameter_names
 from steadygrad.policies import clip_norm
 from steadygrad.stepping import Applier, ClipCall, Lane, is_late
@@ -28,6 +29,7 @@ class Bench:
             late=late,
             overhead=overhead,
             on_reading=self.readings.append,
+            containment=Containment(pytest.fail),
             clock=lambda: 7.0,
         )
         self.applier = Applier(self.optimizer)

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from tests.monitor.workloads import OPTIMIZERS, batches, mlp, poisoned, seeded, step, train
+from tests.monitor.workloads import OPTIMIZERS, batches, mlp, poisoned, seeded, step, train, weights
 
 from steadygrad.containment import Containment
 from steadygrad.errors import NonfiniteStreak
 from steadygrad.measure import ParamTable, parameter_names
-from steadygrad.policies import Policy, zclip
+from steadygrad.policies import Policy, clip_norm, zclip
 from steadygrad.records import Incident
 from steadygrad.stepping import SkipStreak, Track
 
@@ -153,3 +153,116 @@ def test_state_goes_on_where_it_was():
     assert again.state_dict()["policy"].keys() == state["policy"].keys()
     assert again.policy.cap == track.policy.cap
     assert math.isfinite(again.policy.cap)
+
+
+@both_paths
+@pytest.mark.parametrize("name", ["SGD momentum", "AdamW fused"])
+def test_a_parameter_put_in_anothers_place_is_guarded(name, late):
+    model, optimizer, track, outlet = tracked(Policy(), late=late, name=name)
+    train(model, optimizer, batches(2))
+    fresh = torch.nn.Parameter(model[0].weight.detach().clone())
+    model[0].weight = fresh
+    optimizer.param_groups[0]["params"][0] = fresh
+    before = weights(model)
+    step(model, optimizer, poisoned(batches(1)[0]))
+    assert weights(model) == before
+    step(model, optimizer, batches(1)[0])
+    assert weights(model) != before
+    track.close()
+    assert [reading.skipped for reading in outlet.of("reading")] == [False, False, True, False]
+    assert [reading.absent for reading in outlet.of("reading")] == [None] * 4
+
+
+@both_paths
+def test_a_group_that_was_removed_is_neither_measured_nor_treated(late):
+    model, optimizer, track, outlet = tracked(
+        clip_norm(1e-3),
+        late=late,
+        params=lambda m: [{"params": m[:3].parameters()}, {"params": m[4].parameters()}],
+    )
+    train(model, optimizer, batches(2))
+    optimizer.param_groups.pop(1)
+    for param in model[4].parameters():
+        param.grad = torch.full_like(param, math.nan)
+    for param in model[:3].parameters():
+        param.grad = torch.ones_like(param)
+    optimizer.step()
+    track.close()
+    reading = outlet.of("reading")[-1]
+    assert not reading.skipped
+    assert reading.absent.tolist() == [False] * 4 + [True] * 2
+    assert reading.norms[4:].tolist() == [0.0, 0.0]
+    assert model[4].bias.grad.isnan().all()
+
+
+@both_paths
+def test_a_head_that_joins_later_is_called_as_in_the_model(late):
+    model, optimizer, track, outlet = tracked(Policy(), late=late)
+    model.add_module("head", torch.nn.Linear(1, 1))
+    optimizer.add_param_group({"params": model.head.parameters()})
+    train(model, optimizer, batches(1))
+    track.close()
+    assert outlet.of("grown") == [["head.weight", "head.bias"]]
+
+
+class Failing(torch.optim.SGD):
+    """Its step raises where it is told to."""
+
+    failing = False
+
+    def step(self, closure=None):
+        loss = super().step(closure)
+        if self.failing:
+            raise RuntimeError("the user's own")
+        return loss
+
+
+class Lowering(Policy):
+    def lr_factor(self, measurement):
+        return 0.01
+
+
+def raised(track_of):
+    """A track whose optimizer's only step has raised."""
+    OPTIMIZERS["failing"] = lambda params: Failing(params, lr=1.0)
+    try:
+        model, optimizer, track, outlet = track_of()
+    finally:
+        del OPTIMIZERS["failing"]
+    optimizer.failing = True
+    return model, optimizer, track, outlet
+
+
+@pytest.mark.parametrize("ask", ["optimizer", "track", "close"])
+def test_a_rate_lowered_for_a_step_that_raised_reaches_no_checkpoint(ask):
+    model, optimizer, track, _ = raised(lambda: tracked(Lowering(), name="failing"))
+    with pytest.raises(RuntimeError, match="the user's own"):
+        step(model, optimizer, batches(1)[0])
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+    {"optimizer": optimizer.state_dict, "track": track.state_dict, "close": track.close}[ask]()
+    assert optimizer.param_groups[0]["lr"] == 1.0
+
+
+def test_a_scheduler_after_a_step_that_raised_keeps_its_say():
+    model, optimizer, _, _ = raised(lambda: tracked(Lowering(), name="failing"))
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+    with pytest.raises(RuntimeError, match="the user's own"):
+        step(model, optimizer, batches(1)[0])
+    scheduler.step()
+    optimizer.failing = False
+    step(model, optimizer, batches(1)[0])
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5)
+
+
+@both_paths
+@pytest.mark.parametrize("name", ["SGD momentum", "AdamW", "AdamW fused", "LBFGS"])
+def test_closing_in_the_middle_of_a_skipped_step_lets_no_nan_through(name, late):
+    model, optimizer, track, _ = tracked(Policy(), late=late, name=name)
+    optimizer.register_step_pre_hook(lambda *_: track.close())
+    before = weights(model)
+    step(model, optimizer, poisoned(batches(1)[0]))
+    assert weights(model) == before
+    assert all(param.grad is not None for param in model.parameters())
+    step(model, optimizer, batches(1)[0])
+    assert weights(model) != before
+    assert len(optimizer._optimizer_step_post_hooks) == 0

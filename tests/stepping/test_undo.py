@@ -64,3 +64,18 @@ def test_an_optimizer_that_is_gone_is_no_fault():
     gc.collect()
     undo.remember()
     undo.take_back()
+
+
+def test_the_history_is_not_copied_and_still_taken_back():
+    model = seeded(mlp)
+    optimizer = OPTIMIZERS["LBFGS"](model.parameters())
+    train(model, optimizer, batches(3))
+    (state,) = optimizer.state.values()
+    kept = list(state["old_dirs"])
+    undo, before = StepUndo(optimizer), outcome(model, optimizer)
+    undo.remember()
+    train(model, optimizer, batches(3, seed=5))
+    undo.take_back()
+    (state,) = optimizer.state.values()
+    assert all(a is b for a, b in zip(state["old_dirs"], kept, strict=True))
+    assert outcome(model, optimizer) == before

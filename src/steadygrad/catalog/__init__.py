@@ -11,10 +11,10 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from steadygrad.catalog import gradients, scaling, wiring
-from steadygrad.catalog.entry import Entry
+from steadygrad.catalog.entry import GUARD_CODE, Entry
 from steadygrad.errors import UsageError
 
-__all__ = ["CATALOG", "Entry", "entry"]
+__all__ = ["CATALOG", "GUARD_CODE", "Entry", "entry"]
 
 CATALOG: Mapping[str, Entry] = MappingProxyType(
     {item.kind: item for item in (*wiring.ENTRIES, *gradients.ENTRIES, *scaling.ENTRIES)}

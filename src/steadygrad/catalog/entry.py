@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from steadygrad.records import Remedy
 
+GUARD_CODE = "guard = steadygrad.guard(model, optimizer)"
+"""Code of the remedy that a guarded run has taken already."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

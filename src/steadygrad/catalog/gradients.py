@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steadygrad.catalog.entry import Entry
+from steadygrad.catalog.entry import GUARD_CODE, Entry
 from steadygrad.records import Remedy
 
 ENTRIES: tuple[Entry, ...] = (
@@ -24,7 +24,7 @@ ENTRIES: tuple[Entry, ...] = (
                 "Find the operation and the source line",
                 "with torch.autograd.detect_anomaly(): loss_fn(model(batch)).backward()",
             ),
-            Remedy("Leave such steps out", "guard = steadygrad.guard(model, optimizer)"),
+            Remedy("Leave such steps out", GUARD_CODE),
             Remedy("Keep sqrt, log and division away from zero", "torch.sqrt(x + 1e-12)"),
             Remedy("Refuse broken batches", "assert all(torch.isfinite(x).all() for x in batch)"),
         ),
@@ -44,7 +44,7 @@ ENTRIES: tuple[Entry, ...] = (
         remedies=(
             Remedy(
                 "Bound the step relative to the weights, without a number to tune",
-                "guard = steadygrad.guard(model, optimizer)",
+                GUARD_CODE,
             ),
             Remedy(
                 "Lower the learning rate and warm it up",

@@ -28,8 +28,9 @@ STDOUT = Path("-")
     type=click.Path(dir_okay=False, path_type=Path),
     help="File to write; - is stdout, for csv. [default: the run's name in this folder]",
 )
-def command(run: Path, form: Literal["csv", "parquet"], output: Path | None) -> None:
-    """Write RUN as a table: one row a step, one column a tensor.
+@click.option("--force", is_flag=True, help="Overwrite a file that is there already.")
+def command(run: Path, form: Literal["csv", "parquet"], output: Path | None, force: bool) -> None:  # noqa: FBT001
+    """Write RUN as a table: one row a step, one column for each logged number and each tensor.
 
     Old rows of a long run may stand for many steps: their number is in the column resolution, and
     their norms are means.
@@ -41,6 +42,10 @@ def command(run: Path, form: Literal["csv", "parquet"], output: Path | None) -> 
         raise click.UsageError("Parquet is binary and can't go to stdout. Name a file with -o.")
     if target.exists() and target.samefile(run):
         raise click.UsageError(f"{target} is the run itself. Name another file with -o.")
+    if target.exists() and not force:
+        raise click.UsageError(f"{target} is there already. Name another file with -o, or add --force.")
+    if not target.parent.is_dir():
+        raise click.ClickException(f"There is no folder {target.parent} for {target}. Make it, or change -o.")
     with open_run(run) as recorded:
         _export(recorded, form, target)
 
@@ -67,5 +72,9 @@ def _replacing(target: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(target)
+    except OSError as error:
+        if error.filename != str(partial):
+            raise
+        raise type(error)(error.errno, error.strerror, str(target)) from None
     finally:
         partial.unlink(missing_ok=True)

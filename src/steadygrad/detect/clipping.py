@@ -22,12 +22,14 @@ class ClipState(NamedTuple):
         coefs: smallest factor applied in each.
         totals: total norm of each since the last look at the ceiling.
         norms: gradient norms at the first of ``totals``, ``[P]``.
+        told: the ceiling that was reported last; a constant is told once.
     """
 
     began: int = 0
     coefs: tuple[float, ...] = ()
     totals: tuple[float, ...] = ()
     norms: FloatArray | None = None
+    told: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class ClipIsStepLimiter:
         """Gather one step; skipped and non-finite ones don't count."""
         if reading.skipped or reading.overflow or not math.isfinite(reading.total_norm):
             return state, None
-        began, coefs, totals, norms = state
+        began, coefs, totals, norms, told = state
         if not totals:
             norms = reading.norms
         if not coefs:
@@ -74,12 +76,15 @@ class ClipIsStepLimiter:
         coefs = (*coefs, reading.clip_coef)
         finding = None
         if len(totals) >= self.ceiling_steps:
-            finding = self._ceiling(totals, norms, reading, context)
+            ceiling = max(totals)
+            if abs(ceiling - told) > self.width * ceiling:
+                finding = self._ceiling(totals, norms, reading, context)
+                told = ceiling if finding is not None else told
             totals = ()
         if len(coefs) >= self.steps:
             finding = self._limited(began, coefs, reading, context) or finding
             coefs = ()
-        return ClipState(began, coefs, totals, norms), finding
+        return ClipState(began, coefs, totals, norms, told), finding
 
     def _limited(
         self, began: int, coefs: tuple[float, ...], reading: Reading, context: Context

@@ -12,37 +12,58 @@ from steadygrad.detect.finding import listed, make
 from steadygrad.records import BoolArray, Finding, Reading
 
 
-@dataclass(frozen=True, slots=True)
-class DisconnectedLoss:
-    """The very first step has no gradient at all: the loss doesn't lead to the parameters.
+class CutState(NamedTuple):
+    """Readings without any gradient.
 
-    The state is whether the first reading is still to come.
+    Attributes:
+        seen: readings taken in.
+        cut: how many of the newest, in a row, had no gradient at all.
+        told: whether this row of them has been reported.
     """
 
-    def start(self) -> bool:
-        """The first reading is still to come."""
-        return True
+    seen: int = 0
+    cut: int = 0
+    told: bool = False
 
-    def observe(self, state: bool, reading: Reading, context: Context) -> tuple[bool, Finding | None]:  # noqa: FBT001
-        """Judge the first reading; later ones pass."""
+
+@dataclass(frozen=True, slots=True)
+class DisconnectedLoss:
+    """No gradient at all, at the very first step or in many in a row: the loss doesn't reach the parameters.
+
+    Attributes:
+        steps: readings in a row that count later in a run; 8, because an optimizer may well step
+            once without a gradient (a part of the model that is trained in turns), but such a step
+            does nothing.
+    """
+
+    steps: int = 8
+
+    def start(self) -> CutState:
+        """Nothing seen yet."""
+        return CutState()
+
+    def observe(self, state: CutState, reading: Reading, context: Context) -> tuple[CutState, Finding | None]:
+        """Count readings in a row without any gradient."""
         absent = reading.absent
-        if not state or absent is None or not absent.size or not absent.all():
-            return False, None
-        indices = range(absent.size)
-        names = [context.name(i) for i in indices if context.trainable(i)] or [
-            context.name(i) for i in indices
-        ]
-        summary = (
-            f"None of the {absent.size} parameters has a gradient ({listed(names)}): clipping and step "
-            "did nothing; the loss isn't connected to them."
-        )
-        return False, make(
+        if absent is None or not absent.size or not absent.all():
+            return (CutState(state.seen + 1) if state.cut or not state.seen else state), None
+        seen, cut = state.seen + 1, state.cut + 1
+        if state.told or (state.seen and cut < self.steps):
+            return CutState(seen, cut, state.told), None
+        return CutState(seen, cut, told=True), self._report(cut, absent.size, reading, context)
+
+    def _report(self, cut: int, size: int, reading: Reading, context: Context) -> Finding:
+        everything = [context.name(i) for i in range(size)]
+        names = [name for i, name in enumerate(everything) if context.trainable(i)] or everything
+        span = f" in {cut} steps in a row, after steps with one" if cut > 1 else ""
+        return make(
             "disconnected_loss",
             "error",
-            reading.step,
-            summary,
+            max(reading.step - cut + 1, 0),
+            f"None of the {size} parameters has a gradient{span} ({listed(names)}): clipping and step did "
+            "nothing; the loss isn't connected to them.",
             where=names,
-            evidence={"parameters": absent.size, "without_gradient": absent.size},
+            evidence={"parameters": size, "without_gradient": size, "steps": cut},
             optimizer=context.optimizer,
         )
 

@@ -216,7 +216,7 @@ class ExplodingGradient:
             "exploding_gradient",
             growth.severity,
             growth.step,
-            f"The gradient norm {growth.story} ({total:.2g} at step {reading.step}){led}.",
+            f"The gradient norm {growth.story} (norm {total:.2g} at step {reading.step}){led}.",
             where=names,
             evidence={
                 "total_norm": total,
@@ -225,4 +225,5 @@ class ExplodingGradient:
                 "leader_share": held,
             },
             optimizer=context.optimizer,
+            guarded=context.mode == "guard",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from steadygrad.catalog import entry
+from steadygrad.catalog import GUARD_CODE, entry
 from steadygrad.records import Finding, Severity
 
 MAX_SUMMARY = 200
@@ -27,6 +27,7 @@ def make(
     where: Sequence[str] = (),
     evidence: Mapping[str, float] | None = None,
     optimizer: int = 0,
+    guarded: bool = False,
 ) -> Finding:
     """Build a finding, with causes, remedies and reference from the catalog.
 
@@ -38,6 +39,7 @@ def make(
         where: qualified names, the most telling first; cut at `MAX_WHERE`.
         evidence: the numbers behind it.
         optimizer: index of the optimizer.
+        guarded: a guard is attached already, so that attaching one is no remedy.
 
     Returns:
         The finding.
@@ -54,7 +56,7 @@ def make(
         summary=_shortened(summary, MAX_SUMMARY),
         evidence=MappingProxyType({name: float(value) for name, value in (evidence or {}).items()}),
         causes=known.causes,
-        remedies=known.remedies,
+        remedies=tuple(one for one in known.remedies if not guarded or one.code != GUARD_CODE),
         reference=known.reference,
         optimizer=optimizer,
     )

@@ -16,6 +16,9 @@ from steadygrad.detect.finding import listed, make
 from steadygrad.detect.growth import growth_per_step, ratio
 from steadygrad.records import Finding, Reading
 
+_FIRST_STEPS = 5
+"""Finite steps up to which a first update may have ruined the weights before any growth could show."""
+
 
 class NonfiniteState(NamedTuple):
     """What came before a non-finite step.
@@ -35,7 +38,8 @@ class NonfiniteGradient:
 
     Backward runs from the output to the input, and what it makes non-finite stays so on its way. So
     of the tensors affected, the last in model order is the nearest to where it began. Where all are
-    affected, the loss or the forward pass is suspect.
+    affected, the loss or the forward pass is suspect; in the first steps of a run the update too, which
+    can overshoot so far that no growth shows before.
 
     Attributes:
         memory: finite readings kept to tell a growth that ended in overflow from a sudden fault; 8,
@@ -87,7 +91,7 @@ class NonfiniteGradient:
             "growth_per_step": growth_per_step(before),
         }
         kind = "NaN" if nan == len(indices) else "Inf" if not nan else "NaN or Inf"
-        place = _place(kind, names, present)
+        place = _place(kind, names, present, early=0 < len(before) < _FIRST_STEPS)
         history = f"the norm had grown {rise:.2g}-fold just before" if exploded else "no growth came before"
         skipped = "; the step was skipped" if reading.skipped else ""
         return make(
@@ -98,12 +102,14 @@ class NonfiniteGradient:
             where=names,
             evidence=evidence,
             optimizer=context.optimizer,
+            guarded=context.mode == "guard",
         )
 
 
-def _place(kind: str, names: list[str], present: int) -> str:
+def _place(kind: str, names: list[str], present: int, *, early: bool) -> str:
     if len(names) >= present:
-        return f"{kind} in the gradient of all {present} tensors: the loss or the forward pass is suspect"
+        update = ", or the first update was too large" if early else ""
+        return f"{kind} in the gradient of all {present} tensors: the loss or the forward pass is suspect{update}"
     return (
         f"{kind} in {len(names)} of {present} gradients; nearest to the output, so closest to the origin: "
         f"{listed(names[:1])}"

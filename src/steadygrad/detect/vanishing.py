@@ -43,16 +43,18 @@ class Fade(NamedTuple):
     """Decay of the gradient towards the input in one family of tensors.
 
     Attributes:
-        indices: the tensors, in model order.
+        indices: the tensors, in model order; where half or more are exactly zero, only those.
         gain_per_layer: factor from one tensor to the next towards the input.
         span: gradient at the input end over that at the output end, by the fit.
         zero: how many tensors have a gradient of exactly zero.
+        family: how many tensors were compared.
     """
 
     indices: tuple[int, ...]
     gain_per_layer: float
     span: float
     zero: int
+    family: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,28 +153,30 @@ class VanishingGradient:
         if span > math.log10(self.span) or best[0] - best[-1] > math.log10(self.quarters) or not steady:
             return None
         zero = int((log_rms == _FLOOR).sum())
-        return Fade(indices, 10.0**drop, 10.0**span, zero)
+        if zero * 2 >= len(indices):
+            indices = tuple(i for i, rms in zip(indices, log_rms.tolist(), strict=True) if rms == _FLOOR)
+        return Fade(indices, 10.0**drop, 10.0**span, zero, log_rms.size)
 
     def _report(self, fade: Fade, step: int, context: Context) -> Finding:
         names = [context.name(i) for i in fade.indices]
-        if fade.zero * 2 >= len(names):
-            story = f"The gradient of {fade.zero} of {len(names)} tensors is exactly 0, from the input on"
+        if fade.zero * 2 >= fade.family:
+            story = f"The gradient of {fade.zero} of {fade.family} tensors is exactly 0: {listed(names)}."
         else:
             story = (
                 f"The gradient shrinks to {fade.gain_per_layer:.2g} of itself per layer towards the input, "
-                f"{fade.span:.1g} over {len(names)} tensors"
+                f"{fade.span:.1g} over {fade.family} tensors; smallest at {listed(names[:1])}."
             )
         evidence = {
             "gain_per_layer": fade.gain_per_layer,
             "span": fade.span,
-            "tensors": len(names),
+            "tensors": fade.family,
             "zero": fade.zero,
         }
         return make(
             "vanishing_gradient",
             "warning",
             step,
-            f"{story}; smallest at {listed(names[:1])}.",
+            story,
             where=names,
             evidence=evidence,
             optimizer=context.optimizer,
@@ -207,4 +211,5 @@ def _dead_end(indices: tuple[int, ...], log_rms: FloatArray) -> Fade | None:
     side = max(2, len(indices) // 4)
     if len(indices) < 2 or count * 2 < len(indices) or not zero[:side].all():
         return None
-    return Fade(indices, 0.0, 0.0, count)
+    dead = tuple(i for i, is_zero in zip(indices, zero.tolist(), strict=True) if is_zero)
+    return Fade(dead, 0.0, 0.0, count, len(indices))

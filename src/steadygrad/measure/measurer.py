@@ -11,11 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from steadygrad.measure.measurement import PARAM_NORM_EVERY, Measurement
 from steadygrad.measure.norms import HostNorms, device_norms, host_total
 from steadygrad.measure.table import ParamTable
 from steadygrad.records import BoolArray
+
+# Layer drop and mixtures of experts leave other gradients out at every step; a plan is dear to make.
+MAX_PLANS = 8
 
 
 class Measurer:
@@ -24,7 +28,7 @@ class Measurer:
     Args:
         table: the optimizer's parameters.
         late: the numbers live on an accelerator and the host must not wait for them.
-        param_norms: also keep parameter norms, refreshed every `PARAM_NORM_EVERY` steps.
+        param_norms: whether `fresh_param_norms` is to measure them.
     """
 
     def __init__(self, table: ParamTable, *, late: bool, param_norms: bool) -> None:
@@ -33,12 +37,12 @@ class Measurer:
         self._wants_param_norms = param_norms
         self._param_norms: Tensor | None = None
         self._countdown = 0
-        self._grads_engine: tuple[tuple[int, ...], HostNorms] | None = None
+        self._plans: dict[tuple[int, ...], HostNorms] = {}  # by the missing positions, oldest use first
         self._params_engine: HostNorms | None = None
         self.refreshed_param_norms = False
 
     def measure(self, groups: Sequence[Mapping[str, Any]], grad_scale: Tensor | None) -> Measurement:
-        """Measure the step whose gradients are ready now.
+        """Measure the step whose gradients are ready now; parameter norms are left out.
 
         Args:
             groups: the optimizer's parameter groups.
@@ -70,7 +74,7 @@ class Measurer:
             present=present,
             params=table.params,
             tensors=table.tensors,
-            param_norms=self._fresh_param_norms(),
+            param_norms=None,
             groups=table.hyper(groups),
             group_of=table.group_of,
             grad_scale=grad_scale,
@@ -78,8 +82,24 @@ class Measurer:
             known_total=None if self._late else total.item(),
         )
 
-    def norms_of(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Norms ``[P]`` of as many tensors as the table has parameters (parameters, updates)."""
+    def fresh_param_norms(self) -> Tensor | None:
+        """Parameter norms ``[P]``, measured again every `PARAM_NORM_EVERY` calls; call once a step.
+
+        Apart from `measure`, so that a fault in here costs the norms of the parameters and not the step.
+        """
+        self.refreshed_param_norms = False
+        if not self._wants_param_norms:
+            return None
+        if self._countdown == 0:
+            self._param_norms = self.norms_of(self._table.params)
+            self._countdown = PARAM_NORM_EVERY
+            self.refreshed_param_norms = True
+        self._countdown -= 1
+        return self._param_norms
+
+    def norms_of(self, params: Sequence[Tensor]) -> Tensor:
+        """Norms ``[P]`` of parameters; 0 for one that a lazy module has not given a shape yet."""
+        tensors = [_values(param) for param in params]
         if self._late:
             return device_norms(tensors)
         if self._params_engine is None:
@@ -87,19 +107,24 @@ class Measurer:
         return torch.from_numpy(self._params_engine(tensors))
 
     def grow(self) -> None:
-        """Forget all plans: parameters were added."""
-        self._grads_engine = self._params_engine = None
+        """Forget all plans: other parameters are held now."""
+        self._plans.clear()
+        self._params_engine = None
         self._countdown = 0
 
     def _host_norms(self, grads: list[Tensor], missing: list[int]) -> tuple[Tensor, Tensor]:
         if not grads:
             return torch.zeros(0), torch.zeros(())
-        pattern = tuple(missing)
-        if self._grads_engine is None or self._grads_engine[0] != pattern:
-            self._grads_engine = (pattern, HostNorms(grads))
-        norms = self._grads_engine[1](grads)
+        norms = self._plan(tuple(missing), grads)(grads)
         # From numpy, because torch.tensor(float) alone takes a tenth of a small model's budget.
         return torch.from_numpy(norms), torch.from_numpy(np.asarray(host_total(norms)))
+
+    def _plan(self, missing: tuple[int, ...], grads: list[Tensor]) -> HostNorms:
+        plan = self._plans.pop(missing, None) or HostNorms(grads)
+        self._plans[missing] = plan
+        if len(self._plans) > MAX_PLANS:
+            del self._plans[next(iter(self._plans))]
+        return plan
 
     def _late_norms(self, grads: list[Tensor]) -> tuple[Tensor, Tensor]:
         if not grads:
@@ -108,16 +133,9 @@ class Measurer:
         norms = device_norms(grads)
         return norms, torch.linalg.vector_norm(norms)
 
-    def _fresh_param_norms(self) -> Tensor | None:
-        self.refreshed_param_norms = False
-        if not self._wants_param_norms:
-            return None
-        if self._countdown == 0:
-            self._countdown = PARAM_NORM_EVERY
-            self._param_norms = self.norms_of([param.detach() for param in self._table.params])
-            self.refreshed_param_norms = True
-        self._countdown -= 1
-        return self._param_norms
+
+def _values(param: Tensor) -> Tensor:
+    return torch.empty(0, device=param.device) if is_lazy(param) else param.detach()
 
 
 def _absent(count: int, missing: list[int]) -> BoolArray:

@@ -29,6 +29,9 @@ TINY_COUNT = 16
 # From this many elements on, the dot product of a tensor with itself takes half the time of a norm:
 # it runs on all threads (262,144 elements: 18 us against 31, with two threads).
 LONG_NUMEL = 32_768
+# A float32 dot product of more elements loses digits (a hundred million of 0.01: 100.40, not 100), so
+# longer tensors go in pieces, whose squares are summed in float64.
+DOT_NUMEL = 262_144
 # Below this norm the squares of a hundred million elements begin to fall under float32's range.
 LEAST_SURE = 1e-15
 _HALF = (torch.float16, torch.bfloat16)
@@ -121,9 +124,13 @@ def _is_long(tensor: Tensor) -> bool:
 
 
 def _squared_norms(tensors: list[Tensor]) -> FloatArray:
-    flat = [tensor.view(-1) for tensor in tensors]
-    squares: FloatArray = torch.stack([torch.dot(values, values) for values in flat]).numpy()
-    return squares
+    pieces = [torch.split(tensor.view(-1), DOT_NUMEL) for tensor in tensors]
+    dots = torch.stack([torch.dot(piece, piece) for of_one in pieces for piece in of_one])
+    squares: FloatArray = dots.numpy()
+    if len(squares) == len(tensors):
+        return squares
+    starts = np.cumsum([0, *(len(of_one) for of_one in pieces[:-1])], dtype=np.int64)
+    return np.add.reduceat(squares.astype(np.float64), starts)
 
 
 def _is_plain(tensor: Tensor) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 # Update sizes are for the record; one of them in a few hundred steps draws the curve. A tenth of the
 # default budget of 2 % leaves the rest to what acts at every step.
@@ -76,15 +77,27 @@ class UpdateProbe:
         after = [_sample(param) for param in params]
         with torch.no_grad():
             norms = [
-                torch.linalg.vector_norm((new - old).to(_sum_dtype(new))).to(params[0].device, torch.float32)
-                * math.sqrt(param.numel() / max(1, new.numel()))
-                for new, old, param in zip(after, before, params, strict=True)
+                _change(old, new).to(params[0].device, torch.float32) * _sampling_factor(param, new)
+                for old, new, param in zip(before, after, params, strict=True)
             ]
         return torch.stack(norms) if norms else None
 
 
+def _change(old: Tensor, new: Tensor) -> Tensor:
+    if old.numel() != new.numel():  # a lazy module has given it a shape in between
+        return torch.zeros((), device=new.device)
+    norm: Tensor = torch.linalg.vector_norm((new - old).to(_sum_dtype(new)))
+    return norm
+
+
+def _sampling_factor(param: Tensor, sampled: Tensor) -> float:
+    return math.sqrt(param.numel() / sampled.numel()) if sampled.numel() else 1.0
+
+
 def _sample(param: Tensor) -> Tensor:
     """Elements of the parameter at even spacing, as a view; a rank's own shard of a DTensor."""
+    if is_lazy(param):
+        return torch.empty(0, device=param.device)
     values = param.detach()
     values = values.to_local() if hasattr(values, "to_local") else values
     if values.is_contiguous():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import operator
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from steadygrad.measure.hyper import GroupHyper, group_hyper
@@ -14,12 +17,33 @@ _COMPILED_PREFIX = "_orig_mod."
 _PARALLEL_PREFIX = "module."
 
 
-def parameter_names(model: nn.Module) -> dict[int, str]:
+class ParameterNames(dict[int, str]):
+    """Qualified name by ``id(parameter)``, in model order, and the means to read them anew.
+
+    Args:
+        model: held weakly: names must not keep a model alive.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(_read_names(model))
+        self._model = weakref.ref(model)
+
+    def again(self) -> ParameterNames:
+        """The names as they are now: a head may have been added, and an id given to another tensor."""
+        model = self._model()
+        return self if model is None else ParameterNames(model)
+
+
+def parameter_names(model: nn.Module) -> ParameterNames:
     """Qualified name by ``id(parameter)``, in model order; tied weights keep their first name.
 
     The prefixes that ``torch.compile`` and ``DistributedDataParallel`` add are left out: names are
     those of the user's own module tree.
     """
+    return ParameterNames(model)
+
+
+def _read_names(model: nn.Module) -> dict[int, str]:
     named = [(id(p), name.replace(_COMPILED_PREFIX, "")) for name, p in model.named_parameters()]
     if named and all(name.startswith(_PARALLEL_PREFIX) for _, name in named) and _is_wrapper(model):
         named = [(key, name.removeprefix(_PARALLEL_PREFIX)) for key, name in named]
@@ -33,11 +57,14 @@ def _is_wrapper(model: nn.Module) -> bool:
 class ParamTable:
     """The parameters of one optimizer in model order, with their names and groups.
 
-    Groups may grow (``add_param_group``): `grown` is cheap enough to ask at every step, and new
-    parameters are appended, so positions never change.
+    Groups may change (``add_param_group``, a layer replaced by hand): `grown` is cheap enough to ask
+    at every step. A position never changes its meaning. New parameters are appended, except where one
+    of the same name and shape has left: its row goes on. The row of one that left for good holds an
+    empty tensor, which never has a gradient.
 
     Args:
-        names: qualified name by ``id(parameter)``, from `parameter_names`.
+        names: qualified name by ``id(parameter)``; those of `parameter_names` are read anew when the
+            groups have changed.
         groups: the optimizer's ``param_groups``, or one group made of the model's parameters.
         optimizer: index of the optimizer.
     """
@@ -50,8 +77,8 @@ class ParamTable:
         self.group_of: list[int] = []
         self._names = names
         self._optimizer = optimizer
-        self._known: set[int] = set()
-        self._sizes: list[int] = []
+        self._held: list[list[Tensor]] = []
+        self._vacant: set[int] = set()
         self._lrs: list[Any] = []
         self._hyper: tuple[GroupHyper, ...] = ()
         self.extend(groups)
@@ -61,23 +88,58 @@ class ParamTable:
         return len(self.params)
 
     def grown(self, groups: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether the groups hold parameters the table doesn't know yet."""
-        return [len(group["params"]) for group in groups] != self._sizes
+        """Whether the groups hold other parameters than the table knows: new, gone or moved."""
+        if len(groups) != len(self._held):
+            return True
+        # By identity: == would compare values, and equal weights are not the same weights.
+        return not all(
+            len(held) == len(group["params"]) and all(map(operator.is_, held, group["params"]))
+            for held, group in zip(self._held, groups, strict=True)
+        )
 
     def extend(self, groups: Sequence[Mapping[str, Any]]) -> list[TensorInfo]:
-        """Append the parameters not known yet, in model order; returns their entries."""
-        self._sizes = [len(group["params"]) for group in groups]
-        fresh = [entry for entry in _entries(groups) if id(entry[2]) not in self._known]
+        """Bring the table up to the groups; returns the entries of the rows appended, in model order."""
+        if self._held and isinstance(self._names, ParameterNames):
+            self._names = self._names.again()
+        self._held = [list(group["params"]) for group in groups]
+        self._hyper = ()
+        entries = _entries(groups)
+        self._vacate({id(entry[2]) for entry in entries})
+        known = {id(param) for param in self.params}
         order = {key: position for position, key in enumerate(self._names)}
+        fresh = [entry for entry in entries if id(entry[2]) not in known]
         fresh.sort(key=lambda entry: order.get(id(entry[2]), len(order)))
+        added = self._seat(fresh)
+        self.tensors.extend(added)
+        group_of = {id(param): group for group, _, param in entries}
+        self.group_of = [group_of.get(id(param), 0) for param in self.params]
+        return added
+
+    def _vacate(self, staying: set[int]) -> None:
+        for position, param in enumerate(self.params):
+            if id(param) not in staying and position not in self._vacant:
+                self.params[position] = torch.empty(0, device=param.device)
+                self._vacant.add(position)
+
+    def _seat(self, fresh: Iterable[tuple[int, int, Tensor]]) -> list[TensorInfo]:
+        vacant = {
+            (self.tensors[i].name, self.tensors[i].shape): i for i in sorted(self._vacant, reverse=True)
+        }
+        seated: set[int] = set()
         added = []
         for group, position, param in fresh:
+            if id(param) in seated:
+                continue
+            seated.add(id(param))
             name = self._names.get(id(param), f"group{group}.param{position}")
-            added.append(_tensor_info(name, param, self._optimizer))
-            self.params.append(param)
-            self.group_of.append(group)
-            self._known.add(id(param))
-        self.tensors.extend(added)
+            entry = _tensor_info(name, param, self._optimizer)
+            row = vacant.pop((name, entry.shape), None)
+            if row is None:
+                added.append(entry)
+                self.params.append(param)
+            else:
+                self.params[row] = param
+                self._vacant.discard(row)
         return added
 
     def hyper(self, groups: Sequence[Mapping[str, Any]]) -> tuple[GroupHyper, ...]:

@@ -85,9 +85,9 @@ class AdaGC(Policy):
     def state_dict(self) -> dict[str, Any]:
         """The averages, the streaks and the counts."""
         return {
-            "gamma": self._gamma.copy(),
-            "streak": self._streak.copy(),
-            "streak_min": self._streak_min.copy(),
+            "gamma": self._gamma.tolist(),
+            "streak": self._streak.tolist(),
+            "streak_min": self._streak_min.tolist(),
             "tally": self._tally.state_dict(),
         }
 
@@ -169,7 +169,8 @@ def adagc(
     In the warm-up all gradients are clipped together to ``warmup_max_norm``, and gamma_i is the
     smallest norm seen. Differs from the paper: (1) the average can grow by 0.1 % a step only, so
     after a tenfold rise it would throttle for 2,200 steps; here a tensor scaled 16 steps in a row
-    takes the smallest of those norms as its average. (2) No average lies below a thousandth of the
+    takes the smallest of those norms as its average, which is then the lower end of the new level:
+    of norms that scatter by 20 % half keep more than 80 % of their length. (2) No average lies below a thousandth of the
     median one, and zero norms don't count: a gamma of 0 would hold a zero-initialised or for a
     while frozen tensor for ever. (3) The warm-up takes raw norms, not clipped ones. (4) A tensor
     first seen after the warm-up is not scaled that once.

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from steadygrad.policies.base import Policy
-from steadygrad.policies.footing import Footing
+from steadygrad.policies.footing import HEARD, RECENT, RECURRING, Footing
 from steadygrad.policies.history import Tally
-from steadygrad.policies.relative import RelativeStep, shared_kind
+from steadygrad.policies.hold import HOLD, Hold
+from steadygrad.policies.relative import RelativeStep, facts_of, shared_kind
 from steadygrad.policies.relative_update import adaptive_lr_factor
 from steadygrad.policies.steady import Steady
 from steadygrad.records import Incident
@@ -21,15 +22,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from steadygrad.measure import Measurement
+    from steadygrad.policies.hold import Change
     from steadygrad.records import FloatArray, Reading, TensorInfo
-
-HOLD = 32
-"""Steps the caps stay after the last sign; 16 to 256 differ by noise only, and short is cheap if wrong."""
 
 # An update as long as the weights themselves replaces them: a definition, not a tuned number.
 _WHOLE = 1.0
 # A single layer compounds nothing; 1/20 of a layer still stops what is absurd.
 _SINGLE = 0.05
+_RECURRING = (
+    f"{RECURRING} spikes within {RECENT} steps: they belong to the run, or to its data; from here on they are "
+    f"scaled to {HEARD:g} x the typical norm instead of down to it"
+)
 
 
 def auto() -> Auto:
@@ -37,22 +40,28 @@ def auto() -> Auto:
 
     Like anti-lock brakes. A healthy run is left alone: not one bit of its weights changes. Let
     ``reach`` be the length of an SGD update beside the weights, momentum played out, and
-    ``growth`` the norm beside its typical value, the lower quartile of the last 128. Either sign
-    engages the caps, in the very step that shows it:
+    ``growth`` the norm beside its typical value: the lower quartile of the last 80, or of the last 8
+    where that is larger (a loss leaving its plateau is no accident). Either sign engages the caps, in
+    the very step that shows it:
 
     * ``reach * depth > 3``, which needs no history and so protects the first step; depth is the
       root of the number of matrices after the first that no normalisation follows: their changes
       compound, like independent ones;
     * ``growth * reach > 10``: the farther the step goes, the less it may rise suddenly.
 
-    Engaged, the run is held to `steady`'s caps until 32 steps in a row were calm: no sign, and
-    ``reach * depth < 0.1`` or nothing for the caps to do. A stored momentum that would carry the
-    weights farther than they are long, as after a jump of the rate, is slowed by lowering the rate
-    for the step.
+    Engaged, the run is held to `steady`'s caps until 32 steps in a row were calm (no sign, and
+    ``reach * depth < 0.1`` or nothing for the caps to do), or until 100 steps have brought no new
+    sign: an engagement that was wrong ends. One that turns out to be needed again within the next
+    100 steps has twice that patience. A stored momentum that would carry the weights farther than
+    they are long, as after a jump of the rate, is slowed by lowering the rate for the step.
 
     All other optimizers normalise the gradient, so reach doesn't depend on it. There the sign is a
-    sudden ``growth > 32``, and engaged means a cap at the typical norm. A rate that alone would
-    carry the weights farther than they are long is lowered for the step.
+    sudden ``growth > 32``, and engaged means a cap at the typical norm. Spikes that come 8 times
+    within 256 steps may be what the run is about, like a rare reward, or faulty batches: from then
+    on the cap is 8 times the typical norm, so that they are heard and don't drown everything else.
+    A rate that alone would carry the weights farther than they are long is lowered for the step.
+    SGD on parameters without any matrix, whose length says nothing, is treated in the same way, and
+    its rate left alone.
 
     Only ratios are compared: multiplying the loss (and dividing SGD's rate) by a number changes
     nothing. A non-finite step is skipped by the guard and is no sign by itself. Two things `auto`
@@ -84,11 +93,11 @@ class Auto(Policy):
         self._relative = RelativeStep()
         self._steady = Steady()
         self._footing = Footing()
+        self._hold = Hold()
         self._depth = 1.0
         self._limit = math.inf
-        self._steps = 0
-        self._engaged_until = 0
-        self._engagements = 0
+        self._unrest = math.inf
+        self._by_reach = False
         self._tally = Tally()
 
     def __repr__(self) -> str:
@@ -98,7 +107,7 @@ class Auto(Policy):
     @property
     def engaged(self) -> bool:
         """Whether the caps are on."""
-        return self._steps < self._engaged_until
+        return self._hold.engaged
 
     def prepare(self, tensors: Sequence[TensorInfo], param_norms: FloatArray) -> None:
         """Meet the parameters."""
@@ -109,13 +118,14 @@ class Auto(Policy):
 
     def scale(self, measurement: Measurement) -> Tensor | None:
         """None or exactly 1 while the run is healthy, the capped factor from the first sign on."""
-        self.cap, self._limit = None, math.inf
-        is_sgd = shared_kind(measurement.groups) == "sgd"
-        cap = self._steady.aim(measurement) if is_sgd else self._footing.typical()
+        self.cap, self._limit, self._unrest = None, math.inf, math.inf
+        is_sgd = self._by_reach = self._measures_reach(measurement)
+        cap = self._steady.aim(measurement) if is_sgd else self._footing.spike_cap()
         if cap is None or cap == math.inf:
             return None
         # Below the cap nothing is scaled, so nothing is to be announced either.
-        self._limit = max(self._limit_of(measurement), cap)
+        limit, unrest = self._limits_of(measurement)
+        self._limit, self._unrest = max(limit, cap), max(unrest, cap)
         self.cap = cap if self.engaged else self._limit
         known = measurement.known_total
         if known is not None and known <= self._limit and not self.engaged:
@@ -126,31 +136,29 @@ class Auto(Policy):
 
     def lr_factor(self, measurement: Measurement) -> float:
         """Below 1 when the rate alone outruns the weights, or jumps under a stored momentum."""
-        if shared_kind(measurement.groups) != "sgd":
-            return adaptive_lr_factor(self._relative, measurement, _WHOLE)
+        if not self._measures_reach(measurement):
+            factor = adaptive_lr_factor(self._relative, measurement, _WHOLE)
+            return factor if self._relative.has_matrix else 1.0
         if self.engaged or self._momentum_runs_away(measurement):
             return self._steady.lr_factor(measurement)
         return 1.0
 
     def learn(self, reading: Reading) -> tuple[Incident, ...]:
         """Update the history from one finite step and look for signs of trouble."""
-        was_engaged = self.engaged
         self._relative.learn(reading)
         self._steady.learn(reading)
         self._tally.add(reading)
+        was_recurring = self._footing.recurring
         self._footing.add(reading.total_norm)
-        self._steps += 1
-        if reading.total_norm > self._limit:
-            self._engaged_until = self._steps + HOLD
-        if self.engaged and not was_engaged:
-            self._engagements += 1
-            times = reading.total_norm / self._limit
-            why = f"the gradient norm is {times:.3g} x what is safe: caps on until {HOLD} calm steps have passed"
-            return (Incident(reading.step, "engage", why, optimizer=reading.optimizer),)
-        if was_engaged and not self.engaged:
-            why = f"calm for {HOLD} steps: caps off"
-            return (Incident(reading.step, "release", why, optimizer=reading.optimizer),)
-        return ()
+        change = self._hold.add(
+            sign=reading.total_norm > self._limit,
+            unrest=reading.total_norm > self._unrest,
+            lowered=reading.lr_factor < 1.0,
+        )
+        told = [] if change is None else [self._tell(change, reading)]
+        if self._footing.recurring and not was_recurring and not self._by_reach:
+            told.append(Incident(reading.step, "engage", _RECURRING, optimizer=reading.optimizer))
+        return tuple(told)
 
     def skipped(self, reading: Reading) -> tuple[Incident, ...]:
         """A non-finite step: skipping it was enough, the finite ones say whether the run is calm."""
@@ -160,17 +168,17 @@ class Auto(Policy):
         """How often it engaged and acted; empty before the first step."""
         if not self._tally.seen:
             return ""
-        times = "once" if self._engagements == 1 else f"{self._engagements} times"
+        count = self._hold.engagements
+        times = "once" if count == 1 else f"{count} times"
         state = "on now" if self.engaged else "off now"
-        return f"{self!r}: engaged {times}, {state}; {self._tally}"
+        lowered = f", lowered the rate in {self._hold.lowered}" if self._hold.lowered else ""
+        return f"{self!r}: engaged {times}, {state}; {self._tally}{lowered}"
 
     def state_dict(self) -> dict[str, Any]:
         """Everything learnt."""
         return {
             "footing": self._footing.state_dict(),
-            "steps": self._steps,
-            "engaged_until": self._engaged_until,
-            "engagements": self._engagements,
+            "hold": self._hold.state_dict(),
             "tally": self._tally.state_dict(),
             "steady": self._steady.state_dict(),
         }
@@ -178,27 +186,43 @@ class Auto(Policy):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         self._footing.load_state_dict(state["footing"])
-        self._steps = int(state["steps"])
-        self._engaged_until = int(state["engaged_until"])
-        self._engagements = int(state["engagements"])
+        self._hold.load_state_dict(state["hold"])
         self._tally.load_state_dict(state["tally"])
         self._steady.load_state_dict(state["steady"])
 
-    def _limit_of(self, measurement: Measurement) -> float:
-        """Total norm above which this step shows trouble."""
+    def _tell(self, change: Change, reading: Reading) -> Incident:
+        reasons = {
+            "engage": f"the gradient norm is {reading.total_norm / self._limit:.3g} x what is safe: caps on "
+            f"until {HOLD} calm steps have passed",
+            "lower": "the learning rate would carry the weights farther than they are long: it is "
+            f"multiplied by {reading.lr_factor:.3g} for the step, and by as much as needed from here on",
+            "calm": f"calm for {HOLD} steps: caps off",
+            "patience": f"not calm, but no new sign in {self._hold.waited} steps: caps off",
+        }
+        action = "release" if change in {"calm", "patience"} else "engage"
+        return Incident(reading.step, action, reasons[change], optimizer=reading.optimizer)
+
+    def _measures_reach(self, measurement: Measurement) -> bool:
+        """Whether a step's length follows from the gradient, and the weights say what is long."""
+        return self._relative.has_matrix and shared_kind(measurement.groups) == "sgd"
+
+    def _limits_of(self, measurement: Measurement) -> tuple[float, float]:
+        """Total norm above which this step shows trouble, and that above which the run isn't calm."""
         weight_norm = self._relative.weight_norm
-        if weight_norm is None or shared_kind(measurement.groups) != "sgd":
-            return self._footing.spike_limit()
+        if weight_norm is None or not self._measures_reach(measurement):
+            spike = self._footing.spike_limit()
+            return spike, spike
         span = weight_norm / self._relative.rate(measurement)
-        limit = self._footing.unrest_limit if self.engaged else self._footing.slip_limit
-        return limit(span, self._depth)
+        slip = self._footing.slip_limit(span, self._depth)
+        return slip, min(slip, self._footing.calm_limit(span, self._depth))
 
     def _momentum_runs_away(self, measurement: Measurement) -> bool:
         """Whether the stored momentum alone would carry the weights farther than they are long."""
         weight_norm = self._relative.weight_norm
         if weight_norm is None:
             return False
-        lr = self._relative.rate(measurement) * (1.0 - max(group.momentum for group in measurement.groups))
+        facts = facts_of(measurement.groups)
+        lr = self._relative.rate(measurement) * (1.0 - facts.momentum) / max(facts.undampened, 1e-3)
         return lr * self._steady.stored_momentum * min(self._depth, 1.0) > _WHOLE * weight_norm
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, SupportsFloat
 
 from steadygrad.errors import PolicyError
 
@@ -43,6 +43,13 @@ class Policy:
     needs_param_norms: ClassVar[bool] = False
     always_on: ClassVar[bool] = False
     cap: float | None = None
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Keep what the policy is made with, for `fresh`."""
+        policy = super().__new__(cls)
+        policy._made_with = args, kwargs
+        return policy
 
     def prepare(self, tensors: Sequence[TensorInfo], param_norms: FloatArray) -> None:
         """Meet the parameters, on the host: once before the first step and when some were added.
@@ -91,7 +98,7 @@ class Policy:
         return ""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything learnt, as plain numbers, lists and numpy arrays."""
+        """Everything learnt, as plain numbers, strings, lists and dicts: ``torch.load`` trusts no more."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -99,8 +106,9 @@ class Policy:
         del state
 
     def fresh(self) -> Self:
-        """An independent copy with nothing learnt: each optimizer has its own."""
-        return copy.deepcopy(self)
+        """A policy made with the same arguments and nothing learnt: each optimizer has its own."""
+        args, kwargs = copy.deepcopy(self._made_with)
+        return type(self)(*args, **kwargs)
 
 
 def require_positive(policy: str, name: str, value: float) -> float:
@@ -126,8 +134,11 @@ def require_count(policy: str, name: str, value: object, low: int = 1) -> int:
     return value
 
 
-def _number(policy: str, name: str, value: float) -> float:
+def _number(policy: str, name: str, value: object) -> float:
+    # A text or a truth value that happens to convert is a mistake of the caller's, caught late.
+    if isinstance(value, bool | str | bytes) or not isinstance(value, SupportsFloat):
+        raise PolicyError(f"{policy}({name}={value!r}): {name} must be a number.")
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise PolicyError(f"{policy}({name}={value!r}): {name} must be a number.") from None

@@ -85,6 +85,10 @@ class Chain(Policy):
             policy.load_state_dict(own)
         self._set_cap()
 
+    def fresh(self) -> Chain:
+        """A chain of the same policies, with nothing learnt."""
+        return Chain(*(policy.fresh() for policy in self.policies))
+
     def __repr__(self) -> str:
         """The call that makes this policy."""
         return f"chain({', '.join(repr(policy) for policy in self.policies)})"

@@ -7,6 +7,7 @@ Two measures, both free of the loss's scale: how far a gradient norm stands abov
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from steadygrad.policies.history import NormWindow
@@ -15,15 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 REACH = 3.0
-"""Reach times depth that no healthy SGD step has; controls stay below 2.7, unstable starts 2 to 500."""
+"""Reach times depth that no healthy SGD step has; at sane rates controls stay below, unstable starts 2 to 500."""
 CALM = 0.1
 """Reach times depth below which an engaged run is calm; let go at 0.25, a bad start is lost after all."""
 SLIP = 10.0
-"""Growth times reach that is a slip; controls stay below 7.5, explosions pass 1000 within a few steps."""
+"""Growth times reach that is a slip; at sane rates controls stay below, explosions pass 1000 in a few steps."""
 SPIKE = 32.0
 """Growth that is a spike where reach says nothing: one of 32 doubles Adam's second moment."""
 
-_WINDOW = 128
+RECURRING = 8
+"""Spikes, apart from each other, within `RECENT` steps that show that they belong to the run."""
+RECENT = 256
+"""Steps in which recurring spikes are counted."""
+HEARD = 8.0
+"""Weight of a recurring spike; 8 serves a rare reward and survives faulty batches, 1 and 32 fail at one."""
+
+_WINDOW = 80
 _LAST = 8
 _MIN_HISTORY = 2
 _TYPICAL_QUANTILE = 0.25
@@ -34,27 +42,40 @@ _LOUDEST = math.log(10.0)
 class Footing:
     """The recent norms, and the limits for the next one that follow from them.
 
-    The typical norm is the lower quartile of the last 128: bad batches in up to two thirds of the
+    The typical norm is the lower quartile of the last 80: bad batches in up to two thirds of the
     steps leave it alone (they move a median when they are every second step), and a lasting rise of
-    the level has at most 96 steps to wait until it is typical.
+    the level has at most 61 steps to wait until it is typical.
     """
 
     def __init__(self) -> None:
         """Start with no history."""
         self._window = NormWindow(_WINDOW)
         self._last = NormWindow(_LAST)
+        self._spike_steps: deque[int] = deque(maxlen=RECURRING)
+        self._steps = 0
+        self._in_spike = False
 
     def add(self, norm: float) -> None:
         """Take in the norm of one finite step, before any scaling; zero says nothing about size."""
+        self._steps += 1
         if norm > 0.0:
+            self._note_spike(norm)
             self._window.add(norm)
             self._last.add(norm)
 
-    def typical(self) -> float:
-        """Lower quartile of the recent norms; infinite while there are too few to say."""
+    @property
+    def recurring(self) -> bool:
+        """Whether spikes recur so often that they belong to the run."""
+        return len(self._spike_steps) == RECURRING and self._steps - self._spike_steps[0] <= RECENT
+
+    def spike_cap(self) -> float:
+        """Cap of a spike: lower quartile of the recent norms, times `HEARD` where spikes recur.
+
+        Infinite while there are too few norms to say.
+        """
         if len(self._window) < _MIN_HISTORY:
             return math.inf
-        return math.exp(self._window.quantile(_TYPICAL_QUANTILE))
+        return math.exp(self._window.quantile(_TYPICAL_QUANTILE)) * (HEARD if self.recurring else 1.0)
 
     def spike_limit(self) -> float:
         """Norm above which the next step is a spike: far above the typical norm, and sudden.
@@ -73,8 +94,10 @@ class Footing:
         """Norm above which the next SGD step loses its footing.
 
         That is ``REACH * span / depth``, which needs no history and so protects the first step, or
-        the ``n`` where ``n / typical * n / span = SLIP`` if it is smaller: a short step may be many
-        times the typical one, a long step only a few times.
+        the ``n`` where ``n / usual * n / span = SLIP`` if it is smaller: a short step may be many times
+        the usual one, a long step only a few times. Usual is the typical norm, or the lower quartile
+        of the last 8 where that is larger: when a loss leaves its plateau, norms rise tenfold within
+        twenty steps, and all is well; an explosion is faster.
 
         Args:
             span: ``||w|| * (1 - mu) / lr``, the norm of a gradient whose step, momentum played out,
@@ -82,17 +105,38 @@ class Footing:
             depth: root of the number of layers through which a change of the weights compounds; below
                 1 it is a network that can hardly run away, and so may slip more.
         """
-        return min(REACH * span / depth, math.sqrt(SLIP / min(depth, 1.0) * span) * math.sqrt(self.typical()))
+        return min(REACH * span / depth, math.sqrt(SLIP / min(depth, 1.0) * span) * math.sqrt(self._usual()))
 
-    def unrest_limit(self, span: float, depth: float) -> float:
-        """Norm above which an SGD step shows that an engaged run is not calm yet."""
-        return min(CALM * span / depth, self.slip_limit(span, depth))
+    @staticmethod
+    def calm_limit(span: float, depth: float) -> float:
+        """Norm below which an SGD step of an engaged run is calm; span and depth as for `slip_limit`."""
+        return CALM * span / depth
+
+    def _note_spike(self, norm: float) -> None:
+        """Remember where a spike begins: those in a row count once."""
+        was_in_spike, self._in_spike = self._in_spike, norm > self.spike_limit()
+        if self._in_spike and not was_in_spike:
+            self._spike_steps.append(self._steps)
+
+    def _usual(self) -> float:
+        """The typical norm, or that of the last 8 steps where it is larger; infinite with no history."""
+        if len(self._window) < _MIN_HISTORY:
+            return math.inf
+        return math.exp(max(self._window.quantile(_TYPICAL_QUANTILE), self._last.quantile(_TYPICAL_QUANTILE)))
 
     def state_dict(self) -> dict[str, Any]:
         """The norms held."""
-        return {"window": self._window.state_dict()}
+        return {
+            "window": self._window.state_dict(),
+            "spike_steps": list(self._spike_steps),
+            "steps": self._steps,
+            "in_spike": self._in_spike,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         self._window.load_state_dict(state["window"])
         self._last.load_state_dict(state["window"])
+        self._spike_steps = deque(state["spike_steps"], maxlen=RECURRING)
+        self._steps = int(state["steps"])
+        self._in_spike = bool(state["in_spike"])

@@ -1,6 +1,7 @@
 """How large a step is beside the weights: the one measure of danger that needs no history.
 
-Plain SGD with momentum ``mu`` moves, in the long run, by ``reach = ||lr / (1 - mu) * g||``. Set beside
+SGD with momentum ``mu`` moves, in the long run, by ``reach = ||lr / (1 - mu) * g||``, less where the
+momentum is dampened. Set beside
 ``w = ||weights||`` it is free of the loss's scale: multiply the loss by s and divide the rate by s, and
 ``reach / w`` is the same.
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,29 +36,34 @@ class RelativeStep:
 
     The norm of a matrix counts at least as much as torch's default initialisation would give it,
     ``sqrt(fan_out / 3)``: a layer that starts at zero must be allowed to leave zero. Embeddings (far
-    more rows than columns) and 1-d tensors have no such floor.
+    more rows than columns) and 1-d tensors have no such floor. A set without any matrix (a few
+    coefficients, gains, log-variances) says nothing about the size it is going to have: there each
+    tensor counts as if its elements were 1, at least.
 
     Attributes:
         weight_norm: ``w`` as last seen; None before the parameters were met.
-        depth: number of trainable tensors of two or more dimensions.
+        depth: number of trainable tensors of two or more dimensions, at least 1.
+        has_matrix: whether there is any.
         numel: number of trainable elements.
     """
 
     def __init__(self) -> None:
         self.weight_norm: float | None = None
         self.depth = 1
+        self.has_matrix = False
         self.numel = 1
         self._floors: FloatArray = np.zeros(0, np.float32)
-        self._rates: tuple[tuple[GroupHyper, ...], Tensor] | None = None
+        self._rates: tuple[tuple[float, ...], Tensor] | None = None
         self._group_of: NDArray[np.intp] | None = None
         self._shares: list[float] | None = None
 
     def prepare(self, tensors: Sequence[TensorInfo], param_norms: FloatArray) -> None:
         """Meet the parameters."""
         trainable = [tensor for tensor in tensors if tensor.trainable]
-        self.depth = max(1, sum(len(tensor.shape) >= _MATRIX_DIMS for tensor in trainable))
+        matrices = sum(map(_is_matrix, tensors))
+        self.depth, self.has_matrix = max(1, matrices), matrices > 0
         self.numel = max(1, sum(tensor.numel for tensor in trainable))
-        self._floors = np.array([_floor(tensor) for tensor in tensors], np.float32)
+        self._floors = np.array(_floors_of(tensors), np.float32)
         self._rates = self._group_of = self._shares = None
         self._weigh(param_norms)
 
@@ -91,18 +98,17 @@ class RelativeStep:
             return single
         if self._group_of is None:
             self._group_of = np.asarray(measurement.group_of, np.intp)
-        rates = [long_run_rate(group) for group in measurement.groups]
+        rates = facts_of(measurement.groups).rates
         if self._shares is None:
             return max(rates)
         weighed = sum(share * rate * rate for share, rate in zip(self._shares, rates, strict=False))
         return max(math.sqrt(weighed), min(rates))
 
     def _rates_of(self, measurement: Measurement) -> Tensor:
-        groups = tuple(measurement.groups)
-        if self._rates is None or self._rates[0] != groups or len(self._rates[1]) != len(measurement.params):
-            each = [long_run_rate(groups[index]) for index in measurement.group_of]
-            norms = measurement.norms
-            self._rates = (groups, torch.tensor(each, dtype=norms.dtype).to(norms.device, non_blocking=True))
+        rates, norms = facts_of(measurement.groups).rates, measurement.norms
+        if self._rates is None or self._rates[0] != rates or len(self._rates[1]) != len(measurement.params):
+            each = [rates[index] for index in measurement.group_of]
+            self._rates = (rates, torch.tensor(each, dtype=norms.dtype).to(norms.device, non_blocking=True))
         return self._rates[1]
 
     def _weigh(self, param_norms: FloatArray) -> None:
@@ -122,18 +128,80 @@ def _floor(tensor: TensorInfo) -> float:
     return 0.0 if is_embedding else math.sqrt(fan_out / 3.0)
 
 
+def _floors_of(tensors: Sequence[TensorInfo]) -> list[float]:
+    """Smallest norm each tensor counts with."""
+    if any(map(_is_matrix, tensors)):
+        return [_floor(tensor) for tensor in tensors]
+    return [math.sqrt(tensor.numel) for tensor in tensors]
+
+
+def _is_matrix(tensor: TensorInfo) -> bool:
+    return tensor.trainable and len(tensor.shape) >= _MATRIX_DIMS
+
+
 def long_run_rate(group: GroupHyper) -> float:
-    """``lr / (1 - mu)``: how far a gradient moves the weights once momentum has played it out."""
-    return max(group.lr, _TINY_RATE) / max(1.0 - group.momentum, 1e-3)
+    """``lr * (1 - dampening) / (1 - mu)``: how far a gradient moves the weights, momentum played out."""
+    return max(group.lr * (1.0 - group.dampening), _TINY_RATE) / max(1.0 - group.momentum, 1e-3)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFacts:
+    """What all parameter groups of an optimizer have in common.
+
+    Attributes:
+        kind: the kind of all groups: ``other`` where they differ or there is no optimizer.
+        rates: long-run rate of each group.
+        rate: the long-run rate all groups share; None where they differ.
+        lr: largest learning rate.
+        momentum: largest momentum.
+        undampened: largest share of a gradient that enters the momentum.
+    """
+
+    kind: Kind
+    rates: tuple[float, ...]
+    rate: float | None
+    lr: float
+    momentum: float
+    undampened: float
+
+
+# Groups as they were seen last, by identity: hundreds of them are looked through once, not at every
+# question. The groups are held beside their facts, so that no other object can take their id.
+_known: dict[int, tuple[Sequence[GroupHyper], GroupFacts]] = {}
+_MOST_KNOWN = 64
+
+
+def facts_of(groups: Sequence[GroupHyper]) -> GroupFacts:
+    """What the groups have in common; a tuple that is asked about again is not looked through again."""
+    found = _known.get(id(groups))
+    if found is not None and found[0] is groups:
+        return found[1]
+    facts = _gathered(groups)
+    if isinstance(groups, tuple):
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[id(groups)] = groups, facts
+    return facts
+
+
+def _gathered(groups: Sequence[GroupHyper]) -> GroupFacts:
+    kinds = {group.kind for group in groups}
+    rates = tuple(long_run_rate(group) for group in groups)
+    return GroupFacts(
+        kind=kinds.pop() if len(kinds) == 1 else "other",
+        rates=rates,
+        rate=rates[0] if len(set(rates)) == 1 else None,
+        lr=max((group.lr for group in groups), default=0.0),
+        momentum=max((group.momentum for group in groups), default=0.0),
+        undampened=max((1.0 - group.dampening for group in groups), default=1.0),
+    )
 
 
 def single_rate(groups: Sequence[GroupHyper]) -> float | None:
     """The long-run rate all groups share, or None where they differ."""
-    first = long_run_rate(groups[0])
-    return first if all(group is groups[0] or long_run_rate(group) == first for group in groups) else None
+    return facts_of(groups).rate
 
 
 def shared_kind(groups: Sequence[GroupHyper]) -> Kind:
     """The kind of all groups: ``other`` where they differ or there is no optimizer."""
-    kinds = {group.kind for group in groups}
-    return kinds.pop() if len(kinds) == 1 else "other"
+    return facts_of(groups).kind

@@ -10,7 +10,7 @@ import torch
 
 from steadygrad.policies.base import Policy, require_positive
 from steadygrad.policies.history import Tally
-from steadygrad.policies.relative import RelativeStep, shared_kind, single_rate
+from steadygrad.policies.relative import RelativeStep, facts_of, shared_kind, single_rate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,6 +111,6 @@ def adaptive_lr_factor(relative: RelativeStep, measurement: Measurement, max_rat
     """Factor for the rate of a normalising optimizer: ``min(1, max_ratio * w / (lr * sqrt(D)))``."""
     if relative.weight_norm is None or shared_kind(measurement.groups) != "adaptive":
         return 1.0
-    lr = max(group.lr for group in measurement.groups)
+    lr = facts_of(measurement.groups).lr
     reach = lr * math.sqrt(relative.numel)
     return min(1.0, max_ratio * relative.weight_norm / reach) if reach > 0.0 else 1.0

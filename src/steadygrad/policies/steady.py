@@ -10,7 +10,7 @@ import torch
 from steadygrad.errors import PolicyError
 from steadygrad.policies.base import Policy
 from steadygrad.policies.history import NormWindow, Tally
-from steadygrad.policies.relative import RelativeStep, shared_kind, single_rate
+from steadygrad.policies.relative import RelativeStep, facts_of, shared_kind, single_rate
 from steadygrad.policies.relative_update import adaptive_lr_factor
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Steady(Policy):
         self._momentum_bound = 0.0
         self._tight_cap: float | None = None
         self._momentum = 0.0
+        self._undampened = 1.0
         self._tally = Tally()
         self._lowered = 0
 
@@ -122,7 +123,8 @@ class Steady(Policy):
             self.cap = self._tight_cap = None
             return None
         tight = rho_of(self._relative.depth) * weight_norm / self._relative.rate(measurement)
-        self._momentum = max(group.momentum for group in measurement.groups)
+        facts = facts_of(measurement.groups)
+        self._momentum, self._undampened = facts.momentum, facts.undampened
         self._tight_cap = tight
         self.cap = tight * self._calm_factor()
         return self.cap
@@ -143,22 +145,25 @@ class Steady(Policy):
             return adaptive_lr_factor(self._relative, measurement, RHO_ADAPTIVE)
         if self.cap is None or self._relative.weight_norm is None:
             return 1.0
-        lr = max(group.lr for group in measurement.groups)
+        lr = facts_of(measurement.groups).lr
         # The buffer after this step is at most what is stored plus a gradient at its cap; at a
         # constant rate and budget that never exceeds cap / (1 - mu), and the factor is exactly 1.
-        buffer = self.stored_momentum + self.cap
-        limit = self.cap / (1.0 - self._momentum)
+        entering = self._undampened * self.cap
+        buffer, limit = self.stored_momentum + entering, entering / max(1.0 - self._momentum, 1e-3)
         return 1.0 if lr <= 0.0 or buffer <= limit * (1.0 + 1e-9) else limit / buffer
 
     def learn(self, reading: Reading) -> tuple[Incident, ...]:
         """Roughness, credit and stored momentum from one finite step."""
         self._relative.learn(reading)
+        # SGD puts its first gradient into the momentum whole.
+        entering = self._undampened if self._tally.seen else 1.0
         self._tally.add(reading)
         self._lowered += reading.lr_factor < 1.0
         norm = reading.total_norm
         if self._tight_cap is not None and len(self._window) >= _MIN_HISTORY:
             self._charge(1.0 if norm > self._tight_cap else -_REFUND)
-        self._momentum_bound = self._momentum * self._momentum_bound + min(1.0, reading.clip_coef) * norm
+        entering *= min(1.0, reading.clip_coef) * norm
+        self._momentum_bound = self._momentum * self._momentum_bound + entering
         self._window.add(norm)
         return ()
 

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from steadygrad.report.columns import blocks, column_names
+from steadygrad.report.columns import blocks, column_names, scalar_names
 from steadygrad.runfile import Run
 
 
@@ -24,7 +24,7 @@ def write_csv(run: Run, stream: TextIO) -> None:
         stream: where to write; opened with ``newline=""``.
     """
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(column_names(run.info.tensors))
+    writer.writerow(column_names(run.info.tensors, scalar_names(run)))
     for columns in blocks(run):
         writer.writerows(zip(*map(_texts, columns), strict=True))
 

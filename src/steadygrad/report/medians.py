@@ -20,7 +20,7 @@ def median_norms(run: Run) -> FloatArray:
     """Take each tensor's median norm over stretches spread evenly over the run.
 
     32 stretches of 64 rows are enough for a median, and keep a run of a million steps as quick to
-    explain as a short one. Zeros are left out: a tensor has one wherever another optimizer stepped.
+    explain as a short one. Zeros are left out: a tensor has one wherever it got no gradient.
 
     Args:
         run: the run.

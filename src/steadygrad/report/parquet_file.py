@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from steadygrad.errors import UsageError
-from steadygrad.report.columns import blocks, column_names
+from steadygrad.report.columns import blocks, column_names, scalar_names
 from steadygrad.runfile import Run
 
 
@@ -29,7 +29,7 @@ def write_parquet(run: Run, path: str | os.PathLike[str]) -> None:
             "Parquet needs pyarrow, which isn't installed. Install it with `pip install 'steadygrad[parquet]'`, "
             "or export to csv."
         ) from None
-    names = column_names(run.info.tensors)
+    names = column_names(run.info.tensors, scalar_names(run))
     kinds = {"step": pa.int64(), "resolution": pa.int64(), "optimizer": pa.int64(), "skipped": pa.bool_()}
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in names])
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:

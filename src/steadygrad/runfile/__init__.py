@@ -5,7 +5,8 @@ torch.
 """
 
 from steadygrad.runfile.listing import RunSummary, list_runs
-from steadygrad.runfile.reader import Run, UnknownName, open_run
+from steadygrad.runfile.reader import Run, open_run
+from steadygrad.runfile.unknown import UnknownName
 from steadygrad.runfile.writer import RunWriter
 
 __all__ = ["Run", "RunSummary", "RunWriter", "UnknownName", "list_runs", "open_run"]

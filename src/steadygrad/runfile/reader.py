@@ -5,9 +5,8 @@ Shape legend: T rows, P tensors.
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,19 +27,15 @@ from steadygrad.runfile.block import (
     Sparse,
     join_heads,
 )
+from steadygrad.runfile.joining import on_rows, with_losses
 from steadygrad.runfile.scalars import Scalars, from_points, join
 from steadygrad.runfile.snapshot import Snapshot, Statistic, StoredChunk, take_snapshot
+from steadygrad.runfile.unknown import unknown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 _STATISTICS = ("mean", "min", "max")
-
-
-class UnknownName(UsageError, KeyError):
-    """A run has no tensor or scalar of this name."""
-
-    __str__ = Exception.__str__
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:
@@ -93,7 +88,7 @@ class Run:
             RunFileError: where the file is gone.
         """
         self._snapshot = take_snapshot(self.path, self._snapshot)
-        for name in ("_head", "_scalars", "_position"):
+        for name in ("_head", "_scalars", "_position", "_owners"):
             self.__dict__.pop(name, None)
         return self
 
@@ -240,7 +235,7 @@ class Run:
 
         Returns:
             Norms ``[T]``; 0 where there was no gradient (see ``absent``), NaN or Inf where no step
-            of the row was finite.
+            of the row was finite, NaN where the row is another optimizer's.
 
         Raises:
             UnknownName: for a name the run doesn't have.
@@ -249,7 +244,8 @@ class Run:
         if statistic not in _STATISTICS:
             raise UsageError(f"norms(statistic={statistic!r}): expected one of {', '.join(_STATISTICS)}.")
         index = self._find(name)
-        return self._gather(lambda chunk: chunk.norms(index, statistic), np.float64)
+        owner = self._owners[index]
+        return self._gather(lambda chunk: chunk.norms(index, statistic, owner), np.float64)
 
     def absent(self, name: str) -> BoolArray:
         """Where one tensor had no gradient.
@@ -274,17 +270,19 @@ class Run:
             stop: row behind the last; as in a slice.
 
         Returns:
-            Norms ``[T, P]``, one column for each of ``info.tensors``.
+            Norms ``[T, P]``, one column for each of ``info.tensors``, as from ``norms``.
         """
         first, last, _ = slice(start, stop).indices(self.steps.size)
-        matrix = np.zeros((max(0, last - first), len(self.info.tensors)))
+        matrix = np.zeros((max(0, last - first), len(self._owners)))
         at = 0
         for chunk in self._snapshot.chunks.values():
             rows = chunk.head.step.size
             low, high = max(first - at, 0), min(last - at, rows)
             if low < high:
+                part = matrix[at + low - first : at + high - first]
                 values = chunk.body.norms.values()[low:high]
-                matrix[at + low - first : at + high - first, : values.shape[1]] = values
+                part[:, : values.shape[1]] = values
+                part[chunk.foreign(self._owners)[low:high]] = np.nan
             at += rows
         return matrix
 
@@ -335,14 +333,31 @@ class Run:
         """
         found = self._scalars
         if name not in found.names:
-            raise _unknown("scalar", name, found.names, self.path)
+            raise unknown("scalar", name, found.names, self.path)
         mine = found.name == found.names.index(name)
         return found.step[mine], found.value[mine]
+
+    def scalar_on_rows(self, name: str) -> Float64Array:
+        """One scalar beside the rows.
+
+        Args:
+            name: one of ``scalar_names``.
+
+        Returns:
+            Mean over the finite points of each row's steps ``[T]``; NaN where there is none, and in
+            the rows of an optimizer that steps more seldom than another.
+
+        Raises:
+            UnknownName: for a name the run doesn't have.
+        """
+        return on_rows(self._head, *self.scalars(name))
 
     @cached_property
     def _head(self) -> Head:
         heads = [chunk.head for chunk in self._snapshot.chunks.values()]
         head = join_heads(heads) if heads else NO_ROWS
+        if "loss" in self.scalar_names:
+            head = with_losses(head, *self.scalars("loss"))
         for column in Head.__slots__:
             getattr(head, column).flags.writeable = False
         return head
@@ -351,6 +366,10 @@ class Run:
     def _scalars(self) -> Scalars:
         parts = list(self._snapshot.scalars.values())
         return join(parts) if parts else from_points([])
+
+    @cached_property
+    def _owners(self) -> IntArray:
+        return np.array([tensor.optimizer for tensor in self.info.tensors], np.int64)
 
     @cached_property
     def _position(self) -> dict[str, int]:
@@ -362,7 +381,7 @@ class Run:
             return self._position[name]
         except KeyError:
             names = [tensor.name for tensor in self.info.tensors]
-            raise _unknown("tensor", name, names, self.path) from None
+            raise unknown("tensor", name, names, self.path) from None
 
     def _gather(self, read: Callable[[StoredChunk], NDArray[Any]], dtype: type) -> NDArray[Any]:
         parts = [read(chunk) for chunk in self._snapshot.chunks.values()]
@@ -378,11 +397,3 @@ class Run:
                 steps.append(chunk.head.step[sparse.rows[measured]])
                 values.append(sparse.matrix.column(index)[measured])
         return np.concatenate(steps), np.concatenate(values)
-
-
-def _unknown(what: str, name: str, names: Iterable[str], path: str) -> UnknownName:
-    close = difflib.get_close_matches(str(name), list(names), n=3)
-    hint = (
-        f" Did you mean {' or '.join(map(repr, close))}?" if close else " See info.tensors and scalar_names."
-    )
-    return UnknownName(f"no {what} named {name!r} in {path}.{hint}")

@@ -15,7 +15,7 @@ import numpy as np
 
 from steadygrad.errors import NotARunFile
 from steadygrad.records import BoolArray, Finding, Incident, RunInfo
-from steadygrad.runfile.block import Body, Float64Array, Head
+from steadygrad.runfile.block import Body, Float64Array, Head, IntArray
 from steadygrad.runfile.chunk import unpack_body, unpack_head
 from steadygrad.runfile.facts import Tail, read_finding, read_incident, read_info, read_tail
 from steadygrad.runfile.opening import reading
@@ -45,16 +45,25 @@ class StoredChunk:
         self._packed_body = b""
         return body
 
-    def norms(self, tensor: int, statistic: Statistic) -> Float64Array:
-        """Norms of one tensor ``[T]``; 0 for one that came later."""
+    def norms(self, tensor: int, statistic: Statistic, owner: int) -> Float64Array:
+        """Norms of one tensor ``[T]``; 0 for one that came later, NaN in rows of others than its owner."""
         body = self.body
         if tensor >= body.norms.tensors:
-            return np.zeros(body.norms.rows)
+            return np.where(self.head.optimizer == owner, 0.0, np.nan)
         values = body.norms.column(tensor)
         if statistic != "mean":
             extreme = body.low if statistic == "min" else body.high
             values[self.head.resolution > 1] = extreme.column(tensor)
+        values[(self.head.optimizer != owner) & self.absent(tensor)] = np.nan
         return values
+
+    def foreign(self, owners: IntArray) -> BoolArray:
+        """Where a row is another optimizer's than the tensor ``[T, P]``."""
+        foreign: BoolArray = self.head.optimizer[:, None] != owners
+        if foreign.any():
+            absent = self.body.norms.absent()
+            foreign[:, : absent.shape[1]] &= absent
+        return foreign
 
     def absent(self, tensor: int) -> BoolArray:
         """Where one tensor has no norm ``[T]``; everywhere for one that came later."""

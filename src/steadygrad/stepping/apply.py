@@ -34,6 +34,35 @@ def multiply_(grads: Sequence[Tensor], factors: Tensor) -> None:
         grad.mul_(factor.to(grad.device, non_blocking=True))
 
 
+class _LoweredRate:
+    """A group's learning rate, lowered for one step."""
+
+    def __init__(self, group: dict[str, Any], factor: float) -> None:
+        self._group = group
+        self._factor = factor
+        self._before = group["lr"]
+        group["lr"] = self._before * factor
+        self._lowered = group["lr"].clone() if isinstance(self._before, Tensor) else group["lr"]
+
+    def restore(self) -> None:
+        """Put the rate back; one that was set since is kept, rescaled if it was made of the lowered one."""
+        group, before = self._group, self._before
+        if isinstance(before, Tensor) and isinstance(group["lr"], Tensor):
+            with torch.no_grad():
+                now = group["lr"]
+                since = torch.where(self._made_of_lowered(now), now / self._factor, now)
+                group["lr"] = before.copy_(torch.where(now == self._lowered, before, since))
+        elif not isinstance(before, Tensor) and not isinstance(group["lr"], Tensor):
+            if group["lr"] == self._lowered:
+                group["lr"] = before
+            elif self._made_of_lowered(group["lr"]):
+                group["lr"] /= self._factor
+
+    def _made_of_lowered(self, now: Any) -> Any:
+        # Some schedulers multiply the rate they find, others set it anew: nearer to which of the two?
+        return now * now < self._lowered * self._before
+
+
 class Applier:
     """What is done to one optimizer for the length of one step.
 
@@ -48,19 +77,19 @@ class Applier:
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = weakref.ref(optimizer)
         self._taken: list[tuple[Tensor, Tensor]] = []
-        self._rates: list[tuple[dict[str, Any], Any]] = []
+        self._rates: list[_LoweredRate] = []
         self._attributes: dict[str, Any] = {}
 
     @property
     def loss_scale(self) -> Tensor | None:
         """Factor the gradients still carry: a ``GradScaler`` leaves unscaling to a fused step."""
-        scale = getattr(self._optimizer(), "grad_scale", None)
+        scale = self._theirs("grad_scale")
         return scale if isinstance(scale, Tensor) else None
 
     @property
     def under_scaler(self) -> bool:
         """Whether a ``GradScaler`` is stepping this (fused) optimizer now."""
-        return getattr(self._optimizer(), "found_inf", None) is not None
+        return self._theirs("found_inf") is not None
 
     def takes_fused(self) -> bool:
         """Whether every group runs the fused kernel, which reads ``grad_scale`` and ``found_inf``."""
@@ -118,16 +147,19 @@ class Applier:
         if optimizer is None:
             return
         for group in optimizer.param_groups:
-            self._rates.append((group, group["lr"]))
-            group["lr"] = group["lr"] * factor
+            self._rates.append(_LoweredRate(group, factor))
 
     def restore(self) -> None:
-        """Put back what was set for the step; called after it, and after a step that raised."""
-        for param, grad in self._taken:
-            if param.grad is None:
+        """Put back what was set for the step; called after it, or some time after it raised.
+
+        Until then a scheduler may have set another rate, and a backward pass other gradients: what is
+        newer stays.
+        """
+        if all(param.grad is None for param, _ in self._taken):
+            for param, grad in self._taken:
                 param.grad = grad
-        for group, lr in self._rates:
-            group["lr"] = lr
+        for rate in self._rates:
+            rate.restore()
         optimizer = self._optimizer()
         for name, before in self._attributes.items():
             if before is not _UNSET:
@@ -137,6 +169,11 @@ class Applier:
         self._taken.clear()
         self._rates.clear()
         self._attributes.clear()
+
+    def _theirs(self, name: str) -> Any:
+        """The attribute as it was before we set it."""
+        value = self._attributes.get(name, getattr(self._optimizer(), name, None))
+        return None if value is _UNSET else value
 
     def _set(self, name: str, value: Tensor) -> None:
         optimizer = self._optimizer()

@@ -35,7 +35,8 @@ class StepHooks:
         on_gradients: called once gradients are complete, with the number of the evaluation in this
             step (0, 1, ... for a closure that is called several times).
         on_stepped: called when the outermost ``step`` returns.
-        on_abandoned: called before the next step when the last one raised.
+        on_abandoned: called when the last step turns out to have raised: before the next one, or when
+            the optimizer is asked for its state.
     """
 
     def __init__(
@@ -51,22 +52,64 @@ class StepHooks:
         self._on_stepped = on_stepped
         self._on_abandoned = on_abandoned
         self._depth = 0
+        self._leaving = False
         self._handles = (
             optimizer.register_step_pre_hook(_untraced(self._before)),
-            optimizer.register_step_post_hook(_untraced(self._after)),
+            optimizer.register_state_dict_pre_hook(_untraced(self._saving)),
         )
+        self._last_handle = optimizer.register_step_post_hook(_untraced(self._after))
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a step has been announced and is still running."""
+        return self._depth > 0 and self._on_stack()
 
     def remove(self) -> None:
-        """Take both hooks off; a second call does nothing."""
+        """Take all hooks off, after the step under way if there is one; a second call does nothing."""
+        self.settle()
+        if self._on_stack():
+            self._leaving = True
+            return
+        self._take_off()
+        self._last_handle.remove()
+
+    def settle(self) -> None:
+        """Have a step that raised abandoned now and not only before the next one."""
+        if self._depth and not self._on_stack():
+            self._depth = 0
+            self._on_abandoned()
+
+    def _on_stack(self) -> bool:
+        optimizer = self._optimizer()
+        if optimizer is None:
+            return False
+        # Whoever closes or saves may do so from a thread of its own, while the training steps.
+        frames = sys._current_frames().values()  # noqa: SLF001 - who else could know?
+        return any(_steps_under_way(optimizer, frame) for frame in frames)
+
+    def _saving(self, optimizer: Optimizer) -> None:
+        del optimizer
+        self.settle()
+
+    def _take_off(self) -> None:
+        """Take off what can be in the middle of a step, when torch is walking over the post-hooks."""
         for handle in self._handles:
             handle.remove()
+        hooks = getattr(self._optimizer(), "_optimizer_step_post_hooks", None)
+        # From the walk over an ordered dict only the last entry may be taken: another one would make it
+        # raise. Ours then stays, and does nothing.
+        if hooks and next(reversed(hooks)) == self._last_handle.id:
+            self._last_handle.remove()
 
     def _before(self, optimizer: Optimizer, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
         if self._depth:
-            self._depth = _steps_under_way(optimizer)
+            self._depth = _steps_under_way(optimizer, sys._getframe())  # noqa: SLF001 - as above
             if self._depth > 1:
                 return None
+            self._depth = 0
             self._on_abandoned()
+        if self._leaving:
+            return None
         self._depth = 1
         if callable(kwargs.get("closure")):
             return args, {**kwargs, "closure": self._watching(kwargs["closure"])}
@@ -90,14 +133,16 @@ class StepHooks:
 
     def _after(self, optimizer: Optimizer, args: Args, kwargs: Kwargs) -> None:
         del optimizer, args, kwargs
-        self._depth -= 1
-        if self._depth == 0:
-            self._on_stepped()
+        if self._depth:
+            self._depth -= 1
+            if self._depth == 0:
+                self._on_stepped()
+        if self._leaving and self._depth == 0:
+            self._take_off()
 
 
-def _steps_under_way(optimizer: Optimizer) -> int:
-    """How many calls of this optimizer's ``step`` are on the stack, one inside the other."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - who else could know?
+def _steps_under_way(optimizer: Optimizer, frame: FrameType | None) -> int:
+    """How many calls of this optimizer's ``step`` are on the stack from ``frame`` up, one in the other."""
     count = 0
     while frame is not None:
         code = frame.f_code

@@ -8,7 +8,7 @@ device numbers, and the host learns of them with the Reading, one step late.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -55,6 +55,7 @@ class Verdict:
     Attributes:
         clip_coef: smallest factor applied, where the host knows it.
         device_coef: the same as a 0-d tensor, where only the device does.
+        scale: the factors applied, 0-d or ``[P]``; None where there were none.
         cap: total norm above which the step was to be scaled.
         skipped: whether the host left the step out.
         overflow: whether a ``GradScaler`` was at work, so that a non-finite step is its business.
@@ -63,6 +64,7 @@ class Verdict:
 
     clip_coef: float = 1.0
     device_coef: Tensor | None = None
+    scale: Tensor | None = None
     cap: float | None = None
     skipped: bool = False
     overflow: bool = False
@@ -82,6 +84,7 @@ def judge_on_host(measurement: Measurement, policy: Policy, treatment: Treatment
     if scale is not None:
         verdict.clip_coef = float(scale if scale.dim() == 0 else scale.min())
         if verdict.clip_coef != 1.0:
+            verdict.scale = scale
             treatment.scale_(measurement, scale)
     rewritten = policy.rewrite_(measurement)
     if rewritten is not None:
@@ -100,11 +103,8 @@ def judge_on_device(measurement: Measurement, policy: Policy, treatment: Treatme
         return Verdict()
     verdict = Verdict(overflow=treatment.under_scaler)
     nonfinite = torch.isfinite(measurement.total_norm).logical_not()
-    if treatment.takes_fused_skip():
-        treatment.skip_where(nonfinite)
-    elif bool(nonfinite):
-        treatment.skip(measurement)
-        verdict.skipped = True
+    verdict.skipped = _skips_on_device(measurement, treatment, nonfinite)
+    if verdict.skipped:
         return verdict
     scale = policy.scale(measurement)
     verdict.cap = policy.cap
@@ -112,6 +112,7 @@ def judge_on_device(measurement: Measurement, policy: Policy, treatment: Treatme
     if scale is not None:
         # A step that the kernel is about to leave out must not meet a NaN factor on the way.
         scale = torch.where(nonfinite, torch.ones_like(scale), scale)
+        verdict.scale = scale
         treatment.scale_(measurement, scale)
         coefs.append(scale.min())
     rewritten = policy.rewrite_(measurement)
@@ -121,6 +122,49 @@ def judge_on_device(measurement: Measurement, policy: Policy, treatment: Treatme
         verdict.device_coef = torch.stack([coef.to(torch.float64) for coef in coefs]).min()
     verdict.lr_factor = _lower_rate(measurement, policy, treatment)
     return verdict
+
+
+def judge_again(measurement: Measurement, policy: Policy, treatment: Treatment, verdict: Verdict) -> Verdict:
+    """Judge a further evaluation of the same step: its closure was called once more.
+
+    A line search compares gradients and curvature uses their differences: a factor of its own for each
+    would bend both. So the first evaluation's ``verdict`` holds for the whole step, and the policy is
+    asked only for what it rewrites (fixed limits, alike in every evaluation).
+    """
+    known = measurement.known_total
+    if not measurement.grads:
+        return verdict
+    if known is None:
+        skipped = _skips_on_device(
+            measurement, treatment, torch.isfinite(measurement.total_norm).logical_not()
+        )
+    else:
+        skipped = not math.isfinite(known)
+        if skipped:
+            treatment.skip(measurement)
+    if skipped:
+        return Verdict(skipped=True)
+    if verdict.scale is not None:
+        treatment.scale_(measurement, verdict.scale)
+    rewritten = policy.rewrite_(measurement)
+    if rewritten is None:
+        return verdict
+    if known is not None:
+        return replace(verdict, clip_coef=min(verdict.clip_coef, float(rewritten)))
+    coef = rewritten.to(torch.float64)
+    first = verdict.device_coef
+    return replace(verdict, device_coef=coef if first is None else torch.minimum(first, coef))
+
+
+def _skips_on_device(measurement: Measurement, treatment: Treatment, nonfinite: Tensor) -> bool:
+    """Leave the step out if it is non-finite; whether the host had to do it."""
+    if treatment.takes_fused_skip():
+        treatment.skip_where(nonfinite)
+        return False
+    if bool(nonfinite):
+        treatment.skip(measurement)
+        return True
+    return False
 
 
 def _lower_rate(measurement: Measurement, policy: Policy, treatment: Treatment) -> float:

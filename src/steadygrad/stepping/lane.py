@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from steadygrad.containment import Containment
+from steadygrad.errors import TrainingStopped
 from steadygrad.measure import (
     Budget,
     LateReads,
@@ -26,10 +28,11 @@ from steadygrad.measure import (
 from steadygrad.policies.base import Policy
 from steadygrad.records import FloatArray, Reading
 from steadygrad.stepping.apply import ClipCall, HandLoop
-from steadygrad.stepping.judge import Treatment, Verdict, judge_on_device, judge_on_host
+from steadygrad.stepping.judge import Treatment, Verdict, judge_again, judge_on_device, judge_on_host
 from steadygrad.stepping.packet import pack, unpack
 
 _NO_NORMS: FloatArray = np.zeros(0, np.float32)
+_PROBE = "update probe"
 
 
 @dataclass(slots=True)
@@ -53,6 +56,7 @@ class Lane:
         late: the gradients live on an accelerator.
         overhead: share of the step time that may be spent in all; spaces the update probes.
         on_reading: receives each Reading, aligned with ``table``.
+        containment: holds back faults of what only observes: they must not cost the step its verdict.
         clock: seconds since the run began.
     """
 
@@ -65,6 +69,7 @@ class Lane:
         late: bool,
         overhead: float,
         on_reading: Callable[[Reading], None],
+        containment: Containment,
         clock: Callable[[], float],
     ) -> None:
         self.index = index
@@ -78,6 +83,8 @@ class Lane:
         self._treatment: Treatment = HandLoop()
         self._late = late
         self._on_reading = on_reading
+        self._contained = containment.run
+        self._stop: TrainingStopped | None = None
         self._clock = clock
         self._param_norms = policy is not None and policy.needs_param_norms
         self._measurer = Measurer(table, late=late, param_norms=self._param_norms)
@@ -127,9 +134,16 @@ class Lane:
 
         Returns:
             The total norm before any scaling, 0-d.
+
+        Raises:
+            TrainingStopped: a Reading handed on by `deliver` has ended the training.
         """
+        if self._stop is not None:
+            stop, self._stop = self._stop, None
+            raise stop
         self._treatment = treatment
         measurement = self._measurer.measure(groups, treatment.loss_scale)
+        measurement.param_norms = self._contained("parameter norms", self._measurer.fresh_param_norms)
         verdict = self._judge(measurement)
         reading = Reading(
             step=self.step,
@@ -153,13 +167,14 @@ class Lane:
         # bring norms of their own, the same seed would not give the same run twice.
         fits = fresh is not None or not self._param_norms
         if self.budget.due(self.step) and fits and not verdict.skipped:
-            self._open_probe(self._now)
+            self._contained(_PROBE, self._open_probe, self._now)
         return measurement.total_norm
 
     def again(self, groups: Sequence[Mapping[str, Any]]) -> bool:
         """A closure was evaluated once more in the same step: judge those gradients too.
 
-        The Reading stays that of the first evaluation, unless a later one turns out non-finite.
+        The Reading stays that of the first evaluation, unless a later one turns out non-finite; only the
+        smallest factor applied is taken over.
 
         Returns:
             Whether the step can go on.
@@ -168,8 +183,14 @@ class Lane:
         if now is None:
             return True
         measurement = self._measurer.measure(groups, self._treatment.loss_scale)
-        verdict = self._judge(measurement)
+        if self.policy is None:
+            verdict = self._watched(measurement)
+        else:
+            verdict = judge_again(measurement, self.policy, self._treatment, now.verdict)
         if not verdict.skipped:
+            if self.policy is not None and verdict is not now.verdict:
+                now.verdict = verdict
+                now.reading = replace(now.reading, clip_coef=verdict.clip_coef)
             return True
         now.measurement = measurement
         now.reading = replace(
@@ -205,11 +226,12 @@ class Lane:
         if now is None:
             return
         self.step += 1
-        updates = self._probe.close(now.measurement.params) if now.probing else None
+        params = now.measurement.params
+        updates = self._contained(_PROBE, self._probe.close, params) if now.probing else None
         if not self._late:
             self._on_reading(_completed(now, updates, taken_back=taken_back))
             return
-        self.deliver()
+        self._hand_on()
         self._send(now, updates)
 
     def abandon(self) -> None:
@@ -218,7 +240,17 @@ class Lane:
         self._now = None
 
     def deliver(self) -> None:
-        """Hand on the Reading that is still under way from the device, if any."""
+        """Hand on the Reading that is still under way from the device, if any.
+
+        Somebody asks between two steps, for a summary say: an error that is to end the training is not
+        meant for them. It waits for the next step.
+        """
+        try:
+            self._hand_on()
+        except TrainingStopped as stop:
+            self._stop = stop
+
+    def _hand_on(self) -> None:
         arrived = self._reads.take()
         if arrived is None:
             return
@@ -241,9 +273,9 @@ class Lane:
 
     def _open_probe(self, now: _Step) -> None:
         began = time.perf_counter()
-        self._probe.open(now.measurement.params)
         if now.param_norms is None:
-            now.param_norms = self._measurer.norms_of([p.detach() for p in now.measurement.params])
+            now.param_norms = self._measurer.norms_of(now.measurement.params)
+        self._probe.open(now.measurement.params)
         now.probing = True
         self.budget.paid(self.step, 2 * (time.perf_counter() - began))
 

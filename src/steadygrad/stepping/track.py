@@ -6,9 +6,9 @@ the policy learns, detectors look, the outlet publishes, the streak is counted.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
@@ -18,7 +18,6 @@ from torch.optim import Optimizer
 from steadygrad.containment import Containment
 from steadygrad.detect import Context, Panel, missing_zero_grad
 from steadygrad.detect.finding import listed
-from steadygrad.errors import TrainingStopped
 from steadygrad.measure import ParamTable
 from steadygrad.policies.base import Policy
 from steadygrad.records import Finding, Incident, Reading, TensorInfo
@@ -32,6 +31,8 @@ from steadygrad.stepping.undo import StepUndo, moves_while_evaluating
 from steadygrad.stepping.zero_grad import EVIDENCE_STEPS, ZeroGradCheck
 
 Groups = Sequence[Mapping[str, Any]]
+# Counting, recording and showing: a fault in it must not cost the guard.
+_REPORTING = "reporting"
 
 
 class Outlet(Protocol):
@@ -96,13 +97,14 @@ class Track:
             late=self._late,
             overhead=overhead,
             on_reading=self._on_reading,
+            containment=containment,
             clock=clock,
         )
         self._panel = Panel(self._context())
         self._meet_parameters()
         self._step: Treatment = HandLoop() if optimizer is None else Applier(optimizer)
         self._clip = None if optimizer is None else ClipCall(optimizer)
-        self._clipped_early = False
+        self._clipped_early = self._closing = False
         self._undo = (
             StepUndo(optimizer) if optimizer is not None and moves_while_evaluating(optimizer) else None
         )
@@ -120,17 +122,23 @@ class Track:
         return None if self._optimizer is None else self._optimizer()
 
     def close(self) -> None:
-        """Take every hook off and put back what a step under way has borrowed."""
-        if self._hooks is not None:
-            self._hooks.remove()
+        """Take every hook off and put back what was borrowed.
+
+        A step under way is finished first: gradients it must not see are not put back before it has run.
+        """
         if self._zero_grad is not None:
             self._zero_grad.close()
-        self.lane.abandon()
-        with suppress(TrainingStopped):  # the loop is over: there is nothing left to stop
-            self.lane.deliver()
+        self._closing = self._hooks is not None and self._hooks.under_way
+        if self._hooks is not None:
+            self._hooks.remove()
+        if not self._closing:
+            self._abandoned()
+        self.lane.deliver()
 
     def state_dict(self) -> dict[str, Any]:
         """Step counter and what the policy has learnt."""
+        if self._hooks is not None:
+            self._hooks.settle()
         return {"step": self.lane.step, "policy": {} if self.policy is None else self.policy.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -139,20 +147,30 @@ class Track:
         if self.policy is not None and state["policy"]:
             self.policy.load_state_dict(state["policy"])
 
-    def clip_(self) -> Tensor | None:
-        """Measure and treat the gradients now; the optimizer's step then adds nothing."""
+    def clip_(self) -> Tensor:
+        """Measure and treat the gradients now; the optimizer's step then adds nothing.
+
+        Returns:
+            Total norm before any scaling, 0-d.
+        """
         with torch.no_grad():
             if self._clip is None:
                 norm = self._contained("measuring", self._begin, self._step)
                 self._contained("measuring", self.lane.end)
-                return norm
+                return self._plain_norm() if norm is None else norm
             if self.lane.under_way:
                 self._contained("measuring", self.lane.pass_over)
             norm = self._contained("measuring", self._begin, self._clip)
             self._clipped_early = norm is not None
             if norm is None:
                 self.lane.abandon()
+                return self._plain_norm()
             return norm
+
+    def _plain_norm(self) -> Tensor:
+        """What ``clip_grad_norm_`` would return, for whoever called it when measuring is off."""
+        norm = self._contained("plain norm", _plain_total, self.table.params)
+        return torch.tensor(math.nan) if norm is None else norm
 
     def _gradients_ready(self, evaluation: int) -> None:
         with torch.no_grad():
@@ -169,7 +187,7 @@ class Track:
             if evaluation == 0:
                 self._begin(self._step)
                 if self._undo is not None and self.policy is not None:
-                    self._undo.remember()
+                    self._contained("undoing", self._undo.remember)
                     self._take_back = self.lane.skipping
             elif not self.lane.again(self._groups()):
                 self._take_back = self._undo is not None
@@ -179,7 +197,7 @@ class Track:
 
     def _begin(self, treatment: Treatment) -> Tensor:
         groups = self._groups()
-        if groups and self.table.grown(groups):
+        if self.optimizer is not None and self.table.grown(groups):
             self._grow(groups)
         return self.lane.begin(groups, treatment)
 
@@ -187,6 +205,9 @@ class Track:
         with torch.no_grad():
             if self._take_back and self._undo is not None:
                 self._contained("undoing", self._undo.take_back)
+            if self._closing:
+                self._abandoned()
+                return
             self._contained("measuring", self._end)
             if self._zero_grad is not None and self._zero_grad.running:
                 self._contained("gradient check", self._zero_grad.stepped)
@@ -199,6 +220,8 @@ class Track:
 
     def _abandoned(self) -> None:
         self._clipped_early = self._take_back = False
+        if self._undo is not None:
+            self._undo.forget()
         self.lane.abandon()
 
     def _groups(self) -> Groups:
@@ -208,34 +231,43 @@ class Track:
     def _grow(self, groups: Groups) -> None:
         added = self.table.extend(groups)
         self.lane.grow()
-        self._panel.extend(added)
         self._meet_parameters()
-        self._outlet.grown(self, added)
+        if added:
+            self._contained("detection", self._panel.extend, added)
+            self._contained(_REPORTING, self._outlet.grown, self, added)
 
     def _meet_parameters(self) -> None:
         if self.policy is not None and self.policy.needs_param_norms:
-            norms = torch.stack([_host_norm(param) for param in self.table.params])
-            self._contained(PART, self.policy.prepare, self.table.tensors, norms.numpy())
+            self._contained(PART, self._prepare, self.policy)
+
+    def _prepare(self, policy: Policy) -> None:
+        norms = torch.stack([_host_norm(param) for param in self.table.params])
+        policy.prepare(self.table.tensors, norms.numpy())
 
     def _on_reading(self, reading: Reading) -> None:
         # An overflow is a GradScaler at work: nothing to learn from, and no sign of trouble.
         if self._shielded is not None and not reading.overflow:
             learn = self._shielded.skipped if reading.skipped else self._shielded.learn
             for incident in learn(reading):
-                self._outlet.incident(incident)
-        self._outlet.reading(self, reading)
+                self._contained(_REPORTING, self._outlet.incident, incident)
+        self._contained(_REPORTING, self._outlet.reading, self, reading)
         for finding in self._contained("detection", self._panel.observe, reading) or ():
-            self._outlet.finding(finding)
+            self._contained(_REPORTING, self._outlet.finding, finding)
         if self._streak.observe(reading):
-            names = [self.table.tensors[i].name for i in reading.nonfinite.nonzero()[0][::-1]]
-            error = self._streak.error(reading, f"in {listed(names)}")
-            self._outlet.incident(Incident(reading.step, "stop", str(error), tuple(names[:16]), self.index))
-            raise error
+            self._end_training(reading)
+
+    def _end_training(self, reading: Reading) -> None:
+        names = [self.table.tensors[i].name for i in reading.nonfinite.nonzero()[0][::-1]]
+        error = self._streak.error(reading, f"in {listed(names)}")
+        incident = Incident(reading.step, "stop", str(error), tuple(names[:16]), self.index)
+        self._contained(_REPORTING, self._outlet.incident, incident)
+        raise error
 
     def _check_zero_grad(self) -> None:
         if self._zero_grad is not None and self._zero_grad.gradients_ready():
             first = max(0, self.lane.step - EVIDENCE_STEPS + 1)
-            self._outlet.finding(missing_zero_grad(first, {"steps": float(EVIDENCE_STEPS)}, self.index))
+            finding = missing_zero_grad(first, {"steps": float(EVIDENCE_STEPS)}, self.index)
+            self._contained(_REPORTING, self._outlet.finding, finding)
 
     def _context(self) -> Context:
         policy = self.policy
@@ -246,6 +278,12 @@ class Track:
             policy_always_on=policy is not None and policy.always_on,
             optimizer=self.index,
         )
+
+
+def _plain_total(params: Sequence[Tensor]) -> Tensor:
+    norms = [torch.linalg.vector_norm(param.grad.detach()) for param in params if param.grad is not None]
+    home = norms[0].device if norms else None
+    return torch.linalg.vector_norm(torch.stack([n.to(home) for n in norms])) if norms else torch.zeros(())
 
 
 def _host_norm(param: Tensor) -> Tensor:

@@ -3,6 +3,10 @@
 LBFGS calls its closure many times in one step and moves the weights between two calls. When a later
 evaluation turns out non-finite, withholding gradients is too late: weights and curvature memory have
 moved. So they are remembered at the first evaluation and put back.
+
+The cost is one copy of the weights and of the few state tensors that change in place (with LBFGS the
+last direction and the last gradient: three times the parameters in all, for the length of a step), not
+of LBFGS's history: its tensors are only ever added and dropped, so a copy of the lists is enough.
 """
 
 from __future__ import annotations
@@ -13,7 +17,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
+
+# Lists of LBFGS whose tensors are never changed once they are in: up to 2 * history_size times the
+# parameters, a hundred copies of the model that need not be made at each step.
+_HISTORY = ("old_dirs", "old_stps", "ro")
 
 
 def moves_while_evaluating(optimizer: Optimizer) -> bool:
@@ -40,7 +48,11 @@ class StepUndo:
             return
         params = [param for group in optimizer.param_groups for param in group["params"]]
         self._weights = [(param, param.detach().clone()) for param in params]
-        self._state = {param: copy.deepcopy(state) for param, state in optimizer.state.items()}
+        listed = _HISTORY if type(optimizer) is LBFGS else ()
+        self._state = {
+            param: {key: list(one) if key in listed else copy.deepcopy(one) for key, one in state.items()}
+            for param, state in optimizer.state.items()
+        }
 
     def take_back(self) -> None:
         """Put weights and state back as `remember` found them."""
