@@ -12,6 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -83,12 +84,7 @@ class Monitor:
         groups = [o.param_groups if o is not None else [{"params": list(model.parameters())}] for o in held]
         tables = [ParamTable(names, some, index) for index, some in enumerate(groups)]
         if run is not None:
-            path, tensors = as_run_path(mode, run), [tensor for table in tables for tensor in table.tensors]
-            policy_call = "" if policy is None else repr(policy)
-            info = run_info(path, mode, policy_call, type(model).__name__, optimizers, tensors)
-            self._recorder = Recorder(path, info, [len(table) for table in tables], self._on_fault)
-            if self._recorder.notice is not None:
-                self.say("run file", self._recorder.notice)
+            self._recorder = self._opened(as_run_path(mode, run), model, optimizers, policy, tables)
         self._tracks = tuple(
             Track(
                 index,
@@ -105,6 +101,23 @@ class Monitor:
             for index, one in enumerate(held)
         )
         self._check_wiring(0)
+
+    def _opened(
+        self,
+        path: Path,
+        model: nn.Module,
+        optimizers: Sequence[Optimizer],
+        policy: Policy | None,
+        tables: Sequence[ParamTable],
+    ) -> Recorder:
+        """The run file, begun; says so where the place is a poor one."""
+        tensors = [tensor for table in tables for tensor in table.tensors]
+        policy_call = "" if policy is None else repr(policy)
+        info = run_info(path, self.mode, policy_call, type(model).__name__, optimizers, tensors)
+        recorder = Recorder(path, info, [len(table) for table in tables], self._on_fault)
+        if recorder.notice is not None:
+            self.say("run file", recorder.notice)
+        return recorder
 
     def __enter__(self) -> Self:
         """Use as a context manager: closed on the way out."""
