@@ -2,7 +2,8 @@
 
 One process; the variants take turns at every step, so the machine's ups and downs meet all of them
 alike, and each step is compared with the plain step of the same round. Shown is the median of those
-paired differences, and its ratio to what ``clip_grad_norm_`` adds on the same rounds.
+paired differences with its standard error: over the whole step, and from the end of the backward pass
+on, which is where clipping and steadygrad work and where less noise hides what they add.
 
     python -m benchmarks.overhead                      # everything, about ten minutes
     python -m benchmarks.overhead lstm --optimizer adamw_fused --rounds 100
@@ -27,48 +28,60 @@ WARM_UP = 8
 ROUNDS = {"transformer": 120, "lstm": 200, "deep_mlp": 200, "large": 30}
 # 200 million parameters and their moments, once a variant: all eight would need 20 GB.
 LARGE_VARIANTS = ("plain", "clip_grad_norm_", "sg.guard")
+WHOLE, TAIL = 0, 1
 
 
 def measure(workload: str, optimizer: str, variants: Sequence[str], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds of each round, by variant."""
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    """Seconds of each round ``[rounds, 2]``, by variant: whole step, and after its backward pass."""
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
     with contextlib.ExitStack() as stack:
         steps = {name: stack.enter_context(opened(name, make(workload, optimizer))) for name in variants}
+        order = np.random.default_rng(0)
         for round_ in track(range(rounds + WARM_UP), f"{workload}, {optimizer}", transient=True):
-            # The order turns too, so that nobody always runs in the wake of the same neighbour.
-            for name in _turned(list(steps), round_):
+            # A new order each round, so that nobody always runs in the wake of the same neighbour, whose
+            # threads may still be writing and whose weights fill the caches.
+            for name in order.permutation(list(steps)):
                 elapsed = _timed(steps[name])
                 if round_ >= WARM_UP:
                     seconds[name].append(elapsed)
     return {name: np.array(values) for name, values in seconds.items()}
 
 
-def _turned(names: list[str], by: int) -> list[str]:
-    by %= len(names)
-    return names[by:] + names[:by]
-
-
-def _timed(step: Step) -> float:
+def _timed(step: Step) -> tuple[float, float]:
     began = time.perf_counter()
-    step()
-    return time.perf_counter() - began
+    ready = step()
+    ended = time.perf_counter()
+    return ended - began, ended - ready
 
 
 def table(workload: str, optimizer: str, seconds: dict[str, np.ndarray]) -> str:
     """One workload's result as Markdown."""
-    plain = seconds["plain"]
-    added = {name: float(np.median(values - plain)) for name, values in seconds.items() if name != "plain"}
-    clip = added["clip_grad_norm_"]
+    plain = seconds.pop("plain")
+    added = {name: values - plain for name, values in seconds.items()}
+    whole_step = float(np.median(plain[:, WHOLE]))
+    clip = float(np.median(added["clip_grad_norm_"][:, TAIL]))
     lines = [
-        f"### {workload}, {optimizer}: plain step {np.median(plain) * 1e3:.2f} ms, {len(plain)} rounds",
+        f"### {workload}, {optimizer}: plain step {whole_step * 1e3:.2f} ms, {len(plain)} rounds",
         "",
-        "| variant | added, us | step time / plain | added / clip_grad_norm_ |",
-        "| --- | ---: | ---: | ---: |",
+        "| variant | whole step: added, us | step time / plain | after backward: added, us | "
+        "step time / plain | added / clip_grad_norm_ |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, extra in added.items():
-        ratio = 1.0 + extra / float(np.median(plain))
-        lines.append(f"| {name} | {extra * 1e6:+,.0f} | {ratio:.3f} | {extra / clip:.2f} |")
+        cells = [name]
+        for part in (WHOLE, TAIL):
+            median = float(np.median(extra[:, part]))
+            cells += [f"{median * 1e6:+,.0f} ± {_median_error(extra[:, part]) * 1e6:,.0f}"]
+            cells += [f"{1.0 + median / whole_step:.3f}"]
+        cells += [f"{np.median(extra[:, TAIL]) / clip:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _median_error(values: np.ndarray) -> float:
+    """Standard error of a median, from the quartiles, which outliers don't move."""
+    low, high = np.percentile(values, [25, 75])
+    return float(1.2533 * (high - low) / 1.349 / np.sqrt(len(values)))
 
 
 def main() -> None:
@@ -78,6 +91,7 @@ def main() -> None:
     )
     parser.add_argument("workload", nargs="*", choices=[*WORKLOADS, []], help="default: all")
     parser.add_argument("--optimizer", action="append", choices=list(OPTIMIZERS), help="default: all")
+    parser.add_argument("--variant", action="append", choices=list(VARIANTS), help="default: all")
     parser.add_argument("--rounds", type=int, help="rounds for each workload")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dry", action="store_true", help="print only, leave RESULTS.md alone")
@@ -86,7 +100,7 @@ def main() -> None:
     parts = []
     for workload in options.workload or WORKLOADS:
         for optimizer in options.optimizer or OPTIMIZERS:
-            variants = LARGE_VARIANTS if workload == "large" else tuple(VARIANTS)
+            variants = options.variant or (LARGE_VARIANTS if workload == "large" else tuple(VARIANTS))
             rounds = options.rounds or ROUNDS[workload]
             parts.append(table(workload, optimizer, measure(workload, optimizer, variants, rounds)))
             print(parts[-1], end="\n\n", flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import torch
 import steadygrad as sg
 from benchmarks.workloads import Training
 
-Step = Callable[[], None]
+Step = Callable[[], float]
+"""One training step; returns the moment at which its backward pass had ended."""
+Between = Callable[[], None]
 MAX_NORM = 1.0
 
 
@@ -23,12 +26,14 @@ def opened(variant: str, training: Training) -> Iterator[Step]:
         yield VARIANTS[variant](training, stack)
 
 
-def _loop(training: Training, between: Step) -> Step:
-    def step() -> None:
+def _loop(training: Training, between: Between) -> Step:
+    def step() -> float:
         training.optimizer.zero_grad()
         training.backward()
+        ready = time.perf_counter()
         between()
         training.optimizer.step()
+        return ready
 
     return step
 
@@ -62,9 +67,9 @@ def _detect_anomaly(training: Training, stack: contextlib.ExitStack) -> Step:
     del stack
     step = _loop(training, lambda: None)
 
-    def watched() -> None:
+    def watched() -> float:
         with torch.autograd.set_detect_anomaly(True):
-            step()
+            return step()
 
     return watched
 

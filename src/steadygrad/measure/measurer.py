@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from steadygrad.measure.measurement import PARAM_NORM_EVERY, Measurement
-from steadygrad.measure.norms import HostNorms, device_norms, host_total
+from steadygrad.measure.norms import HostNorms, device_norms
 from steadygrad.measure.table import ParamTable
 from steadygrad.records import BoolArray
 
@@ -49,14 +49,7 @@ class Measurer:
             grad_scale: factor the gradients are still multiplied by, 0-d, or None.
         """
         table = self._table
-        grads: list[Tensor] = []
-        missing: list[int] = []
-        for position, param in enumerate(table.params):
-            grad = param.grad
-            if grad is None:
-                missing.append(position)
-            else:
-                grads.append(grad)
+        grads, missing = _gradients(table.params)
         norms, total = self._late_norms(grads) if self._late else self._host_norms(grads, missing)
         absent = _absent(len(table), missing) if missing else None
         present = None
@@ -99,12 +92,14 @@ class Measurer:
 
     def norms_of(self, params: Sequence[Tensor]) -> Tensor:
         """Norms ``[P]`` of parameters; 0 for one that a lazy module has not given a shape yet."""
-        tensors = [_values(param) for param in params]
-        if self._late:
-            return device_norms(tensors)
-        if self._params_engine is None:
-            self._params_engine = HostNorms(tensors)
-        return torch.from_numpy(self._params_engine(tensors))
+        with torch.no_grad():
+            tensors = [_values(param) for param in params] if any(map(is_lazy, params)) else params
+            if self._late:
+                return device_norms(tensors)
+            if self._params_engine is None:
+                self._params_engine = HostNorms(tensors)
+            norms, _ = self._params_engine(tensors)
+            return torch.from_numpy(norms)
 
     def grow(self) -> None:
         """Forget all plans: other parameters are held now."""
@@ -115,9 +110,9 @@ class Measurer:
     def _host_norms(self, grads: list[Tensor], missing: list[int]) -> tuple[Tensor, Tensor]:
         if not grads:
             return torch.zeros(0), torch.zeros(())
-        norms = self._plan(tuple(missing), grads)(grads)
+        norms, total = self._plan(tuple(missing), grads)(grads)
         # From numpy, because torch.tensor(float) alone takes a tenth of a small model's budget.
-        return torch.from_numpy(norms), torch.from_numpy(np.asarray(host_total(norms)))
+        return torch.from_numpy(norms), torch.from_numpy(np.asarray(total))
 
     def _plan(self, missing: tuple[int, ...], grads: list[Tensor]) -> HostNorms:
         plan = self._plans.pop(missing, None) or HostNorms(grads)
@@ -132,6 +127,16 @@ class Measurer:
             return torch.zeros(0, device=home), torch.zeros((), device=home)
         norms = device_norms(grads)
         return norms, torch.linalg.vector_norm(norms)
+
+
+def _gradients(params: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
+    """Gradients there are, and the positions of those there aren't."""
+    grads = [param.grad for param in params]
+    # By type, because a tensor answers `==` with a tensor; and in one sweep, because they are many.
+    if None.__class__ not in set(map(type, grads)):
+        return grads, []  # type: ignore[return-value]
+    missing = [position for position, grad in enumerate(grads) if grad is None]
+    return [grad for grad in grads if grad is not None], missing
 
 
 def _values(param: Tensor) -> Tensor:

@@ -13,22 +13,23 @@ Shape legend: p tensors.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch._utils import _flatten_dense_tensors  # a private name, but the one DDP itself is built on
 
 from steadygrad.records import FloatArray
 
-# Below this many elements the call costs more than the arithmetic: such tensors are copied side by
-# side and summed in one go (402 tensors of 64 to 4,096 elements: 600 us one by one, 290 us so).
+# Up to this many elements the call costs more than the arithmetic. Where there are many such tensors,
+# those of one shape are copied side by side and measured as the rows of a matrix (300 of 64 elements:
+# 415 us one by one, 45 us so; 100 of 4,096: 200 and 155), others are copied and summed piece by piece.
+# Where there are few, each kind of call met for the first time in a step costs more than a dozen tensors.
+ALIKE_NUMEL = 4096
 TINY_NUMEL = 1024
-TINY_COUNT = 16
-# From this many elements on, the dot product of a tensor with itself takes half the time of a norm:
-# it runs on all threads (262,144 elements: 18 us against 31, with two threads).
-LONG_NUMEL = 32_768
+MANY = 64
 # A float32 dot product of more elements loses digits (a hundred million of 0.01: 100.40, not 100), so
 # longer tensors go in pieces, whose squares are summed in float64.
 DOT_NUMEL = 262_144
@@ -63,74 +64,136 @@ class HostNorms:
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self._plan(tensors)
 
-    def __call__(self, tensors: Sequence[Tensor]) -> FloatArray:
-        """Norms ``[p]``: float32, or float64 where a finite norm doesn't fit float32."""
+    def __call__(self, tensors: Sequence[Tensor]) -> tuple[FloatArray, float]:
+        """Norms ``[p]``, and the norm of all together.
+
+        The norms are float32, or float64 where a finite one doesn't fit float32.
+        """
         try:
-            norms = self._measure(tensors)
+            return self._measured(tensors)
         except (RuntimeError, NotImplementedError, TypeError):
             self._plan(tensors)
+            return self._measured(tensors)
+
+    def _measured(self, tensors: Sequence[Tensor]) -> tuple[FloatArray, float]:
+        if not self._only_dots:
             norms = self._measure(tensors)
-        # Smallest and sum tell whether all were in range: no array of flags on a healthy step.
-        sure = norms.min(initial=np.inf) > LEAST_SURE and np.isfinite(norms.sum(dtype=np.float64))
-        return norms if sure else widened(norms, tensors)
+            # Smallest and sum tell whether all were in range: no array of flags on a healthy step.
+            sure = norms.min(initial=np.inf) > LEAST_SURE and np.isfinite(norms.sum(dtype=np.float64))
+        else:
+            squares = self._squares(tensors)
+            norms = np.array([math.sqrt(square) for square in squares], np.float32)
+            total = math.sqrt(sum(squares))
+            if min(squares) > LEAST_SURE**2 and total < math.inf:
+                return norms, total
+            sure = False
+        norms = norms if sure else widened(norms, tensors)
+        return norms, host_total(norms)
 
     def _plan(self, tensors: Sequence[Tensor]) -> None:
-        tiny = [i for i, t in enumerate(tensors) if _is_tiny(t)]
-        self._tiny = tiny if len(tiny) >= TINY_COUNT else []
-        sizes = [tensors[i].numel() for i in self._tiny]
+        groups = _by_shape(tensors)
+        self._alike = [_Pick(members) for members in groups if len(members) >= MANY]
+        taken = {i for pick in self._alike for i in pick.members}
+        tiny = [
+            i for members in groups for i in members if i not in taken and tensors[i].numel() <= TINY_NUMEL
+        ]
+        self._tiny = _Pick(sorted(tiny) if len(tiny) >= MANY else [])
+        sizes = [tensors[i].numel() for i in self._tiny.members]
         self._offsets = np.cumsum([0, *sizes[:-1]], dtype=np.int64)
         self._tiny_numel = sum(sizes)
-        self._long = [i for i, t in enumerate(tensors) if _is_long(t)]
-        self._fused: dict[torch.dtype, list[int]] = {}
+        taken.update(self._tiny.members)
+        fused: dict[torch.dtype, list[int]] = {}
+        dots: list[int] = []
         self._odd: list[int] = []
-        taken = {*self._tiny, *self._long}
         for i, tensor in enumerate(tensors):
-            if i not in taken:
-                members = self._fused.setdefault(tensor.dtype, []) if _is_plain(tensor) else self._odd
-                members.append(i)
-        self._one_bucket = len(self._fused) == 1 and not self._odd and not taken
+            if i in taken:
+                continue
+            if not _is_plain(tensor):
+                self._odd.append(i)
+            elif _is_dotted(tensor):
+                dots.append(i)
+            else:
+                fused.setdefault(tensor.dtype, []).append(i)
+        self._dots = _Pick(dots)
+        self._fused = [_Pick(members) for members in fused.values()]
+        self._only_dots = 0 < len(dots) == len(tensors)
+        self._only_fused = len(fused) == 1 and not (self._odd or dots or taken)
+
+    def _squares(self, tensors: Sequence[Tensor]) -> list[float]:
+        if tensors[0].dtype != torch.float32:
+            raise TypeError("the plan is of other tensors")
+        return [_squared_norm(tensor) for tensor in tensors]
 
     def _measure(self, tensors: Sequence[Tensor]) -> FloatArray:
-        if self._one_bucket:
-            return _fused_host_norms(list(tensors))
+        if self._only_fused:
+            return _fused_host_norms(tensors)
         norms = np.zeros(len(tensors), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # an overflow here is measured again
-            if self._tiny:
-                flat = self._side_by_side([tensors[i] for i in self._tiny])
-                norms[self._tiny] = np.sqrt(np.add.reduceat(flat * flat, self._offsets))
-            if self._long:
-                norms[self._long] = np.sqrt(_squared_norms([tensors[i] for i in self._long]))
-            for members in self._fused.values():
-                norms[members] = _fused_host_norms([tensors[i] for i in members])
+            for pick in self._alike:
+                norms[pick.members] = _row_norms(pick(tensors))
+            if self._tiny.members:
+                norms[self._tiny.members] = self._piece_norms(self._tiny(tensors))
+            if self._dots.members:
+                norms[self._dots.members] = np.sqrt(self._squares(self._dots(tensors)))
+            for pick in self._fused:
+                norms[pick.members] = _fused_host_norms(pick(tensors))
             for i in self._odd:
                 norms[i] = _norm_of_any(tensors[i])
         return norms
 
-    def _side_by_side(self, tensors: list[Tensor]) -> FloatArray:
-        flat = _flatten_dense_tensors(tensors)  # type: ignore[no-untyped-call]
+    def _piece_norms(self, tensors: Sequence[Tensor]) -> FloatArray:
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         if flat.numel() != self._tiny_numel or flat.dtype != torch.float32:
             raise TypeError("the plan is of other tensors")
         numbers: FloatArray = flat.numpy()
-        return numbers
+        return np.sqrt(np.add.reduceat(numbers * numbers, self._offsets))
 
 
-def _is_tiny(tensor: Tensor) -> bool:
-    return _is_plain(tensor) and tensor.dtype == torch.float32 and 0 < tensor.numel() <= TINY_NUMEL
+class _Pick:
+    """Takes its members out of a list, all at once."""
+
+    def __init__(self, members: list[int]) -> None:
+        self.members = members
+        self._take: Callable[[Any], Any] = itemgetter(*members) if len(members) > 1 else self._few
+
+    def __call__(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        taken: Sequence[Tensor] = self._take(tensors)
+        return taken
+
+    def _few(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        return [tensors[i] for i in self.members]
 
 
-def _is_long(tensor: Tensor) -> bool:
-    plain = _is_plain(tensor) and tensor.dtype == torch.float32
-    return plain and tensor.numel() >= LONG_NUMEL and tensor.is_contiguous()
+def _by_shape(tensors: Sequence[Tensor]) -> list[list[int]]:
+    """Positions of the small tensors, those of one shape together."""
+    shapes: dict[torch.Size, list[int]] = {}
+    for i, tensor in enumerate(tensors):
+        if _is_plain(tensor) and _is_dotted(tensor) and tensor.dim() and tensor.numel() <= ALIKE_NUMEL:
+            shapes.setdefault(tensor.shape, []).append(i)
+    return list(shapes.values())
 
 
-def _squared_norms(tensors: list[Tensor]) -> FloatArray:
-    pieces = [torch.split(tensor.view(-1), DOT_NUMEL) for tensor in tensors]
-    dots = torch.stack([torch.dot(piece, piece) for of_one in pieces for piece in of_one])
-    squares: FloatArray = dots.numpy()
-    if len(squares) == len(tensors):
-        return squares
-    starts = np.cumsum([0, *(len(of_one) for of_one in pieces[:-1])], dtype=np.int64)
-    return np.add.reduceat(squares.astype(np.float64), starts)
+def _is_dotted(tensor: Tensor) -> bool:
+    """Whether the dot product with itself is to be had without a copy; it takes half a norm's time."""
+    return tensor.dtype == torch.float32 and tensor.numel() > 0 and tensor.is_contiguous()
+
+
+def _row_norms(tensors: Sequence[Tensor]) -> FloatArray:
+    # A gradient that is laid out otherwise by now makes the view raise, and so a new plan.
+    rows = torch.cat(tensors).view(len(tensors), -1)  # type: ignore[arg-type] # any sequence will do
+    if rows.dtype != torch.float32 or rows.shape[1] != tensors[0].numel():
+        raise TypeError("the plan is of other tensors")
+    numbers = rows.numpy()
+    # Not torch's norm over the rows: waking its second thread costs more than this whole sum.
+    norms: FloatArray = np.sqrt(np.einsum("ij,ij->i", numbers, numbers))
+    return norms
+
+
+def _squared_norm(tensor: Tensor) -> float:
+    flat = tensor.view(-1)
+    if flat.numel() <= DOT_NUMEL:
+        return torch.dot(flat, flat).item()
+    return sum(torch.dot(piece, piece).item() for piece in flat.split(DOT_NUMEL))
 
 
 def _is_plain(tensor: Tensor) -> bool:
@@ -138,9 +201,9 @@ def _is_plain(tensor: Tensor) -> bool:
     return type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
 
 
-def _fused_host_norms(tensors: list[Tensor]) -> FloatArray:
+def _fused_host_norms(tensors: Sequence[Tensor]) -> FloatArray:
     dtype = torch.float32 if tensors[0].dtype in _HALF else None
-    norms: FloatArray = torch.stack(torch._foreach_norm(tensors, 2, dtype=dtype)).numpy()
+    norms: FloatArray = torch.stack(torch._foreach_norm(list(tensors), 2, dtype=dtype)).numpy()
     return norms
 
 

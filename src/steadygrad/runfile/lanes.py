@@ -1,8 +1,8 @@
 """The two tables of packed rows: insert, merge, coarsen.
 
-New rows arrive as small chunks. A new chunk is merged with the one before it while that is no
-longer than itself (as a binary counter carries), so there are few chunks at any time, each row is
-rewritten a handful of times, and large chunks compress well.
+New rows arrive as small chunks. Once four of about the same length lie side by side they become one
+(as a counter in base four carries), so there are few chunks at any time, each row is rewritten two or
+three times, and large chunks compress well.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _TARGET_CELLS = 65536
 _LEAST_ROWS, _MOST_ROWS = 64, 1024
 _SCALAR_ROWS = 4096
 _CHUNKS_IN_BUDGET = 32
+_CARRY = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +85,10 @@ class StepLane:
         return [ChunkSize(first, count, tier, bool(held), size) for first, count, tier, held, size in rows]
 
     def merge_newest(self, *, everything: bool = False) -> None:
-        """Merge the newest chunks; ``everything`` also where the older one is longer."""
-        while len(pair := self._sizes_from_end(2)) == 2 and self._fit(*pair):
-            older, newer = pair
-            if older.rows > newer.rows and not everything:
-                return
+        """Merge the newest chunks where enough of one length lie side by side; ``everything`` merges all."""
+        while len(group := self._group_from_end(everything=everything)) > 1:
             with self._database.transaction():
-                self._merge(older, newer)
+                self._merge(group)
 
     def carry_out(self, plan: Plan, findings: Sequence[tuple[int, int]]) -> None:
         """Coarsen one chunk, and merge it with the one before where that has the same tier."""
@@ -106,26 +104,40 @@ class StepLane:
                 "SELECT max(first) FROM chunk WHERE first<?", (plan.first,)
             ).fetchone()[0]
             if before is not None:
-                older, newer = self._size(before), self._size(plan.first)
-                if self._fit(older, newer):
-                    self._merge(older, newer)
+                pair = [self._size(before), self._size(plan.first)]
+                most = self._most_rows(pair[1])
+                if _of_a_kind(*pair) and pair[0].rows + pair[1].rows <= most:
+                    self._merge(pair)
 
-    def _fit(self, older: ChunkSize, newer: ChunkSize) -> bool:
-        """Whether two neighbours may become one chunk."""
-        tensors = self._sql.execute("SELECT tensors FROM chunk WHERE first=?", (newer.first,)).fetchone()[0]
+    def _most_rows(self, chunk: ChunkSize) -> int:
+        """Rows that a chunk as wide as this one may have."""
+        tensors = self._sql.execute("SELECT tensors FROM chunk WHERE first=?", (chunk.first,)).fetchone()[0]
         cells = min(_TARGET_CELLS, self._database.budget_bytes // (2 * _CHUNKS_IN_BUDGET))
-        most = min(_MOST_ROWS, max(_LEAST_ROWS, cells // max(1, tensors)))
-        same = older.tier == newer.tier and older.held == newer.held
-        return same and older.rows + newer.rows <= most
+        return min(_MOST_ROWS, max(_LEAST_ROWS, cells // max(1, tensors)))
 
-    def _merge(self, older: ChunkSize, newer: ChunkSize) -> None:
-        block = join([self._read(older.first), self._read(newer.first)])
-        self._sql.execute("DELETE FROM chunk WHERE first=?", (newer.first,))
-        self._put(older.first, self.pack(block), tier=older.tier, held=older.held)
+    def _merge(self, neighbours: Sequence[ChunkSize]) -> None:
+        oldest, *others = neighbours
+        block = join([self._read(size.first) for size in neighbours])
+        self._sql.executemany("DELETE FROM chunk WHERE first=?", [(size.first,) for size in others])
+        self._put(oldest.first, self.pack(block), tier=oldest.tier, held=oldest.held)
 
-    def _sizes_from_end(self, count: int) -> list[ChunkSize]:
-        keys = self._sql.execute("SELECT first FROM chunk ORDER BY first DESC LIMIT ?", (count,)).fetchall()
-        return [self._size(key) for (key,) in reversed(keys)]
+    def _group_from_end(self, *, everything: bool) -> list[ChunkSize]:
+        """The newest chunks that are to become one now, oldest first; fewer than two where none are."""
+        keys = self._sql.execute("SELECT first FROM chunk ORDER BY first DESC")
+        sizes = (self._size(first) for (first,) in keys)
+        newest = next(sizes, None)
+        if newest is None:
+            return []
+        most = self._most_rows(newest)
+        group, rows = [newest], newest.rows
+        for older in sizes:
+            alike = everything or older.rows < _CARRY * newest.rows
+            if not alike or not _of_a_kind(older, newest) or rows + older.rows > most:
+                break
+            group.insert(0, older)
+            rows += older.rows
+        full = rows + newest.rows > most
+        return group if everything or full or len(group) >= _CARRY else []
 
     def _size(self, first: int) -> ChunkSize:
         row = self._sql.execute(
@@ -144,6 +156,10 @@ class StepLane:
             "INSERT OR REPLACE INTO chunk VALUES (?,?,?,?,?,?,?,?)",
             (first, self._serial, packed.rows, packed.tensors, tier, int(held), packed.head, packed.body),
         )
+
+
+def _of_a_kind(older: ChunkSize, newer: ChunkSize) -> bool:
+    return older.tier == newer.tier and older.held == newer.held
 
 
 class ScalarLane:

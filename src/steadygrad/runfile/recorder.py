@@ -52,7 +52,8 @@ class Recorder:
         self._queue: deque[Item | threading.Event] = deque()
         self._pending_limit = max(_LEAST_PENDING, _PENDING_BYTES // (200 + 4 * tensors))
         self._batch = max(_LEAST_BATCH, _BATCH_CELLS // max(1, tensors))
-        self._wake_every = max(1, chunk_steps // 2)
+        # Woken a little early: what comes in while it writes must not exceed the chunk.
+        self._wake_every = max(1, 3 * chunk_steps // 4)
         self._flush_s = flush_s
         self._wake = threading.Event()
         self._closing = False
