@@ -1,0 +1,114 @@
+"""How a user's model, batch and loss function fit together: one rule for every call that takes them.
+
+``batch`` is what the model takes: a tensor, a tuple or list (positional), a dict (keywords).
+``loss_fn`` is called as ``loss_fn(output)``, or as ``loss_fn(output, batch)`` where it takes two; None
+is for a model that returns its loss.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.errors import UsageError
+
+LossFn = Callable[..., Any]
+
+
+def call_model(model: nn.Module, batch: object) -> Any:
+    """The model's output for a batch.
+
+    Args:
+        model: called once.
+        batch: a tensor, a tuple or list of positional arguments, a dict of keywords; anything else is
+            handed over as the only argument.
+    """
+    if isinstance(batch, Mapping):
+        return model(**batch)
+    if isinstance(batch, (tuple, list)):
+        return model(*batch)
+    return model(batch)
+
+
+def loss_of(output: Any, batch: object, loss_fn: LossFn | None) -> Tensor:
+    """The scalar loss of a model's output.
+
+    Args:
+        output: what the model returned.
+        batch: what it was given.
+        loss_fn: see above.
+
+    Raises:
+        UsageError: what came out is not one floating-point number in a tensor.
+    """
+    if loss_fn is None:
+        return _scalar(_own_loss(output), "the model", "Give a loss_fn(output), or have the model return it.")
+    found = loss_fn(output, batch) if _takes_two(loss_fn) else loss_fn(output)
+    return _scalar(found, "loss_fn", "Reduce it to one number, for example with .mean().")
+
+
+def tensors_in(value: object) -> list[Tensor]:
+    """Every tensor in nested tuples, lists, dicts and dataclasses, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [tensor for entry in value.values() for tensor in tensors_in(entry)]
+    if isinstance(value, (tuple, list)):
+        return [tensor for entry in value for tensor in tensors_in(entry)]
+    if is_dataclass(value) and not isinstance(value, type):
+        return [tensor for field in fields(value) for tensor in tensors_in(getattr(value, field.name))]
+    return []
+
+
+def _takes_two(loss_fn: LossFn) -> bool:
+    try:
+        parameters = inspect.signature(loss_fn).parameters.values()
+    except (TypeError, ValueError):  # a built-in without a signature
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [p for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]
+    return len(needed) > 1 or any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+
+
+def _own_loss(output: Any) -> object:
+    if isinstance(output, Mapping) and "loss" in output:
+        return output["loss"]
+    if getattr(output, "loss", None) is not None:
+        return output.loss
+    if isinstance(output, (tuple, list)) and output:
+        return output[0]
+    return output
+
+
+def _scalar(found: object, who: str, way_out: str) -> Tensor:
+    if not isinstance(found, Tensor):
+        raise UsageError(
+            f"{who} returned {type(found).__name__}; expected a tensor with one number, the loss. {way_out}"
+        )
+    if found.numel() != 1 or not (found.is_floating_point() or found.is_complex()):
+        dtype = str(found.dtype).removeprefix("torch.")
+        raise UsageError(
+            f"{who} returned a tensor of shape {tuple(found.shape)} and dtype {dtype}; expected one "
+            f"floating-point number, the loss. {way_out}"
+        )
+    return found.reshape(())
+
+
+def random_states() -> list[Tensor]:
+    """State of the generators on the host and, where they are in use, on the accelerators."""
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        states += torch.cuda.get_rng_state_all()
+    return states
+
+
+def restore_random_states(states: list[Tensor]) -> None:
+    """Put back what `random_states` returned."""
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state_all(states[1:])

@@ -1,0 +1,88 @@
+"""Where a non-finite number was made, as plain data: numpy-free, torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Phase = Literal["input", "forward", "loss", "backward", "optimizer"]
+PHASES: tuple[Phase, ...] = ("input", "forward", "loss", "backward", "optimizer")
+
+
+@dataclass(frozen=True, slots=True)
+class InputFacts:
+    """One tensor that the guilty operation was given.
+
+    Attributes:
+        shape: its shape.
+        dtype: dtype without the ``torch.`` in front.
+        low: smallest finite value; NaN where there is none.
+        high: largest finite value; NaN where there is none.
+        nonfinite: how many elements are NaN or Inf.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    low: float
+    high: float
+    nonfinite: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The first operation of a step that made a non-finite number out of finite ones.
+
+    Attributes:
+        phase: ``input``, ``forward``, ``loss``, ``backward`` or ``optimizer``.
+        kind: ``nan`` or ``inf``, whichever came out first.
+        operation: ``aten.log``; for the backward phase the forward operation's autograd node,
+            ``LogBackward0``.
+        module: qualified name of the module it ran in, "" for the model itself, None outside of it.
+        module_type: class of that module; "" outside of it.
+        file: file of the user's line; for the backward phase that of the forward line. "" where the
+            source isn't available.
+        lineno: number of that line; 0 where unknown.
+        source: the line itself.
+        inputs: what the operation was given.
+        rows: rows of the batch that carry the fault; empty where it can't be told.
+        path: modules the fault then passed through, first to last.
+        note: what a reader should know besides; for instance that the fault came of an input that
+            was already broken, or that only the output gradients were at hand.
+    """
+
+    phase: Phase
+    kind: Literal["nan", "inf"]
+    operation: str
+    module: str | None
+    module_type: str = ""
+    file: str = ""
+    lineno: int = 0
+    source: str = ""
+    inputs: tuple[InputFacts, ...] = ()
+    rows: tuple[int, ...] = ()
+    path: tuple[str, ...] = ()
+    note: str = ""
+
+    def __str__(self) -> str:
+        """Operation, place, line, inputs and rows, for a person."""
+        name = {"nan": "NaN", "inf": "Inf"}[self.kind]
+        lines = [f"{name} first made by {self.operation} in {self._place()} ({self.phase})"]
+        if self.file:
+            lines.append(f"  {self.file}:{self.lineno}: {self.source}".rstrip(": "))
+        lines += [f"  input {i}: {_facts(one)}" for i, one in enumerate(self.inputs)]
+        if self.rows:
+            lines.append(f"  batch rows {', '.join(map(str, self.rows[:8]))}{' ...' * (len(self.rows) > 8)}")
+        if self.path:
+            lines.append(f"  passed on through {' -> '.join(name or 'the model' for name in self.path[:8])}")
+        return "\n".join([*lines, f"  {self.note}"] if self.note else lines)
+
+    def _place(self) -> str:
+        if self.module is None:
+            return "code outside the model"
+        return f"{self.module or 'the model'} ({self.module_type})" if self.module_type else self.module
+
+
+def _facts(one: InputFacts) -> str:
+    values = "no finite value" if one.low != one.low else f"{one.low:.4g} to {one.high:.4g}"
+    broken = f", {one.nonfinite:,} non-finite" if one.nonfinite else ""
+    return f"{one.dtype}{list(one.shape)} {values}{broken}"
