@@ -285,7 +285,8 @@ class Monitor:
         self.counts.add(reading)
         if reading.skipped and not reading.overflow:
             where = where_nonfinite(reading, track.table.tensors)
-            self.say("skip", f"step {reading.step}: skipped, non-finite gradient in {where}")
+            text = f"step {reading.step}: skipped, non-finite gradient in {where}"
+            self._containment.run("notices", self.say, "skip", text)
         self._scalars.deliver()
         if reading.loss is None and self._newest_loss[0] == reading.step:
             reading = replace(reading, loss=self._newest_loss[1])
@@ -293,7 +294,7 @@ class Monitor:
         if self._recorder is not None:
             self._containment.run("recording", self._recorder.append, track.index, reading)
         if reading.step in _WIRING_STEPS:
-            self._check_wiring(reading.step)
+            self._containment.run("wiring check", self._check_wiring, reading.step)
 
     def finding(self, finding: Finding) -> None:
         """A detector has found something: keep it, record it, show it unless it is only for the record."""

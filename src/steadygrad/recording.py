@@ -12,13 +12,13 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.optim import Optimizer
 
+from steadygrad import __version__
 from steadygrad.errors import UsageError
 from steadygrad.records import Finding, FloatArray, Incident, Reading, RunInfo, TensorInfo
 from steadygrad.runfile import RunWriter
@@ -40,19 +40,12 @@ def run_info(
             "python": sys.version.split()[0],
             "torch": str(torch.__version__),
             "numpy": np.__version__,
-            "steadygrad": _own_version(),
+            "steadygrad": __version__,
         },
         command=tuple(sys.argv),
         rank=int(os.environ.get("RANK", "0")),
         world_size=int(os.environ.get("WORLD_SIZE", "1")),
     )
-
-
-def _own_version() -> str:
-    try:
-        return version("steadygrad")
-    except PackageNotFoundError:  # run from a source tree that was never installed
-        return "source"
 
 
 def as_run_path(call: str, run: object) -> Path:

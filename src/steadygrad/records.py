@@ -43,7 +43,7 @@ class Reading:
         lr: largest learning rate of the optimizer's groups, as the schedule set it.
         lr_factor: what steadygrad multiplied the learning rate by for this step only.
         optimizer: index of the optimizer that stepped.
-        loss: the loss, where the user logged it before the step.
+        loss: the loss, where the user logged it for this step, before or after it.
         time_s: seconds since the run began.
         param_norms: parameter norms ``[P]``, only on the steps that measure them.
         update_norms: norms of the change the step made ``[P]``, only on the steps that measure it.

@@ -9,6 +9,8 @@ from tests.monitor.workloads import (
     attach,
     batches,
     bits,
+    closure_of,
+    loss_of,
     mlp,
     outcome,
     poisoned,
@@ -21,20 +23,6 @@ from torch import nn
 from steadygrad.policies import clip_norm
 
 both_paths = pytest.mark.parametrize("late", [False, True], ids=["host", "late"])
-
-
-def loss_of(model, batch):
-    return nn.functional.mse_loss(model(batch[0]), batch[1])
-
-
-def closure_of(model, optimizer, batch):
-    def closure():
-        optimizer.zero_grad()
-        loss = loss_of(model, batch)
-        loss.backward()
-        return loss
-
-    return closure
 
 
 class TestByHand:

@@ -8,6 +8,7 @@ from tests.monitor.workloads import (
     OPTIMIZERS,
     attach,
     batches,
+    closure_of,
     mlp,
     outcome,
     poisoned,
@@ -19,20 +20,6 @@ from torch import nn
 from steadygrad.policies import Policy, clip_norm
 
 both_paths = pytest.mark.parametrize("late", [False, True], ids=["host", "late"])
-
-
-def loss_of(model, batch):
-    return nn.functional.mse_loss(model(batch[0]), batch[1])
-
-
-def closure_of(model, optimizer, batch):
-    def closure():
-        optimizer.zero_grad()
-        loss = loss_of(model, batch)
-        loss.backward()
-        return loss
-
-    return closure
 
 
 class TestClosures:

@@ -140,6 +140,15 @@ def test_a_recorder_that_raises(method, tmp_path, capsys):
         assert run.steps.tolist()[:2] == [0, 1]
 
 
+def test_a_wiring_check_that_raises_leaves_counting_and_recording_on(capsys):
+    def break_it(monitor):
+        monitor._check_wiring = broken
+
+    monitor, result = broken_run("SGD", break_it)
+    assert_open(monitor, result, "SGD", "wiring check", capsys.readouterr().err)
+    assert monitor.last.step == 5
+
+
 def test_other_parts_go_on_when_one_is_off(capsys):
     monitor, _ = broken_run("SGD", BREAKS["detection"])
     assert monitor.counts.steps == 6

@@ -10,6 +10,8 @@ from tests.monitor.workloads import (
     OPTIMIZERS,
     attach,
     batches,
+    closure_of,
+    loss_of,
     mlp,
     poisoned,
     seeded,
@@ -22,20 +24,6 @@ import steadygrad as sg
 from steadygrad.policies import relative_update
 
 both_paths = pytest.mark.parametrize("late", [False, True], ids=["host", "late"])
-
-
-def loss_of(model, batch):
-    return nn.functional.mse_loss(model(batch[0]), batch[1])
-
-
-def closure_of(model, optimizer, batch):
-    def closure():
-        optimizer.zero_grad()
-        loss = loss_of(model, batch)
-        loss.backward()
-        return loss
-
-    return closure
 
 
 class TestSchedulers:

@@ -7,6 +7,7 @@ import torch
 from tests.monitor.workloads import (
     attach,
     batches,
+    loss_of,
     mlp,
     poisoned,
     seeded,
@@ -18,20 +19,6 @@ import steadygrad as sg
 from steadygrad.policies import clip_norm, relative_update
 
 both_paths = pytest.mark.parametrize("late", [False, True], ids=["host", "late"])
-
-
-def loss_of(model, batch):
-    return nn.functional.mse_loss(model(batch[0]), batch[1])
-
-
-def closure_of(model, optimizer, batch):
-    def closure():
-        optimizer.zero_grad()
-        loss = loss_of(model, batch)
-        loss.backward()
-        return loss
-
-    return closure
 
 
 class Twice(torch.optim.SGD):

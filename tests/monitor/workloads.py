@@ -157,3 +157,17 @@ def outcome(model: nn.Module, optimizer: Optimizer) -> Any:
 
 def weights(model: nn.Module) -> Any:
     return bits(list(model.parameters()))
+
+
+def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+    return nn.functional.mse_loss(model(batch[0]), batch[1])
+
+
+def closure_of(model: nn.Module, optimizer: Optimizer, batch: Batch) -> Callable[[], Tensor]:
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = loss_of(model, batch)
+        loss.backward()
+        return loss
+
+    return closure
