@@ -63,8 +63,10 @@ def table(workload: str, optimizer: str, seconds: dict[str, np.ndarray]) -> str:
     lines = [
         f"### {workload}, {optimizer}: plain step {whole_step * 1e3:.2f} ms, {len(plain)} rounds",
         "",
-        "| variant | whole step: added, us | step time / plain | after backward: added, us | "
-        "step time / plain | added / clip_grad_norm_ |",
+        (
+            "| variant | whole step: added, us | step time / plain | after backward: added, us | "
+            "step time / plain | added / clip_grad_norm_ |"
+        ),
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, extra in added.items():

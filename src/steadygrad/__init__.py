@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from steadygrad import errors, policies
     from steadygrad.attachment import guard, watch
     from steadygrad.monitor import Monitor
+    from steadygrad.origin import Origin
     from steadygrad.records import Finding, Incident, Reading, Remedy, RunInfo, TensorInfo
     from steadygrad.runfile import open_run
+    from steadygrad.tracing import trace
 
 __version__ = "0.1.0"
 
@@ -22,6 +24,7 @@ __all__ = [
     "Finding",
     "Incident",
     "Monitor",
+    "Origin",
     "Reading",
     "Remedy",
     "RunInfo",
@@ -31,6 +34,7 @@ __all__ = [
     "guard",
     "open_run",
     "policies",
+    "trace",
     "watch",
 ]
 
@@ -38,8 +42,10 @@ _SUBMODULES = ("errors", "policies")
 _HOMES = {
     "attachment": ("guard", "watch"),
     "monitor": ("Monitor",),
+    "origin": ("Origin",),
     "records": ("Finding", "Incident", "Reading", "Remedy", "RunInfo", "TensorInfo"),
     "runfile": ("open_run",),
+    "tracing": ("trace",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

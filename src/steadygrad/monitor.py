@@ -12,6 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from torch.optim import Optimizer
 from steadygrad.containment import Containment
 from steadygrad.detect import stale_optimizer
 from steadygrad.errors import UsageError
+from steadygrad.forensics import Forensics
 from steadygrad.measure import ParamTable, parameter_names
 from steadygrad.notices import Notices
 from steadygrad.policies import Policy
@@ -100,6 +102,8 @@ class Monitor:
             )
             for index, one in enumerate(held)
         )
+        guarded = policy is not None
+        self._forensics = self._containment.run("tracing", partial(Forensics, model, guarded=guarded))
         self._check_wiring(0)
 
     def _opened(
@@ -268,6 +272,8 @@ class Monitor:
         self.closed = True
         for track in self._tracks:
             track.close()
+        if self._forensics is not None:
+            self._containment.run("end of tracing", self._forensics.close)
         self._scalars.deliver()
         if self._recorder is not None:
             # A part of its own: what was written before a fault must still reach the file.
@@ -298,6 +304,8 @@ class Monitor:
 
     def finding(self, finding: Finding) -> None:
         """A detector has found something: keep it, record it, show it unless it is only for the record."""
+        if self._forensics is not None:
+            finding = self._containment.run("tracing", self._forensics.told, finding) or finding
         if len(self._findings) < MAX_FINDINGS:
             self._findings.append(finding)
         if finding.severity != "info":
@@ -311,6 +319,11 @@ class Monitor:
         self.say(incident.action, f"step {incident.step}: {incident.action}: {first_sentence}")
         if self._recorder is not None:
             self._containment.run("recording", self._recorder.incident, incident)
+
+    def nonfinite(self, track: Track) -> None:
+        """The step about to be made is non-finite: find out where that began."""
+        if self._forensics is not None:
+            self._forensics.look(track.index, track.lane.step)
 
     def grown(self, track: Track, tensors: Sequence[TensorInfo]) -> None:
         """Parameters have joined an optimizer."""

@@ -9,6 +9,15 @@ Phase = Literal["input", "forward", "loss", "backward", "optimizer"]
 PHASES: tuple[Phase, ...] = ("input", "forward", "loss", "backward", "optimizer")
 
 
+WITHOUT_OPERATION = {
+    "input": "the batch",
+    "constant": "a tensor from outside",
+    "buffer": "a buffer",
+    "parameter": "the weights",
+}
+"""What stands for the operation where none of the step made the number."""
+
+
 @dataclass(frozen=True, slots=True)
 class InputFacts:
     """One tensor that the guilty operation was given.
@@ -66,7 +75,7 @@ class Origin:
     def __str__(self) -> str:
         """Operation, place, line, inputs and rows, for a person."""
         name = {"nan": "NaN", "inf": "Inf"}[self.kind]
-        lines = [f"{name} first made by {self.operation} in {self._place()} ({self.phase})"]
+        lines = [f"{name} {self._made()} ({self.phase})"]
         if self.file:
             lines.append(f"  {self.file}:{self.lineno}: {self.source}".rstrip(": "))
         lines += [f"  input {i}: {_facts(one)}" for i, one in enumerate(self.inputs)]
@@ -75,6 +84,11 @@ class Origin:
         if self.path:
             lines.append(f"  passed on through {' -> '.join(name or 'the model' for name in self.path[:8])}")
         return "\n".join([*lines, f"  {self.note}"] if self.note else lines)
+
+    def _made(self) -> str:
+        if self.operation in WITHOUT_OPERATION:
+            return f"was in {WITHOUT_OPERATION[self.operation]} from the start"
+        return f"first made by {self.operation} in {self._place()}"
 
     def _place(self) -> str:
         if self.module is None:

@@ -9,14 +9,32 @@ from steadygrad.errors import UsageError
 
 KINDS = {
     "clip_is_step_limiter",
+    "dead_units",
     "disconnected_loss",
     "disconnected_parameters",
+    "divergence",
+    "double_softmax",
     "exploding_gradient",
+    "exploding_in_time",
+    "learning_rate_too_high",
+    "loss_spike",
     "missing_zero_grad",
+    "nonfinite_activation",
     "nonfinite_gradient",
+    "nonfinite_input",
+    "nonfinite_loss",
+    "nonfinite_parameter",
+    "optimizer_state_corrupt",
+    "output_range_mismatch",
     "overflow_streak",
+    "oversized_update",
+    "saturated_units",
+    "single_class_softmax",
     "stale_optimizer",
+    "stalled_update",
+    "unnormalised_input",
     "vanishing_gradient",
+    "vanishing_in_time",
 }
 
 

@@ -147,7 +147,9 @@ class TestEveryKind:
 
 def test_one_float64_list_keeps_its_precision():
     value = 1.0 + 1e-12
-    assert float(HostNorms([torch.tensor([value])])([torch.tensor([value], dtype=torch.float64)])[0][0]) == value
+    assert (
+        float(HostNorms([torch.tensor([value])])([torch.tensor([value], dtype=torch.float64)])[0][0]) == value
+    )
 
 
 def test_float64_norm_at_the_end_of_the_range():

@@ -21,6 +21,7 @@ class Bench:
         self.model = nn.Linear(3, 2)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.5)
         self.readings = []
+        self.traced = []
         self.table = ParamTable(parameter_names(self.model), self.optimizer.param_groups)
         self.lane = Lane(
             3,
@@ -29,6 +30,7 @@ class Bench:
             late=late,
             overhead=overhead,
             on_reading=self.readings.append,
+            on_nonfinite=lambda: self.traced.append(self.lane.step),
             containment=Containment(pytest.fail),
             clock=lambda: 7.0,
         )

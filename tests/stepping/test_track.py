@@ -20,6 +20,7 @@ class Outlet:
     """Keeps what a track publishes, in order."""
 
     def __init__(self):
+        self.traced = []
         self.events = []
 
     def reading(self, track, reading):
@@ -30,6 +31,9 @@ class Outlet:
 
     def incident(self, incident):
         self.events.append(("incident", incident))
+
+    def nonfinite(self, track):
+        self.traced.append(track.lane.step)
 
     def grown(self, track, tensors):
         self.events.append(("grown", [tensor.name for tensor in tensors]))

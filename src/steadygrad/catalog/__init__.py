@@ -10,14 +10,18 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from steadygrad.catalog import gradients, scaling, wiring
+from steadygrad.catalog import course, gradients, nonfinite, scaling, signals, through_time, wiring
 from steadygrad.catalog.entry import GUARD_CODE, Entry
 from steadygrad.errors import UsageError
 
 __all__ = ["CATALOG", "GUARD_CODE", "Entry", "entry"]
 
 CATALOG: Mapping[str, Entry] = MappingProxyType(
-    {item.kind: item for item in (*wiring.ENTRIES, *gradients.ENTRIES, *scaling.ENTRIES)}
+    {
+        item.kind: item
+        for room in (wiring, gradients, through_time, nonfinite, course, signals, scaling)
+        for item in room.ENTRIES
+    }
 )
 """Every entry by its kind."""
 

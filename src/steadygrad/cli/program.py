@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
 
 import click
 
@@ -18,6 +18,7 @@ from steadygrad.errors import SteadygradError
 
 SUBCOMMANDS = {
     "demo": Subcommand("steadygrad.cli.demo", "Train three networks that explode: plain, clipped, guarded."),
+    "run": Subcommand("steadygrad.cli.run", "Run an unmodified script, watched or guarded."),
     "runs": Subcommand("steadygrad.cli.runs", "List the runs in a folder."),
     "explain": Subcommand(
         "steadygrad.cli.explain", "Tell what happened in a run, where, why, what to change."
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     Raises:
         SystemExit: always, with the exit code.
     """
-    _write_any_name()
+    before = _write_any_name()
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         code = program.main(args=args or ["--help"], prog_name="steadygrad", standalone_mode=False)
@@ -62,6 +63,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except (SteadygradError, OSError) as error:
         _drop_stdout()
         code = _fail(str(error), 1)
+    if callable(code):
+        # Somebody's script: its exceptions are its own, and so are its streams.
+        _restore(before)
+        code()
     sys.exit(code)
 
 
@@ -74,12 +79,20 @@ def _see_help(ctx: click.Context | None) -> str:
     return f"See `{ctx.command_path if ctx else 'steadygrad'} --help`."
 
 
-def _write_any_name() -> None:
+def _write_any_name() -> list[tuple[Any, str]]:
     """Escape what the terminal's encoding can't show: a tensor's name must not end a command."""
+    before = []
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
+            before.append((stream, stream.errors))
             reconfigure(errors="backslashreplace")
+    return before
+
+
+def _restore(before: Iterable[tuple[Any, str]]) -> None:
+    for stream, errors in before:
+        stream.reconfigure(errors=errors)
 
 
 def _drop_stdout() -> None:

@@ -193,7 +193,8 @@ def _squared_norm(tensor: Tensor) -> float:
     flat = tensor.view(-1)
     if flat.numel() <= DOT_NUMEL:
         return torch.dot(flat, flat).item()
-    return sum(torch.dot(piece, piece).item() for piece in flat.split(DOT_NUMEL))
+    pieces: Sequence[Tensor] = torch.split(flat, DOT_NUMEL)
+    return math.fsum(torch.dot(piece, piece).item() for piece in pieces)
 
 
 def _is_plain(tensor: Tensor) -> bool:

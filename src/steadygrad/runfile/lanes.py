@@ -111,7 +111,8 @@ class StepLane:
 
     def _most_rows(self, chunk: ChunkSize) -> int:
         """Rows that a chunk as wide as this one may have."""
-        tensors = self._sql.execute("SELECT tensors FROM chunk WHERE first=?", (chunk.first,)).fetchone()[0]
+        query = "SELECT tensors FROM chunk WHERE first=?"
+        tensors: int = self._sql.execute(query, (chunk.first,)).fetchone()[0]
         cells = min(_TARGET_CELLS, self._database.budget_bytes // (2 * _CHUNKS_IN_BUDGET))
         return min(_MOST_ROWS, max(_LEAST_ROWS, cells // max(1, tensors)))
 

@@ -56,6 +56,8 @@ class Lane:
         late: the gradients live on an accelerator.
         overhead: share of the step time that may be spent in all; spaces the update probes.
         on_reading: receives each Reading, aligned with ``table``.
+        on_nonfinite: called before a step that the host knows to be non-finite, while the weights are
+            still those that made it.
         containment: holds back faults of what only observes: they must not cost the step its verdict.
         clock: seconds since the run began.
     """
@@ -69,6 +71,7 @@ class Lane:
         late: bool,
         overhead: float,
         on_reading: Callable[[Reading], None],
+        on_nonfinite: Callable[[], None],
         containment: Containment,
         clock: Callable[[], float],
     ) -> None:
@@ -83,6 +86,7 @@ class Lane:
         self._treatment: Treatment = HandLoop()
         self._late = late
         self._on_reading = on_reading
+        self._on_nonfinite = on_nonfinite
         self._contained = containment.run
         self._stop: TrainingStopped | None = None
         self._clock = clock
@@ -145,6 +149,8 @@ class Lane:
         measurement = self._measurer.measure(groups, treatment.loss_scale)
         measurement.param_norms = self._contained("parameter norms", self._measurer.fresh_param_norms)
         verdict = self._judge(measurement)
+        if not verdict.overflow and (verdict.skipped or not math.isfinite(measurement.known_total or 0.0)):
+            self._contained("tracing", self._on_nonfinite)
         reading = Reading(
             step=self.step,
             norms=_NO_NORMS if self._late else measurement.norms.numpy(),

@@ -47,6 +47,9 @@ class Outlet(Protocol):
     def incident(self, incident: Incident) -> None:
         """The policy has done something worth telling."""
 
+    def nonfinite(self, track: Track) -> None:
+        """The step about to be made is non-finite, and the weights are still those that made it."""
+
     def grown(self, track: Track, tensors: Sequence[TensorInfo]) -> None:
         """Parameters have joined the optimizer."""
 
@@ -97,6 +100,7 @@ class Track:
             late=self._late,
             overhead=overhead,
             on_reading=self._on_reading,
+            on_nonfinite=self._trace,
             containment=containment,
             clock=clock,
         )
@@ -243,6 +247,9 @@ class Track:
     def _prepare(self, policy: Policy) -> None:
         norms = torch.stack([_host_norm(param) for param in self.table.params])
         policy.prepare(self.table.tensors, norms.numpy())
+
+    def _trace(self) -> None:
+        self._outlet.nonfinite(self)
 
     def _on_reading(self, reading: Reading) -> None:
         # An overflow is a GradScaler at work: nothing to learn from, and no sign of trouble.

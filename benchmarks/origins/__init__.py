@@ -1,0 +1,1 @@
+"""Is the origin of an injected NaN or Inf named exactly: operation, module, line, phase."""

@@ -1,0 +1,55 @@
+"""When a step turns out non-finite: replay that one step, and tell the finding from where it began.
+
+Watching costs nearly nothing, replaying costs a few steps: so the newest call of the model is only
+held on to, and replayed when there is something to explain, a few times in a run.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from steadygrad.blame import blamed
+from steadygrad.origin import Origin
+from steadygrad.records import Finding
+from steadygrad.tracing import Capture
+
+MAX_REPLAYS = 3
+"""A run that is ill again and again is explained thrice: replaying every bad step would slow it down."""
+
+
+class Forensics:
+    """Holds on to the model's newest call and explains non-finite steps with it.
+
+    Args:
+        model: its forward calls are held on to, one at a time.
+        guarded: a guard is attached, so that attaching one is no remedy.
+    """
+
+    def __init__(self, model: nn.Module, *, guarded: bool) -> None:
+        self._capture = Capture(model)
+        self._guarded = guarded
+        self._left = MAX_REPLAYS
+        self._origins: dict[tuple[int, int], Origin] = {}
+        self.note = ""
+
+    def look(self, optimizer: int, step: int) -> None:
+        """Replay the step about to be made, while the weights are still those that made it."""
+        if not self._left:
+            return
+        self._left -= 1
+        with torch.enable_grad():
+            origin, self.note = self._capture.replay()
+        if origin is not None:
+            self._origins[optimizer, step] = origin
+
+    def told(self, finding: Finding) -> Finding:
+        """The finding with its origin, where that is known; else as it is."""
+        origin = self._origins.get((finding.optimizer, finding.step))
+        if origin is None or not finding.kind.startswith("nonfinite_"):
+            return finding
+        return blamed(finding, origin, guarded=self._guarded)
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self._capture.close()

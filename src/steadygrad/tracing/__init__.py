@@ -1,0 +1,10 @@
+"""Where did it begin: one step replayed, and the operation, module, line and rows that broke it.
+
+`trace` runs a step of its own; `Capture` holds on to the newest calls of a model in training and replays
+them. No full backward hooks anywhere: they break in-place activations.
+"""
+
+from steadygrad.tracing.capture import Capture, Replay
+from steadygrad.tracing.trace import trace
+
+__all__ = ["Capture", "Replay", "trace"]

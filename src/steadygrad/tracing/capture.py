@@ -1,0 +1,195 @@
+"""Hold on to the newest calls of a model in training, so that a step that went wrong can be replayed.
+
+Only references are kept, and the random state: a few microseconds a call. The gradient that comes back to
+the model's output is kept too; with it the backward pass can be replayed without knowing the loss function.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.calling import random_states, restore_random_states, tensors_in
+from steadygrad.origin import Origin
+from steadygrad.tracing.finiteness import facts, has_nan, has_numbers, is_finite
+from steadygrad.tracing.replay import Step, instrumented, uncompiled
+
+MOST_CALLS = 4
+"""Calls held at a time: a step may need two networks' worth (GAN) or a few micro-batches; each holds a batch."""
+
+MOST_OUTPUTS = 16
+"""Outputs whose gradient is kept; a model with more is replayed forward only."""
+
+
+class Replay(NamedTuple):
+    """What a replay found.
+
+    Attributes:
+        origin: where the fault began; None where the replay was finite or could not be made.
+        note: why there is none.
+    """
+
+    origin: Origin | None
+    note: str = ""
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    """One forward call, by reference."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    random: list[Tensor]
+    autocast: tuple[tuple[str, torch.dtype], ...]
+    gradients: dict[int, Tensor] = field(default_factory=dict)
+
+
+class Capture:
+    """Holds on to the newest calls of a model.
+
+    Args:
+        model: calls made with gradients enabled are kept, validation isn't.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = uncompiled(model)
+        self._listener: _Listener | None = _Listener()
+        self._handles = (
+            model.register_forward_pre_hook(self._listener.before, prepend=True, with_kwargs=True),
+            model.register_forward_hook(self._listener.after),
+        )
+
+    def replay(self) -> Replay:
+        """Run the newest calls again, newest first, until one shows where it became non-finite.
+
+        The weights must still be those of the call.
+        """
+        listener = self._listener
+        if listener is None or not listener.calls:
+            return Replay(None, "No call of the model was seen in training.")
+        if _has_company():
+            return Replay(None, "A step on several ranks can't be replayed by one of them alone.")
+        listener.deaf = True
+        try:
+            for call in reversed(listener.calls):
+                origin = _origin(self._model, call)
+                if origin is not None:
+                    return Replay(origin)
+        finally:
+            listener.deaf = False
+        return Replay(None, "Replayed with the same inputs and random state, the step was finite.")
+
+    def close(self) -> None:
+        """Take the hooks off and let go of everything."""
+        for handle in self._handles:
+            handle.remove()
+        if self._listener is not None:
+            self._listener.calls.clear()
+        self._listener = None
+
+
+class _Listener:
+    """The hooks. A copy or a pickle of the model carries a deaf one."""
+
+    def __init__(self, *, deaf: bool = False) -> None:
+        self.deaf = deaf
+        self.calls: deque[_Call] = deque(maxlen=MOST_CALLS)
+        self._depth = 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Listener:
+        return _Listener(deaf=True)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_deaf, ())
+
+    def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Keep the call that begins."""
+        del module
+        # What a compiler traces must not change; dynamo takes this branch while it does.
+        if torch.compiler.is_compiling() or self.deaf or not torch.is_grad_enabled():
+            return
+        with contextlib.suppress(Exception):
+            self.calls.append(_Call(args, kwargs, random_states(), _autocast()))
+
+    def after(self, module: nn.Module, args: object, output: object) -> None:
+        """Have the gradients of its output kept."""
+        del module, args
+        if torch.compiler.is_compiling() or self.deaf or not torch.is_grad_enabled() or not self.calls:
+            return
+        with contextlib.suppress(Exception):
+            outputs = [tensor for tensor in tensors_in(output) if tensor.requires_grad]
+            if len(outputs) <= MOST_OUTPUTS:
+                for position, tensor in enumerate(outputs):
+                    tensor.register_hook(_Keeper(self.calls[-1].gradients, position))  # type: ignore[no-untyped-call]
+
+
+class _Keeper:
+    """A tensor hook that keeps the gradient."""
+
+    def __init__(self, gradients: dict[int, Tensor], position: int) -> None:
+        self._gradients = gradients
+        self._position = position
+
+    def __call__(self, gradient: Tensor) -> None:
+        self._gradients[self._position] = gradient
+
+
+def _deaf() -> _Listener:
+    return _Listener(deaf=True)
+
+
+def _has_company() -> bool:
+    spread = torch.distributed
+    return bool(spread.is_available() and spread.is_initialized() and spread.get_world_size() > 1)
+
+
+def _autocast() -> tuple[tuple[str, torch.dtype], ...]:
+    devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    return tuple(
+        (name, torch.get_autocast_dtype(name)) for name in devices if torch.is_autocast_enabled(name)
+    )
+
+
+def _origin(model: nn.Module, call: _Call) -> Origin | None:
+    batch: Mapping[str, Any] | Sequence[Any] = call.kwargs if call.kwargs and not call.args else call.args
+    with instrumented(model, batch) as step:
+        restore_random_states(call.random)
+        with contextlib.ExitStack() as casts:
+            for device, dtype in call.autocast:
+                casts.enter_context(torch.autocast(device, dtype=dtype))
+            output = model(*call.args, **call.kwargs)
+        return _of_output(step, tensors_in(output), call.gradients)
+
+
+def _of_output(step: Step, found: list[Tensor], gradients: dict[int, Tensor]) -> Origin | None:
+    step.forward_ended()
+    origin = step.broken_in(found)
+    if origin is not None:
+        return origin
+    outputs = [tensor for tensor in found if tensor.requires_grad]
+    pairs = [(outputs[i], gradient) for i, gradient in gradients.items() if i < len(outputs)]
+    broken = [gradient for _, gradient in pairs if has_numbers(gradient) and not is_finite(gradient)]
+    if broken:
+        return _of_loss(outputs, broken)
+    if not pairs:
+        return None
+    roots, flowing = zip(*pairs, strict=True)
+    return step.broken_in_gradients(lambda: torch.autograd.backward(roots, flowing))
+
+
+def _of_loss(outputs: list[Tensor], gradients: list[Tensor]) -> Origin:
+    return Origin(
+        phase="loss",
+        kind="nan" if has_nan(gradients[0]) else "inf",
+        operation="loss",
+        module=None,
+        inputs=facts(outputs),
+        note="The model's output is finite, but the gradient that came back from the loss isn't: the loss "
+        "function made it. steadygrad.trace(model, batch, loss_fn) names the operation.",
+    )

@@ -1,0 +1,43 @@
+"""The user's line: the innermost frame that is neither torch's nor ours."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import sysconfig
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+import torch
+
+_STDLIB = sysconfig.get_path("stdlib")
+_FOREIGN = (
+    str(Path(torch.__file__).parent),
+    str(Path(__file__).parents[1]),
+    str(Path(_STDLIB) / "contextlib.py"),
+    str(Path(_STDLIB) / "functools.py"),
+    "<",
+)
+
+
+class Line(NamedTuple):
+    """A line of code; empty where the source isn't available."""
+
+    file: str = ""
+    lineno: int = 0
+
+    @property
+    def source(self) -> str:
+        """The text of the line."""
+        return linecache.getline(self.file, self.lineno).strip() if self.file else ""
+
+
+def user_line() -> Line:
+    """Where the user's code is just now."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if not frame.f_code.co_filename.startswith(_FOREIGN):
+            return Line(frame.f_code.co_filename, frame.f_lineno)
+        frame = frame.f_back
+    return Line()

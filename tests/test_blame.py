@@ -1,0 +1,52 @@
+"""One finding from two: that a number is non-finite, and where it was made."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from steadygrad.blame import KINDS, blamed
+from steadygrad.catalog import CATALOG, GUARD_CODE
+from steadygrad.origin import PHASES, InputFacts, Origin
+from steadygrad.records import Finding
+
+SEEN = Finding(
+    "nonfinite_gradient", "error", 3, ("head.weight", "head.bias"), "NaN", {"tensors": 2.0}, optimizer=1
+)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_kind_follows_the_phase_and_is_in_the_catalog(phase):
+    told = blamed(SEEN, Origin(phase, "nan", "aten.relu", "head"))
+    assert told.kind == KINDS[phase]
+    assert told.causes == CATALOG[told.kind].causes
+    assert (told.severity, told.step, told.optimizer) == ("error", 3, 1)
+
+
+def test_the_operation_comes_first_and_what_was_seen_stays():
+    inputs = (InputFacts((2, 3), "float32", -1.0, 4.0), InputFacts((1,), "float16", math.nan, math.nan, 1))
+    origin = Origin(
+        "backward", "inf", "SqrtBackward0", "", "Net", "net.py", 12, "torch.sqrt(x)", inputs, (5, 9)
+    )
+    told = blamed(SEEN, origin)
+    assert told.where == ("the model", "head.weight", "head.bias")
+    assert "SqrtBackward0" in told.summary
+    assert "net.py:12: torch.sqrt(x)" in told.summary
+    assert "root" in told.causes[0]
+    assert told.remedies[0].code == "torch.sqrt(x.clamp_min(0) + 1e-12)"
+    assert told.evidence["tensors"] == 2.0
+    assert told.evidence["first batch row"] == 5.0
+    assert math.isnan(told.evidence["input 1 low"])
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_attaching_a_guard_is_no_remedy_for_who_has_one(guarded):
+    told = blamed(SEEN, Origin("forward", "inf", "aten.mm", "head"), guarded=guarded)
+    assert (GUARD_CODE in [remedy.code for remedy in told.remedies]) is not guarded
+
+
+def test_a_fault_outside_the_model_names_no_module():
+    told = blamed(SEEN, Origin("loss", "nan", "aten.log", None))
+    assert told.where == ("head.weight", "head.bias")
+    assert "outside the model" in told.summary

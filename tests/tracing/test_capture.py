@@ -1,0 +1,168 @@
+"""Holding on to a step of a real loop, and replaying it."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import io
+import math
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from steadygrad.tracing import Capture
+
+
+class Spiky(nn.Module):
+    """The square root of nothing, for the rows whose first feature is 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.drop, self.head = nn.Linear(3, 3), nn.Dropout(0.5), nn.Linear(3, 1)
+
+    def forward(self, x):
+        h = self.drop(self.first(x))
+        return self.head(h + torch.sqrt(h.square().sum(1, keepdim=True) * x[:, :1].abs()))
+
+
+def healthy():
+    return torch.rand(4, 3) + 0.5
+
+
+def broken():
+    batch = healthy()
+    batch[2, 0] = 0.0
+    return batch
+
+
+def make_step(model, batch):
+    output = model(batch)
+    output.square().mean().backward()
+    return output
+
+
+def test_the_newest_step_is_replayed_with_the_same_random_numbers():
+    model = Spiky()
+    capture = Capture(model)
+    make_step(model, healthy())
+    assert capture.replay() == (None, "Replayed with the same inputs and random state, the step was finite.")
+    make_step(model, broken())
+    before = torch.get_rng_state()
+    grads = [param.grad.clone() for param in model.parameters()]
+    origin = capture.replay().origin
+    assert (origin.phase, origin.operation, origin.rows) == ("backward", "SqrtBackward0", (2,))
+    assert torch.equal(before, torch.get_rng_state())
+    for param, grad in zip(model.parameters(), grads, strict=True):
+        torch.testing.assert_close(param.grad, grad, rtol=0, atol=0, equal_nan=True)
+
+
+def test_an_earlier_micro_batch_is_found():
+    model = Spiky()
+    capture = Capture(model)
+    for batch in (healthy(), broken(), healthy(), healthy()):
+        make_step(model, batch)
+    assert capture.replay().origin.operation == "SqrtBackward0"
+
+
+def test_the_loss_is_blamed_when_its_gradient_is_broken_already():
+    model = nn.Linear(3, 1)
+    capture = Capture(model)
+    output = model(healthy())
+    (output - output.detach()).sqrt().sum().backward()
+    origin = capture.replay().origin
+    assert (origin.phase, origin.operation, origin.module) == ("loss", "loss", None)
+    assert "loss function made it" in origin.note
+
+
+def test_validation_is_not_kept():
+    model = Spiky()
+    capture = Capture(model)
+    with torch.no_grad():
+        model(broken())
+    assert capture.replay() == (None, "No call of the model was seen in training.")
+
+
+def test_autocast_is_entered_again():
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(2, 1)
+
+        def forward(self, x):
+            out = self.head(x)
+            return out / 0.0 if out.dtype == torch.bfloat16 else out
+
+    model = Half()
+    capture = Capture(model)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(torch.randn(2, 2))
+    output.float().mean().backward()
+    assert capture.replay().origin.operation == "aten.div"
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_compiled_model_is_replayed_eagerly(backend):
+    model = Spiky()
+    compiled = torch.compile(model, backend=backend)
+    capture = Capture(compiled)
+    make_step(compiled, broken())
+    origin = capture.replay().origin
+    assert (origin.operation, origin.module) == ("SqrtBackward0", "")
+
+
+def test_a_model_compiled_whole_after_it_was_attached_still_compiles():
+    model = Spiky()
+    capture = Capture(model)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    make_step(compiled, healthy())
+    capture.close()
+
+
+def pickled(model):
+    buffer = io.BytesIO()
+    torch.save(model, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=False)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
+def test_a_copy_is_not_listened_to(copied):
+    model = nn.Linear(3, 1)
+    capture = Capture(model)
+    twin = copied(model)
+    make_step(twin, healthy() * math.nan)
+    assert capture.replay().note == "No call of the model was seen in training."
+    assert torch.equal(twin.weight, model.weight)
+
+
+def test_close_leaves_no_hook_and_no_batch():
+    model = nn.Linear(3, 1)
+    capture = Capture(model)
+    batch = healthy()
+    output = make_step(model, batch)
+    capture.close()
+    assert not model._forward_hooks
+    assert not model._forward_pre_hooks
+    held = weakref.ref(batch)
+    del batch, output
+    gc.collect()
+    assert held() is None
+
+
+def test_training_is_bit_identical_while_captured():
+    def run(*, captured):
+        torch.manual_seed(0)
+        model = Spiky()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        capture = Capture(model) if captured else None
+        for _ in range(5):
+            optimizer.zero_grad()
+            make_step(model, healthy())
+            if capture is not None:
+                capture.replay()
+            optimizer.step()
+        return [param.detach().clone() for param in model.parameters()]
+
+    assert all(map(torch.equal, run(captured=False), run(captured=True)))
