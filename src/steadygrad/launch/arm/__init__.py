@@ -1,0 +1,38 @@
+"""The part that touches torch: attach a monitor to whatever a script turns out to train."""
+
+from __future__ import annotations
+
+import atexit
+import os
+
+from steadygrad import policies
+from steadygrad.launch.arm.session import Session
+from steadygrad.launch.arm.taps import tap
+from steadygrad.launch.orders import Orders
+from steadygrad.launch.result import Result
+
+__all__ = ["arm"]
+
+
+def arm(orders: Orders, result: Result) -> None:
+    """Watch or guard every training of this process from now on.
+
+    Torch has just been imported, and the script's next line hasn't run: the functions that are
+    replaced here are replaced before anybody has bound them.
+
+    Args:
+        orders: what to do.
+        result: where to tell what was seen.
+
+    Raises:
+        UsageError: the policy doesn't take the arguments it was given.
+    """
+    policy = None if orders.policy is None else orders.policy.make(policies)
+    session = Session(orders, policy, result)
+    tap(session)
+    # After the run file's own handler in the order of registration, so before it at exit: the newest
+    # numbers may still have to be fetched.
+    atexit.register(session.close)
+    # A child that a training forks (a worker of its data loader, say) has no monitor of ours.
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=session.disarm)

@@ -1,0 +1,102 @@
+"""A loop that updates its parameters itself: ``p.data.add_(p.grad, alpha=-lr)``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from steadygrad.launch.arm.losses import Losses
+from steadygrad.launch.arm.seat import Seat
+from steadygrad.launch.result import Training
+from steadygrad.monitor import Monitor
+
+# Parameters that are compared with what they were: one that changed will do.
+_PROBED = 8
+_MOST_PROBED_NUMEL = 65_536
+
+
+class HandSeat(Seat):
+    """One loop without an optimizer: a step is a backward pass, or a clip where the script clips.
+
+    When the update comes can't be seen; gradients are complete when the backward pass ends, and
+    still are when the script clips them. Once it has clipped, the clip is the step: the gradients of
+    several passes are complete only there.
+
+    Args:
+        monitor: attached without an optimizer.
+        training: where to tell what it has seen.
+        params: the parameters in training.
+    """
+
+    def __init__(self, monitor: Monitor, training: Training, params: Sequence[Tensor]) -> None:
+        super().__init__(monitor, training, params)
+        self.fresh = False
+        self._told_apart = training
+        self._clips_itself = self._clip_due = False
+        self._handles = [
+            param.register_post_accumulate_grad_hook(self._touched)
+            for param in params
+            if param.requires_grad and param.is_leaf
+        ]
+        small = sorted((p for p in params if p.numel() <= _MOST_PROBED_NUMEL), key=lambda p: p.numel())
+        self._probes = [(param, param.detach().clone()) for param in small[:_PROBED]]
+
+    def backward_done(self, losses: Losses) -> None:
+        """A backward pass has ended: a step, unless the script's own clip is still to come."""
+        self.fresh = False
+        if self._clips_itself and not self._clip_due:
+            self._clip_due = True
+            return
+        # The last pass was followed by no clip after all.
+        self._clips_itself = False
+        self._step(losses)
+
+    def hand_clip(self, losses: Losses) -> None:
+        """The script is about to clip: this is the step, but for the first time it was one before."""
+        if self._clip_due:
+            self._step(losses)
+        self._clips_itself, self._clip_due = True, False
+
+    def after_clip(self, norm: Tensor, max_norm: float | None) -> None:
+        """The script has clipped; the step that is meant has just been made."""
+        super().after_clip(norm, max_norm)
+        self._log_clips()
+
+    def end(self) -> None:
+        """Take the monitor and the hooks off, and find out whether anything was trained."""
+        for handle in self._handles:
+            handle.remove()
+        with torch.no_grad():
+            self._told_apart.moved = not all(
+                param.shape == before.shape and torch.equal(param.to(before.device), before)
+                for param, before in self._probes
+            )
+        super().end()
+        if not self._told_apart.moved and not self._told_apart.findings:
+            self._erase()
+
+    def forget(self) -> None:
+        """Leave no trace, after `end`: this was no loop by hand."""
+        self._told_apart.moved = False
+        self._told_apart.steps = 0
+        self._erase()
+
+    def _erase(self) -> None:
+        """Remove the run file, which is ours and tells of no training."""
+        if self._told_apart.run is not None:
+            Path(self._told_apart.run).unlink(missing_ok=True)
+            self._told_apart.run = None
+
+    def _step(self, losses: Losses) -> None:
+        self._log_loss(losses)
+        losses.end_round()
+        monitor = self.monitor
+        if monitor is not None:
+            monitor.clip_()
+
+    def _touched(self, param: Tensor) -> None:
+        del param
+        self.fresh = True

@@ -1,0 +1,61 @@
+"""The loss behind the next step, gathered from the backward passes that lead to it."""
+
+from __future__ import annotations
+
+import weakref
+
+from torch import Tensor
+
+
+class Losses:
+    """Adds up what backward passes started from since the last step.
+
+    The gradients of several passes add up, so the loss they belong to is the sum. Under a
+    ``GradScaler`` the loss is divided by the scale again. Everything stays on its device.
+
+    Attributes:
+        round: counts the steps that had a loss of their own; two optimizers that step after the
+            same backward pass are in one round.
+        value: the sum, 0-d; None before the first.
+    """
+
+    def __init__(self) -> None:
+        self.round = 0
+        self.value: Tensor | None = None
+        self._open = False
+        self._scale: Tensor | None = None
+        self._scaled: tuple[weakref.ref[Tensor], Tensor] | None = None
+
+    def scaled_by(self, scale: Tensor, loss: Tensor, scaled: Tensor) -> None:
+        """Take note that losses are being multiplied by ``scale``, 0-d, and of one such loss."""
+        self._scale = scale
+        # Where the product overflows, no division brings the loss back.
+        self._scaled = (weakref.ref(scaled), loss.detach())
+
+    def add(self, tensors: object) -> None:
+        """Take what a backward pass starts from; what is no single number is no loss."""
+        root = tensors[0] if isinstance(tensors, (list, tuple)) and len(tensors) == 1 else tensors
+        if not isinstance(root, Tensor) or root.numel() != 1 or not root.is_floating_point():
+            return
+        loss = self._unscaled(root).reshape(())
+        if self._open and self.value is not None and self.value.device == loss.device:
+            loss = self.value + loss
+        elif not self._open:
+            self.round += 1
+        self._open = True
+        self.value = loss
+
+    def _unscaled(self, root: Tensor) -> Tensor:
+        if self._scaled is not None and self._scaled[0]() is root:
+            return self._scaled[1]
+        loss = root.detach()
+        return loss if self._scale is None else loss / self._scale.to(loss.device)
+
+    def end_round(self) -> None:
+        """A step was made of them: the next loss begins a new sum."""
+        self._open = False
+
+    def rescaled(self) -> None:
+        """The ``GradScaler`` has ended its step, also where it left the optimizer's out."""
+        self.end_round()
+        self._scale = self._scaled = None

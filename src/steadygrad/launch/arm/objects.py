@@ -1,0 +1,96 @@
+"""What lives in this process: modules, optimizers, the tensors behind a loss, names of variables.
+
+Found by the garbage collector, once for each training: nothing has to be hooked into every module's
+call or every constructor, and what was made before torch's import returned is found as well.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from types import ModuleType
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+T = TypeVar("T")
+# A graph of unrolled time steps may be large; beyond this it isn't worth the time.
+_MOST_NODES = 1_000_000
+# A longer list is data.
+_MOST_ITEMS = 64
+
+
+def living(kind: type[T]) -> list[T]:
+    """All objects of a class, in the order of the garbage collector.
+
+    The type is asked, not ``__class__``: proxies answer that with somebody else's, or by importing.
+    """
+    return [one for one in gc.get_objects() if issubclass(type(one), kind)]
+
+
+def held_by(optimizer: Optimizer) -> list[Tensor]:
+    """The parameters of an optimizer; none where it isn't set up yet."""
+    groups = getattr(optimizer, "param_groups", ())
+    return [param for group in groups for param in group["params"] if isinstance(param, Tensor)]
+
+
+def optimizers_of(ids: set[int]) -> list[Optimizer]:
+    """The optimizers that hold any of these parameters, given by ``id``."""
+    return [one for one in living(Optimizer) if any(id(param) in ids for param in held_by(one))]
+
+
+def leaves_behind(roots: object) -> list[Tensor]:
+    """The tensors that a backward pass from ``roots`` has given a gradient, in order of discovery."""
+    tensors = roots if isinstance(roots, (list, tuple)) else [roots]
+    waiting: list[Any] = [one.grad_fn for one in tensors if isinstance(one, Tensor)]
+    seen: set[Any] = set()
+    leaves = []
+    while waiting and len(seen) < _MOST_NODES:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        waiting.extend(following for following, _ in node.next_functions)
+        variable = getattr(node, "variable", None)
+        if isinstance(variable, Tensor) and variable.grad is not None:
+            leaves.append(variable)
+    return leaves
+
+
+def variable_names(wanted: Iterable[object]) -> dict[int, str]:
+    """Name of the variable that holds each object, by ``id``: of functions under way, then of ``__main__``."""
+    ids = {id(one) for one in wanted}
+    found: dict[int, str] = {}
+    for names in _namespaces():
+        for name, value in list(names.items()):
+            if name.startswith("__"):
+                continue
+            for label, one in _with_items(name, value):
+                if id(one) in ids:
+                    found.setdefault(id(one), label)
+    return found
+
+
+def _namespaces() -> Iterator[Mapping[str, Any]]:
+    frame = sys._getframe(2)  # noqa: SLF001 - who else could know?
+    while frame is not None:
+        # Functions of torch and ours call their arguments "self", "params" and "tensors".
+        if not str(frame.f_globals.get("__name__", "")).partition(".")[0] in {"torch", "steadygrad"}:
+            yield frame.f_locals
+        frame = frame.f_back  # type: ignore[assignment]
+    yield vars(sys.modules["__main__"])
+
+
+def _with_items(name: str, value: object) -> Iterator[tuple[str, object]]:
+    """The variable itself, and what a short list or dict, or a trainer's own object in it, holds."""
+    yield name, value
+    if isinstance(value, (type, ModuleType, nn.Module, Tensor)):
+        return
+    if type(value) in {list, tuple} and len(value) <= _MOST_ITEMS:  # type: ignore[arg-type]
+        yield from ((f"{name}[{i}]", one) for i, one in enumerate(value))  # type: ignore[arg-type, var-annotated]
+    elif type(value) is dict and len(value) <= _MOST_ITEMS:
+        yield from ((f"{name}[{key!r}]", one) for key, one in value.items())
+    elif type(held := getattr(value, "__dict__", None)) is dict:
+        yield from list(held.items())

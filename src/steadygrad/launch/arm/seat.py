@@ -1,0 +1,145 @@
+"""One training under watch: its monitor, and what has been captured for its next step."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from steadygrad.launch.arm.losses import Losses
+from steadygrad.launch.result import Training
+from steadygrad.monitor import Monitor
+
+BEFORE = "total_norm before clip"
+AFTER = "total_norm after clip"
+# What clip_grad_norm_ adds to the norm that it divides by.
+_CLIP_EPS = 1e-6
+
+
+class Seat:
+    """One monitor and the optimizers it is attached to.
+
+    Args:
+        monitor: the monitor.
+        training: where to tell what it has seen.
+        params: the parameters in training.
+        own: attached by us. One that the script attached itself is only counted.
+        measures_early: the monitor may measure when the script clips, before its step.
+    """
+
+    def __init__(
+        self,
+        monitor: Monitor,
+        training: Training,
+        params: Sequence[Tensor],
+        *,
+        own: bool = True,
+        measures_early: bool = True,
+    ) -> None:
+        self.own = own
+        self.ids = {id(param) for param in params}
+        self._training = training
+        self._counts = monitor.counts
+        self._kept = monitor if own else None
+        self._monitor = weakref.ref(monitor)
+        self._measures_early = measures_early
+        self._measured = False
+        self._round = 0
+        self._clips: list[tuple[Tensor, Tensor]] = []
+        self._in_closure = False
+        self._evaluated = self._clipped = False
+
+    @property
+    def monitor(self) -> Monitor | None:
+        """The monitor, while it is ours and open."""
+        return self._kept if self._kept is not None and not self._kept.closed else None
+
+    def begin_step(self, losses: Losses, *, closure: bool) -> None:
+        """The optimizer is asked to step; a closure has its backward pass still to come."""
+        self._in_closure, self._evaluated, self._clipped = closure, False, False
+        if not closure:
+            self._log_loss(losses)
+            self._log_clips()
+
+    def closure_backward(self, losses: Losses) -> None:
+        """A backward pass inside the step; the first one tells the step's loss."""
+        if not self._evaluated:
+            self._evaluated = True
+            self._log_loss(losses)
+
+    def end_step(self) -> None:
+        """The optimizer has stepped."""
+        self._in_closure = self._measured = False
+        self._clips.clear()
+
+    def new_gradients(self) -> None:
+        """A backward pass outside of a step: what was measured is out of date."""
+        if not self._in_closure:
+            self._measured = False
+
+    def before_clip(self) -> None:
+        """The script is about to clip: measure now, with the norms as they came."""
+        monitor = self.monitor
+        if monitor is None or not self._measures_early or self._measured:
+            return
+        if self._in_closure and self._clipped:
+            return
+        self._measured = True
+        monitor.clip_()
+
+    def after_clip(self, norm: Tensor, max_norm: float | None) -> None:
+        """The script has clipped.
+
+        Args:
+            norm: total norm before, 0-d.
+            max_norm: most that it may be after; None where that says nothing about the norm.
+        """
+        if self._in_closure and self._clipped:
+            return
+        after = norm if max_norm is None else norm * torch.clamp(max_norm / (norm + _CLIP_EPS), max=1.0)
+        self._clips.append((norm, after))
+        if self._in_closure:
+            self._clipped = True
+            self._log_clips()
+
+    def end(self) -> None:
+        """Take the monitor off and keep the numbers."""
+        monitor = self._kept
+        if monitor is not None:
+            monitor.detach()
+        self.tell()
+        self._kept = None
+
+    def tell(self) -> None:
+        """Bring the numbers up to date."""
+        counts, training = self._counts, self._training
+        training.steps, training.clipped, training.skipped = counts.steps, counts.clipped, counts.skipped
+        monitor = self._kept or self._monitor()
+        if monitor is not None:
+            training.findings = monitor.findings
+
+    def _log_loss(self, losses: Losses) -> None:
+        if losses.value is not None and losses.round != self._round:
+            self._round = losses.round
+            self._log(loss=losses.value)
+
+    def _log_clips(self) -> None:
+        if self._clips:
+            before, after = (_total(norms) for norms in zip(*self._clips, strict=True))
+            self._clips.clear()
+            self._log(**{BEFORE: before, AFTER: after})
+
+    def _log(self, **values: Tensor) -> None:
+        monitor = self.monitor
+        if monitor is not None:
+            monitor.log(**values)
+
+
+def _total(norms: Sequence[Tensor]) -> Tensor:
+    """Norm over the groups that were clipped one by one."""
+    first = norms[0]
+    if len(norms) == 1:
+        return first
+    return torch.linalg.vector_norm(torch.stack([norm.to(first.device, torch.float32) for norm in norms]))

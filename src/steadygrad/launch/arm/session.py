@@ -1,0 +1,213 @@
+"""Every training of one process: who is attached to what, and what torch's functions tell."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from steadygrad.attachment import attached_to, guard, watch
+from steadygrad.containment import Containment
+from steadygrad.errors import RunFileError, UsageError
+from steadygrad.launch.arm.by_hand import HandSeat
+from steadygrad.launch.arm.losses import Losses
+from steadygrad.launch.arm.objects import held_by, leaves_behind, optimizers_of
+from steadygrad.launch.arm.seat import Seat
+from steadygrad.launch.arm.tree import Gathered, module_of
+from steadygrad.launch.orders import Orders
+from steadygrad.launch.result import Result, Training
+from steadygrad.monitor import Monitor
+from steadygrad.notices import Notices
+from steadygrad.policies import Policy
+
+# A run file is an open database with a thread of its own; a search over thousands of models is no
+# training to look at one by one.
+_MOST_RUNS = 64
+# Backward passes without a step after which to ask whether parameters are updated by hand: at once
+# where nothing is watched yet, else where it is no gradient accumulation any more.
+_FIRST_LOOK, _LATER_LOOKS = 1, frozenset({64, 4096})
+# Clip calls on parameters of nobody we know, after which nobody is looked for any more.
+_MOST_SEARCHES = 8
+_SUFFIX = ".steady"
+
+
+class Session:
+    """Attaches a monitor to each optimizer at its first step, and to loops that have none.
+
+    A model and its optimizer are found when gradients are first used: by then the script has built,
+    moved, wrapped and compiled what it wants to. Every method is called from a replaced function of
+    torch and never fails: a fault switches its part off.
+
+    Args:
+        orders: what to do.
+        policy: what a guard does with finite gradients; None is its default.
+        result: where to tell what was seen.
+    """
+
+    def __init__(self, orders: Orders, policy: Policy | None, result: Result) -> None:
+        self.active = True
+        self.losses = Losses()
+        self._orders = orders
+        self._policy = policy
+        self._result = result
+        self._notices = Notices()
+        self.contained = Containment(lambda text: self._notices.say(text, text)).run
+        self._pid = os.getpid()
+        self._seats: weakref.WeakKeyDictionary[Optimizer, Seat | None] = weakref.WeakKeyDictionary()
+        self._hands: list[HandSeat] = []
+        self._inside: Seat | None = None
+        self._passes = 0
+        self._searches = 0
+
+    def disarm(self) -> None:
+        """Do nothing from now on: this is a forked child."""
+        self.active = False
+
+    def close(self) -> None:
+        """The process ends: take every monitor off and keep the numbers."""
+        if not self.active or os.getpid() != self._pid:
+            return
+        self.active = False
+        for seat in [*self._seats.values(), *self._hands]:
+            if seat is not None:
+                self.contained("closing", seat.end)
+        self._notices.flush()
+
+    # What follows is called by the taps.
+
+    def before_backward(self, tensors: object) -> None:
+        """A backward pass begins."""
+        self.losses.add(tensors)
+        if self._inside is not None:
+            self._inside.closure_backward(self.losses)
+
+    def after_backward(self, tensors: object) -> None:
+        """A backward pass has ended: gradients are there."""
+        for seat in self._known():
+            seat.new_gradients()
+        fresh = [hand for hand in self._hands if hand.fresh]
+        for hand in fresh:
+            hand.backward_done(self.losses)
+        self._passes = 0 if fresh else self._passes + 1
+        looks = _LATER_LOOKS if self._known() or self._hands else {_FIRST_LOOK, *_LATER_LOOKS}
+        if self._inside is None and self._passes in looks:
+            self.contained("search for a loop by hand", self._look_for_hand_loop, tensors)
+
+    def before_clip(self, params: Sequence[Tensor]) -> list[Seat]:
+        """The script is about to clip these gradients: measure them as they came.
+
+        Returns:
+            Whose they are.
+        """
+        ids = {id(param) for param in params}
+        hands = [hand for hand in self._hands if hand.ids & ids]
+        for hand in hands:
+            hand.hand_clip(self.losses)
+        seats = [seat for seat in self._known() if seat.ids & ids]
+        if not seats and not hands and self._searches < _MOST_SEARCHES:
+            self._searches += 1
+            found = [self._seat_of(optimizer) for optimizer in optimizers_of(ids)]
+            seats = [seat for seat in found if seat is not None]
+        for seat in seats:
+            seat.before_clip()
+        return [*seats, *hands]
+
+    def before_step(self, optimizer: Optimizer, *, closure: bool) -> None:
+        """An optimizer is asked to step."""
+        self._passes = 0
+        self._inside = None
+        seat = self._seat_of(optimizer)
+        if seat is not None:
+            seat.begin_step(self.losses, closure=closure)
+            self._inside = seat if closure else None
+
+    def after_step(self, optimizer: Optimizer) -> None:
+        """An optimizer has stepped."""
+        self._inside = None
+        self.losses.end_round()
+        seat = self._seats.get(optimizer)
+        if seat is not None:
+            seat.end_step()
+
+    def _known(self) -> list[Seat]:
+        return [seat for seat in list(self._seats.values()) if seat is not None]
+
+    def _seat_of(self, optimizer: Optimizer) -> Seat | None:
+        """The seat of an optimizer, made now if it is new; None where it can't have one."""
+        if optimizer not in self._seats:
+            # Noted first: what can't be attached is not tried again at every step.
+            self._seats[optimizer] = None
+            self._seats[optimizer] = self.contained("attaching", self._attach, optimizer)
+        return self._seats[optimizer]
+
+    def _attach(self, optimizer: Optimizer) -> Seat | None:
+        params = held_by(optimizer)
+        self._give_up_hand_loops({id(param) for param in params})
+        module = module_of(params)
+        theirs = attached_to(optimizer)
+        if theirs is not None:
+            return Seat(theirs, self._tell_of(theirs, module), params, own=False)
+        monitor = self._monitored(module, optimizer)
+        if monitor is None:
+            return None
+        seat = Seat(monitor, self._tell_of(monitor, module), params)
+        # An optimizer that is gone has made its last step; so it doesn't keep its model alive either.
+        weakref.finalize(optimizer, self._left, seat).atexit = False
+        return seat
+
+    def _look_for_hand_loop(self, tensors: object) -> None:
+        leaves = leaves_behind(tensors)
+        if not leaves or optimizers_of({id(leaf) for leaf in leaves}):
+            return
+        module = module_of(leaves)
+        monitor = self._monitored(module, None)
+        if monitor is None:
+            return
+        params = [param for param in module.parameters() if param.requires_grad]
+        hand = HandSeat(monitor, self._tell_of(monitor, module, by_hand=True), params)
+        self._hands.append(hand)
+        hand.backward_done(self.losses)
+
+    def _monitored(self, module: nn.Module, optimizer: Optimizer | None) -> Monitor | None:
+        """A new monitor, recorded if that can be."""
+        recorded = len(self._result.trainings) < _MOST_RUNS
+        self._result.unrecorded += not recorded
+        try:
+            return self._attached(module, optimizer, self._run_path() if recorded else None)
+        except RunFileError as error:
+            self._notices.say("run file", f"nothing is recorded: {error}")
+            return self._attached(module, optimizer, None)
+        except UsageError as error:
+            self._notices.say("attach", f"not watched: {error}")
+            return None
+
+    def _attached(self, module: nn.Module, optimizer: Optimizer | None, path: Path | None) -> Monitor:
+        if self._orders.guard:
+            return guard(module, optimizer, policy=self._policy, run=path)
+        return watch(module, optimizer, run=path)
+
+    def _run_path(self) -> Path:
+        """Where the next run goes; each rank has a file of its own."""
+        rank = f".rank{os.environ['RANK']}" if os.environ.get("WORLD_SIZE", "1") != "1" else ""
+        return self._orders.folder / f"{self._orders.name}{rank}{_SUFFIX}"
+
+    def _tell_of(self, monitor: Monitor, module: nn.Module, *, by_hand: bool = False) -> Training:
+        name = module.title if isinstance(module, Gathered) else type(module).__name__
+        training = Training(monitor.mode, name, monitor.run, by_hand)
+        self._result.trainings.append(training)
+        return training
+
+    def _give_up_hand_loops(self, ids: set[int]) -> None:
+        """What looked like a loop by hand has an optimizer after all: forget those first passes."""
+        for hand in [hand for hand in self._hands if hand.ids & ids]:
+            self._hands.remove(hand)
+            hand.end()
+            hand.forget()
+
+    def _left(self, seat: Seat) -> None:
+        if self.active:
+            self.contained("closing", seat.end)

@@ -1,0 +1,99 @@
+"""From loose parameters to the module that a person would name them by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from steadygrad.launch.arm.objects import living, variable_names
+
+# They hold the user's model as their only child and add nothing to train.
+_WRAPPERS = frozenset({"DistributedDataParallel", "DataParallel", "OptimizedModule"})
+
+
+class Gathered(nn.Module):
+    """Stands for several models, or for tensors without one, that are trained together."""
+
+    @property
+    def title(self) -> str:
+        """What it stands for, in words."""
+        return " and ".join(self._modules) or "loose tensors"
+
+
+def module_of(params: Sequence[Tensor]) -> nn.Module:
+    """The outermost module that holds these parameters.
+
+    Where several would do, the one with the fewest others. Where none holds them all, a new module
+    stands for those that do, each under the name of its variable; so it does for tensors that are in
+    no module at all.
+
+    Args:
+        params: what is being trained.
+
+    Returns:
+        The user's own module, or a `Gathered`.
+    """
+    wanted = {id(param) for param in params}
+    owners = [(len(found & wanted), len(found), root) for root in _roots() if (found := _ids(root)) & wanted]
+    whole = [owner for owner in owners if owner[0] == len(wanted)]
+    if whole:
+        return min(whole, key=lambda owner: (isinstance(owner[2], GraphModule), owner[1]))[2]
+    owners.sort(key=lambda owner: (isinstance(owner[2], GraphModule), -owner[0], owner[1]))
+    chosen: list[nn.Module] = []
+    for _, _, root in owners:
+        if _ids(root) & wanted:
+            chosen.append(root)
+            wanted -= _ids(root)
+    return _gathered(chosen, [param for param in params if id(param) in wanted])
+
+
+def _roots() -> list[nn.Module]:
+    """Modules that are part of no other, wrappers looked through."""
+    modules = [one for one in living(nn.Module) if not isinstance(one, Gathered)]
+    wrappers = [one for one in modules if type(one).__name__ in _WRAPPERS]
+    passed = {id(one) for one in wrappers}
+    inside = {id(child) for one in modules if id(one) not in passed for child in _children(one)}
+    return [one for one in modules if id(one) not in inside and id(one) not in passed]
+
+
+def _children(module: nn.Module) -> Iterable[nn.Module]:
+    try:
+        return [child for child in module.children() if child is not module]
+    except Exception:  # noqa: BLE001 - a module whose __init__ is still to run has no children yet
+        return ()
+
+
+def _ids(module: nn.Module) -> set[int]:
+    try:
+        return {id(param) for param in module.parameters()}
+    except Exception:  # noqa: BLE001 - as above
+        return set()
+
+
+def _gathered(modules: Sequence[nn.Module], loose: Sequence[Tensor]) -> nn.Module:
+    if len(modules) == 1 and not any(isinstance(one, nn.Parameter) for one in loose):
+        return modules[0]
+    # Next to a model, a tensor that is no Parameter is data that wants a gradient.
+    tensors = [one for one in loose if not modules or isinstance(one, nn.Parameter)]
+    names = variable_names([*modules, *tensors])
+    whole = Gathered()
+    for module in modules:
+        name = names.get(id(module), type(module).__name__.lower())
+        whole._modules[_free(name, whole._modules)] = module  # noqa: SLF001 - add_module takes no "nets[0]"
+    for tensor in tensors:
+        name = names.get(id(tensor), f"param{len(whole._parameters)}")  # noqa: SLF001 - as below
+        # register_parameter takes only Parameters.
+        whole._parameters[_free(name, whole._parameters)] = tensor  # type: ignore[assignment]  # noqa: SLF001
+    return whole
+
+
+def _free(name: str, taken: Iterable[str]) -> str:
+    """The name, with a number where it is taken."""
+    if name not in taken:
+        return name
+    number = 2
+    while f"{name}{number}" in taken:
+        number += 1
+    return f"{name}{number}"

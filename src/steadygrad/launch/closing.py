@@ -1,0 +1,114 @@
+"""The one line at the end: what was found, where the run is, what to do next."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steadygrad.launch.result import Result, Training
+
+if TYPE_CHECKING:
+    # It imports numpy, which reads its settings from the environment: not before the script has.
+    from steadygrad.records import Finding
+
+_MOST_NAMED = 3
+_DONE = {"watch": "watched", "guard": "guarded"}
+
+
+def closing_line(script: str, result: Result, *, torch_imported: bool) -> str:
+    """Tell a person how it went.
+
+    Args:
+        script: what was run.
+        result: what was seen.
+        torch_imported: whether the script used torch at all.
+
+    Example:
+        >>> closing_line("plot.py", Result(), torch_imported=False)
+        'plot.py never imported torch, so there was nothing to watch'
+    """
+    if result.fault is not None:
+        return f"nothing was watched, by a fault of steadygrad's own ({result.fault}). Please report it."
+    if not torch_imported:
+        return f"{script} never imported torch, so there was nothing to watch"
+    trained = [one for one in result.trainings if one.steps and one.moved]
+    if not trained:
+        return _nothing_trained(script, result.trainings)
+    told = "; ".join(map(_told, trained)) if len(trained) <= _MOST_NAMED else _told_together(trained)
+    unrecorded = f", {result.unrecorded:,} of them not recorded" if result.unrecorded else ""
+    return f"{told}{unrecorded}{_next(trained)}"
+
+
+def _nothing_trained(script: str, seen: Sequence[Training]) -> str:
+    by_hand = [one for one in seen if one.by_hand and one.steps]
+    if by_hand:
+        steps, model = by_hand[0].steps, by_hand[0].model
+        return f"{script} made {steps:,} backward passes through {model} and changed no parameter: nothing was trained"
+    return (
+        f"{script} trained nothing in this process: no optimizer made a step. Training in child processes is "
+        "seen only there: call steadygrad.watch() in them"
+    )
+
+
+def _told_together(trained: Sequence[Training]) -> str:
+    together = Training(trained[0].mode, f"{len(trained):,} models, one after the other or together", None)
+    for one in trained:
+        together.steps += one.steps
+        together.clipped += one.clipped
+        together.skipped += one.skipped
+    together.findings = [finding for one in trained for finding in one.findings]
+    return _told(together)
+
+
+def _told(training: Training) -> str:
+    steps = f"{training.steps:,} step{'' if training.steps == 1 else 's'}"
+    deeds = [f"{n:,} {what}" for n, what in _deeds(training) if n]
+    done = f" ({', '.join(deeds)})" if deeds else ""
+    return f"{_DONE[training.mode]} {steps} of {training.model}{done}, {_found(training.findings)}"
+
+
+def _deeds(training: Training) -> tuple[tuple[int, str], ...]:
+    return () if training.mode == "watch" else ((training.clipped, "clipped"), (training.skipped, "skipped"))
+
+
+def _found(findings: Sequence[Finding]) -> str:
+    """The worst finding, the first of its severity, and how many others there are."""
+    worth = [one for one in findings if one.severity != "info"]
+    if not worth:
+        return "nothing found"
+    worst = max(worth, key=lambda one: (_gravity(one), -one.step))
+    where = f" in {worst.where[0]}" if worst.where else ""
+    more = f" and {len(worth) - 1:,} more" if len(worth) > 1 else ""
+    return f"{worst.kind} at step {worst.step:,}{where}{more}"
+
+
+def _gravity(finding: Finding) -> int:
+    from steadygrad.records import SEVERITIES  # noqa: PLC0415 - whoever has made a Finding has imported it
+
+    return SEVERITIES.index(finding.severity)
+
+
+def _next(trained: Sequence[Training]) -> str:
+    recorded = [one for one in trained if one.run is not None]
+    if not recorded:
+        return ""
+    worst = max(recorded, key=lambda one: max(map(_gravity, one.findings), default=-1))
+    places = [_here(one.run) for one in recorded if one.run]
+    where = (
+        ", ".join(places)
+        if len(places) <= _MOST_NAMED
+        else f"{Path(places[0]).parent}/ ({len(places):,} runs)"
+    )
+    return f"; recorded in {where}; next: steadygrad explain {shlex.quote(_here(worst.run or ''))}"
+
+
+def _here(path: str) -> str:
+    """As short as it can be typed in this folder."""
+    try:
+        short = os.path.relpath(path)
+    except (OSError, ValueError):
+        return path
+    return path if short.startswith("..") else str(Path(short))

@@ -1,0 +1,32 @@
+"""What to do with the trainings that a script turns out to contain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from steadygrad.launch.policy_call import PolicyCall
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What was asked for on the command line.
+
+    Attributes:
+        guard: act; otherwise only observe.
+        policy: what a guard does with finite gradients; None is its default.
+        folder: absolute folder of the run files: the script may change its directory.
+        name: name of the first run; later ones get a number.
+        quiet: say nothing on stderr.
+    """
+
+    guard: bool
+    policy: PolicyCall | None
+    folder: Path
+    name: str
+    quiet: bool = False
+
+    @property
+    def mode(self) -> str:
+        """``guard`` or ``watch``."""
+        return "guard" if self.guard else "watch"

@@ -1,0 +1,53 @@
+"""What has been seen of a script's trainings, in plain numbers: told after torch may be gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # It imports numpy, which reads its settings from the environment: not before the script has.
+    from steadygrad.records import Finding
+
+
+@dataclass(slots=True)
+class Training:
+    """One model in training.
+
+    Attributes:
+        mode: ``watch`` or ``guard``.
+        model: class of the model.
+        run: path of the run file; None where nothing was recorded.
+        by_hand: its parameters are updated without an optimizer.
+        moved: whether a parameter has changed; asked only of a loop by hand.
+        steps: steps seen.
+        clipped: of them, scaled down.
+        skipped: of them, left out.
+        findings: what was found.
+    """
+
+    mode: str
+    model: str
+    run: str | None
+    by_hand: bool = False
+    moved: bool = True
+    steps: int = 0
+    clipped: int = 0
+    skipped: int = 0
+    findings: Sequence[Finding] = ()
+
+
+@dataclass(slots=True)
+class Result:
+    """Everything seen in one process.
+
+    Attributes:
+        trainings: in the order in which they began.
+        unrecorded: trainings beyond the number that gets a run file.
+        fault: why nothing could be watched; None if it could.
+    """
+
+    trainings: list[Training] = field(default_factory=list)
+    unrecorded: int = 0
+    fault: str | None = None
