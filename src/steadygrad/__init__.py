@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from steadygrad import errors, policies
     from steadygrad.attachment import guard, watch
+    from steadygrad.checkup import Checkup, check
     from steadygrad.monitor import Monitor
     from steadygrad.origin import Origin
     from steadygrad.records import Finding, Incident, Reading, Remedy, RunInfo, TensorInfo
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Checkup",
     "Finding",
     "Incident",
     "Monitor",
@@ -30,6 +32,7 @@ __all__ = [
     "RunInfo",
     "TensorInfo",
     "__version__",
+    "check",
     "errors",
     "guard",
     "open_run",
@@ -41,6 +44,7 @@ __all__ = [
 _SUBMODULES = ("errors", "policies")
 _HOMES = {
     "attachment": ("guard", "watch"),
+    "checkup": ("Checkup", "check"),
     "monitor": ("Monitor",),
     "origin": ("Origin",),
     "records": ("Finding", "Incident", "Reading", "Remedy", "RunInfo", "TensorInfo"),

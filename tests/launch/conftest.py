@@ -58,6 +58,7 @@ def launched(tmp_path):
             capture_output=True,
             text=True,
             timeout=120,
+            check=False,
             cwd=tmp_path,
             env={**_environment(), **(env or {})},
         )
@@ -76,6 +77,7 @@ def plain(tmp_path):
             capture_output=True,
             text=True,
             timeout=120,
+            check=False,
             cwd=tmp_path,
             env=_environment(),
         )

@@ -36,6 +36,7 @@ def both(tmp_path):
                 capture_output=True,
                 text=True,
                 timeout=120,
+                check=False,
                 **options,
             )
             outcomes.append(Outcome(done.stdout, RUNPY.sub("", done.stderr), done.returncode))

@@ -79,9 +79,9 @@ def _see_help(ctx: click.Context | None) -> str:
     return f"See `{ctx.command_path if ctx else 'steadygrad'} --help`."
 
 
-def _write_any_name() -> list[tuple[Any, str]]:
+def _write_any_name() -> list[tuple[Any, str | None]]:
     """Escape what the terminal's encoding can't show: a tensor's name must not end a command."""
-    before = []
+    before: list[tuple[Any, str | None]] = []
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -90,7 +90,7 @@ def _write_any_name() -> list[tuple[Any, str]]:
     return before
 
 
-def _restore(before: Iterable[tuple[Any, str]]) -> None:
+def _restore(before: Iterable[tuple[Any, str | None]]) -> None:
     for stream, errors in before:
         stream.reconfigure(errors=errors)
 

@@ -80,10 +80,10 @@ def _check_not_pythons(word: str) -> None:
 @click.pass_context
 def command(
     ctx: click.Context,
-    guard: bool,
+    guard: bool,  # noqa: FBT001 - click hands options over by name
     policy: str | None,
     out: Path,
-    quiet: bool,  # noqa: FBT001
+    quiet: bool,  # noqa: FBT001 - same
 ) -> Callable[[], NoReturn]:
     """Run a script as python would, and record every training in it.
 

@@ -111,7 +111,7 @@ def _furnish(main: ModuleType, *, file: Any, package: str | None, loader: Any, s
 
 def _code(path: str) -> CodeType:
     with io.open_code(path) as file:
-        compiled: CodeType | None = pkgutil.read_code(file)  # type: ignore[attr-defined]
+        compiled: CodeType | None = pkgutil.read_code(file)
     if compiled is not None:
         return compiled
     with io.open_code(path) as file:

@@ -8,7 +8,6 @@ starts, and comes back only while modules of ours are being imported.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,7 +72,7 @@ def _module_names(folder: str) -> frozenset[str]:
     """Names of the modules and packages that lie in a folder."""
     names = set()
     try:
-        entries = os.listdir(folder)
+        entries = [path.name for path in Path(folder).iterdir()]
     except OSError:
         return frozenset()
     for entry in entries:

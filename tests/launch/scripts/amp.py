@@ -1,4 +1,5 @@
 """Mixed precision as in the recipes: autocast, GradScaler, unscale, clip, step, update."""
+
 import sys
 
 import torch

@@ -1,4 +1,5 @@
 """A compiled model, a compiled training step, and checkpointing of both kinds."""
+
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint

@@ -1,4 +1,5 @@
 """A network from plain tensors, with the update written out."""
+
 import torch
 
 torch.manual_seed(0)

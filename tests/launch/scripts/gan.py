@@ -1,4 +1,5 @@
 """A small GAN: two networks, two optimizers, three backward passes a round."""
+
 import torch
 from torch import nn, optim
 

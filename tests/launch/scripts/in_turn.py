@@ -1,4 +1,5 @@
 """A search over widths: a model after the other, each in a function of its own."""
+
 import torch
 from torch import nn
 

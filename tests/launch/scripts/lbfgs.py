@@ -1,4 +1,5 @@
 """Sine curves fitted with LBFGS, whose closure is evaluated several times a step."""
+
 import torch
 import torch.nn as nn
 

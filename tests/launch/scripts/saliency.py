@@ -1,4 +1,5 @@
 """Gradients with respect to the input, of a model that is not being trained."""
+
 import torch
 from torch import nn
 

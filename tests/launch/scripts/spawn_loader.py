@@ -1,4 +1,5 @@
 """A data loader with spawned workers, which import this file again."""
+
 import os
 
 import torch
@@ -30,7 +31,9 @@ def main():
             loss = (model(x).squeeze(1) - y).square().mean()
             loss.backward()
             optimizer.step()
-            print(f"{loss.item():.7f} armed {armed.max().item()} elsewhere {(pid != os.getpid()).all().item()}")
+            print(
+                f"{loss.item():.7f} armed {armed.max().item()} elsewhere {(pid != os.getpid()).all().item()}"
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """A hand-written trainer: two networks under one optimizer, accumulation, a schedule, checkpoints."""
+
 import argparse
 import copy
 import dataclasses
@@ -70,7 +71,9 @@ class Trainer:
                 for mine, theirs in zip(self.ema.parameters(), self.backbone.parameters(), strict=True):
                     mine.lerp_(theirs, 0.1)
             print(f"{index} loss {loss.item():.6f} norm {norm.item():.5f}")
-        torch.save({"net": self.backbone.state_dict(), "opt": self.optimizer.state_dict()}, folder / "last.pt")
+        torch.save(
+            {"net": self.backbone.state_dict(), "opt": self.optimizer.state_dict()}, folder / "last.pt"
+        )
 
 
 def main():

@@ -1,4 +1,5 @@
 """A script that knows steadygrad already."""
+
 import sys
 
 import torch

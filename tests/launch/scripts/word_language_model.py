@@ -1,4 +1,5 @@
 """A word language model: clips, then updates the parameters without an optimizer."""
+
 import argparse
 import math
 import time

@@ -37,7 +37,7 @@ class HandSeat(Seat):
         self._told_apart = training
         self._clips_itself = self._clip_due = False
         self._handles = [
-            param.register_post_accumulate_grad_hook(self._touched)
+            param.register_post_accumulate_grad_hook(self._touched)  # type: ignore[no-untyped-call]
             for param in params
             if param.requires_grad and param.is_leaf
         ]

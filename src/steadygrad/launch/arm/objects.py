@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -74,12 +74,12 @@ def variable_names(wanted: Iterable[object]) -> dict[int, str]:
 
 
 def _namespaces() -> Iterator[Mapping[str, Any]]:
-    frame = sys._getframe(2)  # noqa: SLF001 - who else could know?
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - who else could know?
     while frame is not None:
         # Functions of torch and ours call their arguments "self", "params" and "tensors".
-        if not str(frame.f_globals.get("__name__", "")).partition(".")[0] in {"torch", "steadygrad"}:
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] not in {"torch", "steadygrad"}:
             yield frame.f_locals
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     yield vars(sys.modules["__main__"])
 
 

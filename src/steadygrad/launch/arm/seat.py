@@ -142,4 +142,7 @@ def _total(norms: Sequence[Tensor]) -> Tensor:
     first = norms[0]
     if len(norms) == 1:
         return first
-    return torch.linalg.vector_norm(torch.stack([norm.to(first.device, torch.float32) for norm in norms]))
+    together: Tensor = torch.linalg.vector_norm(
+        torch.stack([norm.to(first.device, torch.float32) for norm in norms])
+    )
+    return together

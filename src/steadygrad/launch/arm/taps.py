@@ -24,7 +24,7 @@ Function = Callable[..., Any]
 
 # A compiled step must not trace what is not its own. `torch.compiler.disable` would import the
 # compiler now, for a script that may never use it; torch.optim puts it off in the same way.
-_untraced: Callable[[Function], Function] = torch._disable_dynamo  # noqa: SLF001
+_untraced: Callable[[Function], Function] = torch._disable_dynamo  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def tap(session: Session) -> None:
@@ -136,7 +136,7 @@ def _replace_scaler(session: Session) -> None:
         if _listening(session):
             session.losses.rescaled()
 
-    scaler.scale = scaled  # type: ignore[method-assign, assignment]
+    scaler.scale = scaled  # type: ignore[method-assign]
     scaler.update = updated  # type: ignore[method-assign]
 
 
