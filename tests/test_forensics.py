@@ -88,7 +88,7 @@ def test_the_run_goes_on_as_without_a_replay(monkeypatch):
 
 def test_replays_are_bounded():
     _, guard = train(sg.guard, [batch(broken=True)] * (MAX_REPLAYS + 2), max_consecutive_skips=None)
-    assert len(guard._forensics._origins) == MAX_REPLAYS
+    assert len(guard._logbook.forensics._origins) == MAX_REPLAYS
 
 
 def test_a_fault_of_tracing_costs_neither_the_skip_nor_the_finding(capsys):
@@ -100,7 +100,7 @@ def test_a_fault_of_tracing_costs_neither_the_skip_nor_the_finding(capsys):
     def broken(*args):
         raise RuntimeError("no trace today")
 
-    guard._forensics.look = broken
+    guard._logbook.forensics.look = broken
     model(batch(broken=True)).square().mean().backward()
     optimizer.step()
     assert guard.last.skipped

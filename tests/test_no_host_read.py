@@ -146,7 +146,9 @@ def test_one_packet_a_step_is_copied(copies):
 
 
 @pytest.mark.parametrize(
-    "read", [float, bool, lambda x: x.item(), lambda x: x.equal(x), lambda x: x.nonzero()], ids=str
+    "read",
+    [float, bool, lambda x: x.item(), lambda x: x.equal(x), lambda x: x.nonzero()],
+    ids=["float", "bool", "item", "equal", "nonzero"],
 )
 def test_the_counter_sees_a_read(read):
     with HostReads() as reads:

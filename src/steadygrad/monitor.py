@@ -5,13 +5,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 import weakref
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,25 +18,21 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from steadygrad.containment import Containment
 from steadygrad.detect import stale_optimizer
 from steadygrad.errors import UsageError
 from steadygrad.forensics import Forensics
+from steadygrad.logbook import Logbook
 from steadygrad.measure import ParamTable, parameter_names
-from steadygrad.notices import Notices
 from steadygrad.policies import Policy
 from steadygrad.recording import Recorder, as_run_path, run_info
-from steadygrad.records import Finding, Incident, Reading, TensorInfo
-from steadygrad.scalars import Scalars, give_loss
+from steadygrad.records import Finding, Reading
 from steadygrad.stepping import SkipStreak, Track
-from steadygrad.summary import Counts, no_step_seen, summarise, where_nonfinite
+from steadygrad.summary import Counts, no_step_seen, summarise
 from steadygrad.usage import saved_tracks, unheld
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-RECENT_READINGS = 256
-MAX_FINDINGS = 1000
 # Whether the optimizer still holds the model's own parameters is asked at these steps: it costs a
 # walk over the module tree, and a head that is replaced is replaced early.
 _WIRING_STEPS = frozenset({1, 16, 256})
@@ -50,7 +43,6 @@ class Monitor:
 
     Attributes:
         mode: ``watch`` or ``guard``.
-        counts: steps seen, clipped, skipped.
         closed: whether every hook has been taken off.
     """
 
@@ -68,25 +60,18 @@ class Monitor:
     ) -> None:
         """See `watch` and `guard`."""
         self.mode = mode
-        self.counts = Counts()
         self.closed = False
         self._model = weakref.ref(model)
         self._by_hand = not optimizers
-        self._notices = Notices()
-        self._findings: list[Finding] = []
-        self._recent: deque[Reading] = deque(maxlen=RECENT_READINGS)
-        self._newest_loss = (-1, math.nan)
-        self._faults: list[str] = []
-        self._recorder: Recorder | None = None
-        self._containment = Containment(self._on_fault)
-        self._scalars = Scalars(self._on_scalar)
+        self._logbook = Logbook()
+        self._containment = self._logbook.containment
         began = time.perf_counter()
         names = parameter_names(model)
         held: Sequence[Optimizer | None] = optimizers or (None,)
         groups = [o.param_groups if o is not None else [{"params": list(model.parameters())}] for o in held]
         tables = [ParamTable(names, some, index) for index, some in enumerate(groups)]
         if run is not None:
-            self._recorder = self._opened(as_run_path(mode, run), model, optimizers, policy, tables)
+            self._logbook.recorder = self._opened(as_run_path(mode, run), model, optimizers, policy, tables)
         self._tracks = tuple(
             Track(
                 index,
@@ -94,7 +79,7 @@ class Monitor:
                 tables[index],
                 policy if policy is None or index == 0 else policy.fresh(),
                 streak=SkipStreak(max_skips),
-                outlet=self,
+                outlet=self._logbook,
                 containment=self._containment,
                 overhead=overhead,
                 clock=lambda: time.perf_counter() - began,
@@ -103,7 +88,9 @@ class Monitor:
             for index, one in enumerate(held)
         )
         guarded = policy is not None
-        self._forensics = self._containment.run("tracing", partial(Forensics, model, guarded=guarded))
+        self._logbook.forensics = self._containment.run("tracing", partial(Forensics, model, guarded=guarded))
+        # The optimizers' hooks hold the logbook, and it holds us: nobody has to keep the monitor.
+        self._logbook.listeners.append(("wiring check", self._after_step))
         self._check_wiring(0)
 
     def _opened(
@@ -118,7 +105,7 @@ class Monitor:
         tensors = [tensor for table in tables for tensor in table.tensors]
         policy_call = "" if policy is None else repr(policy)
         info = run_info(path, self.mode, policy_call, type(model).__name__, optimizers, tensors)
-        recorder = Recorder(path, info, [len(table) for table in tables], self._on_fault)
+        recorder = Recorder(path, info, [len(table) for table in tables], self._logbook.fault)
         if recorder.notice is not None:
             self.say("run file", recorder.notice)
         return recorder
@@ -143,25 +130,30 @@ class Monitor:
 
     def __repr__(self) -> str:
         """Mode and counts in one line."""
-        return f"<steadygrad {self.mode}: {self.counts.steps} steps, {len(self._findings)} findings>"
+        return f"<steadygrad {self.mode}: {self.counts.steps} steps, {len(self._logbook.findings)} findings>"
+
+    @property
+    def counts(self) -> Counts:
+        """Steps seen, clipped, skipped."""
+        return self._logbook.counts
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Everything found so far, oldest first."""
         self._deliver()
-        return tuple(self._findings)
+        return tuple(self._logbook.findings)
 
     @property
     def last(self) -> Reading | None:
         """Reading of the newest step; None before the first."""
         self._deliver()
-        return self._recent[-1] if self._recent else None
+        return self._logbook.recent[-1] if self._logbook.recent else None
 
     @property
     def recent(self) -> tuple[Reading, ...]:
-        """Readings of the newest steps, oldest first, at most `RECENT_READINGS`."""
+        """Readings of the newest steps, oldest first, at most `steadygrad.logbook.RECENT_READINGS`."""
         self._deliver()
-        return tuple(self._recent)
+        return tuple(self._logbook.recent)
 
     @property
     def policy(self) -> Policy | None:
@@ -171,7 +163,8 @@ class Monitor:
     @property
     def run(self) -> str | None:
         """Path of the run file that is being written; None when nothing is recorded."""
-        return None if self._recorder is None else str(self._recorder.path)
+        recorder = self._logbook.recorder
+        return None if recorder is None else str(recorder.path)
 
     def log(self, **values: object) -> None:
         """Record named numbers beside the steps; a loss is best called ``loss``.
@@ -185,7 +178,7 @@ class Monitor:
         Raises:
             UsageError: a value is not a single number.
         """
-        loss = self._scalars.log([track.lane.step for track in self._tracks], values)
+        loss = self._logbook.scalars.log([track.lane.step for track in self._tracks], values)
         if loss is not None:
             for track in self._tracks:
                 track.lane.loss = loss
@@ -222,8 +215,9 @@ class Monitor:
         """What happened so far, for a person."""
         self._deliver()
         explanations = [text for track in self._tracks if track.policy and (text := track.policy.explain())]
-        recorded = None if self._recorder is None or self._recorder.ended else self.run
-        return summarise(self.mode, self.counts, self._findings, explanations, self._faults, recorded)
+        book = self._logbook
+        recorded = None if book.recorder is None or book.recorder.ended else self.run
+        return summarise(self.mode, self.counts, book.findings, explanations, book.faults, recorded)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything learnt, to go on after a restart: step counters and the policies' statistics."""
@@ -253,7 +247,7 @@ class Monitor:
                 f"load_state_dict(): expected what state_dict() of such a {self.mode} returned; this state can't be "
                 f"read ({type(error).__name__}: {error}). Load another checkpoint, or go on without."
             ) from error
-        self._scalars.resume(max(track.lane.step for track in self._tracks))
+        self._logbook.scalars.resume(max(track.lane.step for track in self._tracks))
 
     def close(self) -> None:
         """Take every hook off, write what is left, close the run file; a second call does nothing.
@@ -262,7 +256,7 @@ class Monitor:
         """
         was_open = not self.closed
         self.detach()
-        if was_open and not self.counts.steps and not self._faults:
+        if was_open and not self.counts.steps and not self._logbook.faults:
             self.say("no step", no_step_seen(self.mode, by_hand=self._by_hand))
 
     def detach(self) -> None:
@@ -272,90 +266,35 @@ class Monitor:
         self.closed = True
         for track in self._tracks:
             track.close()
-        if self._forensics is not None:
-            self._containment.run("end of tracing", self._forensics.close)
-        self._scalars.deliver()
-        if self._recorder is not None:
-            # A part of its own: what was written before a fault must still reach the file.
-            self._containment.run("closing of the run file", self._recorder.close)
-        self._notices.flush()
+        self._logbook.close()
 
     def say(self, key: str, text: str) -> None:
         """One line on stderr, rate limited."""
-        self._notices.say(key, text)
-
-    # What follows is called by the tracks.
-
-    def reading(self, track: Track, reading: Reading) -> None:
-        """A step has ended: count it, keep it, record it, show a skip."""
-        self.counts.add(reading)
-        if reading.skipped and not reading.overflow:
-            where = where_nonfinite(reading, track.table.tensors)
-            text = f"step {reading.step}: skipped, non-finite gradient in {where}"
-            self._containment.run("notices", self.say, "skip", text)
-        self._scalars.deliver()
-        if reading.loss is None and self._newest_loss[0] == reading.step:
-            reading = replace(reading, loss=self._newest_loss[1])
-        self._recent.append(reading)
-        if self._recorder is not None:
-            self._containment.run("recording", self._recorder.append, track.index, reading)
-        if reading.step in _WIRING_STEPS:
-            self._containment.run("wiring check", self._check_wiring, reading.step)
-
-    def finding(self, finding: Finding) -> None:
-        """A detector has found something: keep it, record it, show it unless it is only for the record."""
-        if self._forensics is not None:
-            finding = self._containment.run("tracing", self._forensics.told, finding) or finding
-        if len(self._findings) < MAX_FINDINGS:
-            self._findings.append(finding)
-        if finding.severity != "info":
-            self.say(finding.kind, str(finding))
-        if self._recorder is not None:
-            self._containment.run("recording", self._recorder.finding, finding)
-
-    def incident(self, incident: Incident) -> None:
-        """Something was done: record it, show it."""
-        first_sentence = incident.reason.partition(". ")[0].rstrip(".")
-        self.say(incident.action, f"step {incident.step}: {incident.action}: {first_sentence}")
-        if self._recorder is not None:
-            self._containment.run("recording", self._recorder.incident, incident)
-
-    def nonfinite(self, track: Track) -> None:
-        """The step about to be made is non-finite: find out where that began."""
-        if self._forensics is not None:
-            self._forensics.look(track.index, track.lane.step)
-
-    def grown(self, track: Track, tensors: Sequence[TensorInfo]) -> None:
-        """Parameters have joined an optimizer."""
-        if self._recorder is not None:
-            self._containment.run("recording", self._recorder.add, track.index, tensors)
+        self._logbook.say(key, text)
 
     def _deliver(self) -> None:
         for track in self._tracks:
             track.lane.deliver()
-        self._scalars.deliver()
+        self._logbook.scalars.deliver()
 
-    def _on_scalar(self, step: int, name: str, value: float) -> None:
-        if name == "loss":
-            self._newest_loss = (step, value)
-            give_loss(self._recent, step, value)
-        if self._recorder is not None:
-            self._containment.run("recording", self._recorder.scalar, step, name, value)
-
-    def _on_fault(self, text: str) -> None:
-        self._faults.append(text)
-        self.say(f"fault {len(self._faults)}", text)
+    def _after_step(self, reading: Reading) -> None:
+        if reading.step in _WIRING_STEPS:
+            self._check_wiring(reading.step)
 
     def _check_wiring(self, step: int) -> None:
         model = self._model()
         optimizers = [one for track in self._tracks if (one := track.optimizer) is not None]
-        if model is None or not optimizers or any(f.kind == "stale_optimizer" for f in self._findings):
+        if (
+            model is None
+            or not optimizers
+            or any(f.kind == "stale_optimizer" for f in self._logbook.findings)
+        ):
             return
         held, missing = unheld(model, optimizers)
         # Strangers alone are no fault (a loss may have parameters), nor are left-out parameters
         # (a head may be trained on its own); together they are a module replaced too late.
         if held and missing:
-            self.finding(stale_optimizer(step, held, missing))
+            self._logbook.finding(stale_optimizer(step, held, missing))
 
 
 def _policy_name(policy: Policy | None) -> str:

@@ -129,7 +129,7 @@ def test_a_part_that_raises(part, mode, late, capsys):
 @pytest.mark.parametrize("method", ["append", "finding"])
 def test_a_recorder_that_raises(method, tmp_path, capsys):
     def break_it(monitor):
-        setattr(monitor._recorder, method, broken)
+        setattr(monitor._logbook.recorder, method, broken)
 
     path = tmp_path / "a.steady"
     monitor, result = broken_run("AdamW", break_it, policy=clip_norm(1e9), run=path)

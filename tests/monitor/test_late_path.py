@@ -80,7 +80,7 @@ def readings(name, late, policy=None, mode="watch"):
     monitor = attach(mode, model, optimizer, policy, late=late, overhead=1.0)
     stream = batches(6)
     for batch in [*stream[:3], poisoned(stream[3]), *stream[3:]]:
-        got.append(len(monitor._recent))
+        got.append(len(monitor._logbook.recent))
         step(model, optimizer, batch)
     return monitor.recent, got
 

@@ -240,7 +240,7 @@ class TestSummary:
     def test_a_run_that_is_no_longer_recorded_is_not_offered(self, tmp_path):
         model = seeded(mlp)
         guard = sg.guard(model, OPTIMIZERS["SGD"](model.parameters()), run=tmp_path / "a.steady")
-        guard._recorder._writer._recorder.fail("the disk is full")
+        guard._logbook.recorder._writer._recorder.fail("the disk is full")
         text = guard.summary()
         guard.close()
         assert "the disk is full" in text

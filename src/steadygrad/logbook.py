@@ -1,0 +1,125 @@
+"""What a monitor has seen: counted, kept, recorded in the run file, shown on stderr.
+
+The tracks write into it; whoever wants to act on a step listens (`Logbook.listeners`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from steadygrad.containment import Containment
+from steadygrad.forensics import Forensics
+from steadygrad.notices import Notices
+from steadygrad.recording import Recorder
+from steadygrad.records import Finding, Incident, Reading, TensorInfo
+from steadygrad.scalars import Scalars, give_loss
+from steadygrad.stepping import Track
+from steadygrad.summary import Counts, where_nonfinite
+
+RECENT_READINGS = 256
+MAX_FINDINGS = 1000
+
+Listener = Callable[[Reading], None]
+
+
+class Logbook:
+    """The outlet of all tracks of one monitor.
+
+    Attributes:
+        counts: steps seen, clipped, skipped.
+        findings: oldest first, at most `MAX_FINDINGS`.
+        recent: the newest Readings, oldest first.
+        faults: parts of steadygrad's own that were switched off, and why.
+        scalars: the numbers a user logs.
+        containment: holds back faults of steadygrad's own.
+        recorder: writes the run file; None records nothing.
+        forensics: explains a non-finite step; None where that has failed.
+        listeners: pairs of the name of a part and what it does after each step, in order.
+    """
+
+    def __init__(self) -> None:
+        self.counts = Counts()
+        self.findings: list[Finding] = []
+        self.recent: deque[Reading] = deque(maxlen=RECENT_READINGS)
+        self.faults: list[str] = []
+        self.scalars = Scalars(self._on_scalar)
+        self.containment = Containment(self.fault)
+        self.contained = self.containment.run
+        self.recorder: Recorder | None = None
+        self.forensics: Forensics | None = None
+        self.listeners: list[tuple[str, Listener]] = []
+        self._notices = Notices()
+        self._newest_loss = (-1, math.nan)
+
+    def say(self, key: str, text: str) -> None:
+        """One line on stderr, rate limited."""
+        self._notices.say(key, text)
+
+    def fault(self, text: str) -> None:
+        """A part of steadygrad's own has been switched off."""
+        self.faults.append(text)
+        self.say(f"fault {len(self.faults)}", text)
+
+    def reading(self, track: Track, reading: Reading) -> None:
+        """A step has ended: count it, keep it, record it, show a skip."""
+        self.counts.add(reading)
+        if reading.skipped and not reading.overflow:
+            where = where_nonfinite(reading, track.table.tensors)
+            text = f"step {reading.step}: skipped, non-finite gradient in {where}"
+            self.contained("notices", self.say, "skip", text)
+        self.scalars.deliver()
+        if reading.loss is None and self._newest_loss[0] == reading.step:
+            reading = replace(reading, loss=self._newest_loss[1])
+        self.recent.append(reading)
+        if self.recorder is not None:
+            self.contained("recording", self.recorder.append, track.index, reading)
+        for part, listener in self.listeners:
+            self.contained(part, listener, reading)
+
+    def finding(self, finding: Finding) -> None:
+        """A detector has found something: keep it, record it, show it unless it is only for the record."""
+        if self.forensics is not None:
+            finding = self.contained("tracing", self.forensics.told, finding) or finding
+        if len(self.findings) < MAX_FINDINGS:
+            self.findings.append(finding)
+        if finding.severity != "info":
+            self.say(finding.kind, str(finding))
+        if self.recorder is not None:
+            self.contained("recording", self.recorder.finding, finding)
+
+    def incident(self, incident: Incident) -> None:
+        """Something was done: record it, show it."""
+        first_sentence = incident.reason.partition(". ")[0].rstrip(".")
+        self.say(incident.action, f"step {incident.step}: {incident.action}: {first_sentence}")
+        if self.recorder is not None:
+            self.contained("recording", self.recorder.incident, incident)
+
+    def nonfinite(self, track: Track) -> None:
+        """The step about to be made is non-finite: find out where that began."""
+        if self.forensics is not None:
+            self.forensics.look(track.index, track.lane.step)
+
+    def grown(self, track: Track, tensors: Sequence[TensorInfo]) -> None:
+        """Parameters have joined an optimizer."""
+        if self.recorder is not None:
+            self.contained("recording", self.recorder.add, track.index, tensors)
+
+    def close(self) -> None:
+        """Let go of the model, write what is left, close the run file."""
+        if self.forensics is not None:
+            self.contained("end of tracing", self.forensics.close)
+        self.scalars.deliver()
+        if self.recorder is not None:
+            # A part of its own: what was written before a fault must still reach the file.
+            self.contained("closing of the run file", self.recorder.close)
+        self._notices.flush()
+
+    def _on_scalar(self, step: int, name: str, value: float) -> None:
+        if name == "loss":
+            self._newest_loss = (step, value)
+            give_loss(self.recent, step, value)
+        if self.recorder is not None:
+            self.contained("recording", self.recorder.scalar, step, name, value)
