@@ -134,7 +134,7 @@ def test_a_recorder_that_raises(method, tmp_path, capsys):
     path = tmp_path / "a.steady"
     monitor, result = broken_run("AdamW", break_it, policy=clip_norm(1e9), run=path)
     if method == "finding":
-        monitor.finding(Finding("exploding_gradient", "info", 3, ("0.weight",), "grew"))
+        monitor._logbook.finding(Finding("exploding_gradient", "info", 3, ("0.weight",), "grew"))
     assert_open(monitor, result, "AdamW", "recording", capsys.readouterr().err)
     with open_run(path) as run:
         assert run.steps.tolist()[:2] == [0, 1]

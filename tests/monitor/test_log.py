@@ -231,7 +231,7 @@ class TestSummary:
         train(model, optimizer, [*batches(3), poisoned(batches(1)[0])])
         text = guard.summary()
         guard.close()
-        assert text.startswith("steadygrad guard: nonfinite_gradient in 4 steps")
+        assert text.startswith("steadygrad guard: nonfinite_input in 4 steps")
         assert "3 steps clipped, 1 skipped" in text
         assert "clip_norm(0.1)" in text
         assert "try: " in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from steadygrad.calling import tensors_in
 from steadygrad.origin import Phase
@@ -58,7 +59,7 @@ class Sources:
         )
 
     def _own(self, tensor: Tensor, phase: Phase, operation: str, name: str) -> None:
-        if not tensor.is_meta:
+        if not tensor.is_meta and not is_lazy(tensor):
             self._owners[tensor.untyped_storage()._cdata] = (phase, operation, name)
 
 
