@@ -92,7 +92,9 @@ def _show(screen: Console, number: int, workload: Workload, seed: int, out: Path
             training = train(workload, arm, seed, out, on_step=partial(progress.advance, bar))
             progress.update(bar, total=len(training.norms))
             outcomes.append(judge(training))
+    screen.print()
     screen.print(table(outcomes))
+    screen.print()
     _say(screen, f"Loss in {workload.unit}; a constant guess gets {workload.guess:.2f}.", style="dim")
     for outcome in outcomes:
         _say(screen, f"- {sentence(outcome)}")

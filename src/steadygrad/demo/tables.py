@@ -21,13 +21,14 @@ _STYLES: dict[Fate, str] = {
 
 def table(outcomes: Iterable[Outcome]) -> Table:
     """Draw the outcomes of one workload."""
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    drawn.add_column("trained with", overflow="fold")
-    drawn.add_column("held-out loss", justify="right")
-    drawn.add_column("first bad step", justify="right")
+    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    # Fits into 80 columns.
+    drawn.add_column("trained with", no_wrap=True)
+    drawn.add_column("held-out\nloss", justify="right", no_wrap=True)
+    drawn.add_column("first bad\nstep", justify="right", no_wrap=True)
     drawn.add_column("where it began", overflow="fold")
-    drawn.add_column("clipped", justify="right")
-    drawn.add_column("skipped", justify="right")
+    drawn.add_column("clipped", justify="right", no_wrap=True)
+    drawn.add_column("skipped", justify="right", no_wrap=True)
     for outcome in outcomes:
         drawn.add_row(*_row(outcome))
     return drawn
@@ -50,10 +51,10 @@ def _score(outcome: Outcome) -> str:
     if not math.isfinite(loss):
         return "NaN" if math.isnan(loss) else "Inf"
     score = f"{loss:.2f}" if loss < 1e4 else f"{loss:.1e}"
-    return score if outcome.accuracy is None else f"{score} ({outcome.accuracy:.0%} right)"
+    return score if outcome.accuracy is None else f"{score} ({outcome.accuracy:.0%})"
 
 
 def _first_bad_step(outcome: Outcome) -> str:
     if outcome.first_bad_step is not None:
         return f"{outcome.first_bad_step:,}"
-    return "never learns" if outcome.fate == "never learned" else "-"
+    return "stuck" if outcome.fate == "never learned" else "-"
