@@ -3,6 +3,7 @@
 SteadygradError
 ├── UsageError            also a ValueError: a call that can't work (wrong argument, nothing to watch)
 │   └── PolicyError       a policy argument out of range
+├── FrameworkMissing      also an ImportError: an integration's framework is absent or too old
 ├── TrainingStopped       the guard ended the run on purpose
 │   └── NonfiniteStreak   too many steps in a row had non-finite gradients
 └── RunFileError          a run file that can't be opened, read or written
@@ -23,6 +24,10 @@ class UsageError(SteadygradError, ValueError):
 
 class PolicyError(UsageError):
     """A policy was built with an argument outside its range."""
+
+
+class FrameworkMissing(SteadygradError, ImportError):
+    """The framework of an integration is not installed, or too old; the message says how to install it."""
 
 
 class TrainingStopped(SteadygradError, RuntimeError):

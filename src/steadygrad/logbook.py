@@ -23,6 +23,7 @@ RECENT_READINGS = 256
 MAX_FINDINGS = 1000
 
 Listener = Callable[[Reading], None]
+Teller = Callable[[Finding], Finding]
 
 
 class Logbook:
@@ -38,6 +39,8 @@ class Logbook:
         recorder: writes the run file; None records nothing.
         forensics: explains a non-finite step; None where that has failed.
         listeners: pairs of the name of a part and what it does after each step, in order.
+        tellers: each finding passes through them before it is kept: whoever knows the data adds what
+            it knows.
     """
 
     def __init__(self) -> None:
@@ -51,6 +54,7 @@ class Logbook:
         self.recorder: Recorder | None = None
         self.forensics: Forensics | None = None
         self.listeners: list[tuple[str, Listener]] = []
+        self.tellers: list[Teller] = []
         self._notices = Notices()
         self._newest_loss = (-1, math.nan)
 
@@ -83,6 +87,8 @@ class Logbook:
         """A detector has found something: keep it, record it, show it unless it is only for the record."""
         if self.forensics is not None:
             finding = self.contained("tracing", self.forensics.told, finding) or finding
+        for teller in self.tellers:
+            finding = self.contained("telling", teller, finding) or finding
         if len(self.findings) < MAX_FINDINGS:
             self.findings.append(finding)
         if finding.severity != "info":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -267,6 +267,10 @@ class Monitor:
         for track in self._tracks:
             track.close()
         self._logbook.close()
+
+    def tell_with(self, teller: Callable[[Finding], Finding]) -> None:
+        """Have each finding pass through ``teller`` first: whoever knows the data can add what it knows."""
+        self._logbook.tellers.append(teller)
 
     def say(self, key: str, text: str) -> None:
         """One line on stderr, rate limited."""

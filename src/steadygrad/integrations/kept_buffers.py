@@ -1,0 +1,64 @@
+"""Running statistics that a poisoned batch has ruined go back to what they were before it.
+
+BatchNorm takes a batch into its running mean and variance during the forward pass, before there is any
+gradient to look at, and an average never forgets a NaN: training goes on (it uses batch statistics), but
+every validation and every checkpoint from there on is ruined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class KeptBuffers:
+    """Floating-point buffers of a model, with a copy from the last time they were all finite.
+
+    Nothing is read from an accelerator: whether to put them back is decided there.
+
+    Args:
+        model: its buffers are looked at; those that aren't finite to begin with (the -inf of a mask)
+            are left alone.
+
+    Example:
+        >>> norm = nn.BatchNorm1d(2)
+        >>> kept = KeptBuffers(norm)
+        >>> _ = norm(torch.tensor([[1.0, 2.0], [float("nan"), 4.0]]))
+        >>> kept.settle()
+        >>> norm.running_mean.tolist()
+        [0.0, 0.0]
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+        for buffer in model.buffers():
+            if buffer.is_floating_point() and buffer.numel() and bool(torch.isfinite(buffer).all()):
+                groups.setdefault((buffer.device, buffer.dtype), []).append(buffer)
+        self._groups = list(groups.values())
+        self._kept = [_flat(group) for group in self._groups]
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Keep the buffers as they are, or put all of them back if one is no longer finite."""
+        for index, group in enumerate(self._groups):
+            now = _flat(group)
+            finite = torch.isfinite(now).all()
+            if now.device.type != "cpu":
+                self._kept[index] = torch.where(finite, now, self._kept[index])
+                _fill(group, self._kept[index])
+            elif finite:
+                self._kept[index] = now
+            else:
+                _fill(group, self._kept[index])
+
+
+def _flat(group: Sequence[Tensor]) -> Tensor:
+    return torch.cat([buffer.detach().reshape(-1) for buffer in group])
+
+
+def _fill(group: Sequence[Tensor], flat: Tensor) -> None:
+    parts = torch.split(flat, [buffer.numel() for buffer in group])
+    shaped = [part.view_as(buffer) for part, buffer in zip(parts, group, strict=True)]
+    torch._foreach_copy_(list(group), shaped)
