@@ -3,3 +3,5 @@
 Each is imported by its full name, because it needs its framework: ``from
 steadygrad.integrations.lightning import SteadygradCallback``.
 """
+
+__all__ = ["ultralytics"]
