@@ -183,12 +183,15 @@ class Monitor:
             for track in self._tracks:
                 track.lane.loss = loss
 
-    def clip_(self) -> Tensor:
+    def clip_(self, optimizer: Optimizer | None = None) -> Tensor:
         """Measure and treat the gradients here, where ``clip_grad_norm_`` stood.
 
         In a loop without an optimizer this is the step: a non-finite gradient is set to zero, so
         that ``p.data.add_(p.grad, alpha=-lr)`` leaves the weights alone. With an optimizer its
         ``step`` finds the work done. A watch only measures.
+
+        Args:
+            optimizer: of several, the one that is about to step; None treats the gradients of all.
 
         Returns:
             Total norm of all gradients before any scaling, 0-d, like ``clip_grad_norm_``.
@@ -207,7 +210,13 @@ class Monitor:
         """
         if self.closed:
             raise UsageError(f"{self.mode}.clip_(): this {self.mode} is closed. Attach a new one first.")
-        norms = [track.clip_() for track in self._tracks]
+        tracks = [track for track in self._tracks if optimizer is None or track.optimizer is optimizer]
+        if not tracks:
+            raise UsageError(
+                f"{self.mode}.clip_(optimizer): this {type(optimizer).__name__} is none of the {len(self._tracks)} "
+                f"optimizers of the {self.mode}. Pass one of those it was attached to, or none for all of them."
+            )
+        norms = [track.clip_() for track in tracks]
         total = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
         return total.to(torch.float32)
 

@@ -17,7 +17,6 @@ def as_optimizers(call: str, optimizer: Optimizer | Iterable[Optimizer] | None) 
     """One optimizer, several or none, as a tuple; anything else raises a UsageError."""
     if optimizer is None:
         return ()
-    # Accelerate's and Lightning's wrappers hold the torch optimizer whose step runs in the end.
     is_one = isinstance(_unwrapped(optimizer), Optimizer)
     many: Iterable[Any] = optimizer if isinstance(optimizer, Iterable) and not is_one else [optimizer]
     found = [_unwrapped(one) for one in many]
@@ -39,8 +38,14 @@ def as_optimizers(call: str, optimizer: Optimizer | Iterable[Optimizer] | None) 
 
 
 def _unwrapped(optimizer: Any) -> Any:
+    """The torch optimizer whose step runs in the end, inside of Accelerate's and Lightning's wrappers.
+
+    Accelerate's is an Optimizer by class, but was never initialised as one: it has no hooks.
+    """
     inner = getattr(optimizer, "optimizer", None)
-    return inner if not isinstance(optimizer, Optimizer) and isinstance(inner, Optimizer) else optimizer
+    if isinstance(inner, Optimizer) and "_optimizer_step_pre_hooks" not in vars(optimizer):
+        return _unwrapped(inner)
+    return optimizer
 
 
 def check_model(call: str, model: object) -> None:
