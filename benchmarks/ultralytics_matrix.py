@@ -27,7 +27,9 @@ SHORT = {"imgsz": 64, "batch": 8, "nbs": 8}
 
 def main() -> None:
     """Run and print one of the two tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--fitness", action="store_true", help="train for long, and compare the mAP")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=30, help="of the long trainings")
@@ -50,7 +52,14 @@ def survival(seeds: int) -> Iterator[tuple[str, ...]]:
             for mode in whole:
                 poison = Poison(epoch, POSITIONS[name])
                 run = train(
-                    task, data, Path(folder) / str(mode), mode=mode, poison=poison, epochs=EPOCHS, seed=seed, **SHORT
+                    task,
+                    data,
+                    Path(folder) / str(mode),
+                    mode=mode,
+                    poison=poison,
+                    epochs=EPOCHS,
+                    seed=seed,
+                    **SHORT,
                 )
                 whole[mode] += _whole(run)
                 told.append(_told(run))

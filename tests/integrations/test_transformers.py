@@ -38,7 +38,9 @@ class Poisoned(Trainer):
 def train(folder, *callbacks, poisoned=(), **settings):
     torch.manual_seed(0)
     model = GPT2LMHeadModel(
-        GPT2Config(n_layer=2, n_head=2, n_embd=16, vocab_size=32, n_positions=16, bos_token_id=0, eos_token_id=0)
+        GPT2Config(
+            n_layer=2, n_head=2, n_embd=16, vocab_size=32, n_positions=16, bos_token_id=0, eos_token_id=0
+        )
     )
     generator = torch.Generator().manual_seed(1)
     rows = torch.randint(32, (8 * STEPS, 12), generator=generator)
