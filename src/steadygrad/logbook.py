@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from steadygrad.containment import Containment
+from steadygrad.course import Course
 from steadygrad.forensics import Forensics
 from steadygrad.notices import Notices
 from steadygrad.recording import Recorder
@@ -55,6 +56,7 @@ class Logbook:
         self.forensics: Forensics | None = None
         self.listeners: list[tuple[str, Listener]] = []
         self.tellers: list[Teller] = []
+        self._course = Course(self.finding)
         self._notices = Notices()
         self._newest_loss = (-1, math.nan)
 
@@ -80,6 +82,8 @@ class Logbook:
         self.recent.append(reading)
         if self.recorder is not None:
             self.contained("recording", self.recorder.append, track.index, reading)
+        if track.index == 0:
+            self.contained("detection by loss", self._course.step, reading, track.context)
         for part, listener in self.listeners:
             self.contained(part, listener, reading)
 
@@ -110,6 +114,8 @@ class Logbook:
 
     def grown(self, track: Track, tensors: Sequence[TensorInfo]) -> None:
         """Parameters have joined an optimizer."""
+        if track.index == 0:
+            self.contained("detection by loss", self._course.extend, tensors)
         if self.recorder is not None:
             self.contained("recording", self.recorder.add, track.index, tensors)
 
@@ -127,5 +133,6 @@ class Logbook:
         if name == "loss":
             self._newest_loss = (step, value)
             give_loss(self.recent, step, value)
+            self.contained("detection by loss", self._course.loss, step, value)
         if self.recorder is not None:
             self.contained("recording", self.recorder.scalar, step, name, value)

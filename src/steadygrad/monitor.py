@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from steadygrad.detect import stale_optimizer
+from steadygrad.detect import nonfinite_parameter, stale_optimizer
 from steadygrad.errors import UsageError
 from steadygrad.forensics import Forensics
 from steadygrad.logbook import Logbook
@@ -92,6 +92,7 @@ class Monitor:
         # The optimizers' hooks hold the logbook, and it holds us: nobody has to keep the monitor.
         self._logbook.listeners.append(("wiring check", self._after_step))
         self._check_wiring(0)
+        self._containment.run("weights check", self._check_weights)
 
     def _opened(
         self,
@@ -293,6 +294,14 @@ class Monitor:
     def _after_step(self, reading: Reading) -> None:
         if reading.step in _WIRING_STEPS:
             self._check_wiring(reading.step)
+
+    def _check_weights(self) -> None:
+        """Weights that are ruined already would only show in the gradient of the next step."""
+        for track in self._tracks:
+            names, of = track.lane.ruined(), len(track.table)
+            if names:
+                guarded = self.mode == "guard"
+                self._logbook.finding(nonfinite_parameter(0, names, of, track.index, guarded=guarded))
 
     def _check_wiring(self, step: int) -> None:
         model = self._model()

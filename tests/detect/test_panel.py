@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steadygrad.catalog import CATALOG
-from steadygrad.detect import COOL_DOWN, DETECTORS, Context, Panel, over
+from steadygrad.detect import COOL_DOWN, COURSE, DETECTORS, PROBED, Context, Panel, over
 from steadygrad.detect.finding import MAX_SUMMARY, MAX_WHERE
 from steadygrad.records import Reading, TensorInfo
 
@@ -29,6 +29,7 @@ def readings(draw, max_steps=60):
         draw(st.integers(0, 2)),
     )
     rate = draw(st.sampled_from([1.0, 0.3, 2.0, 1e3]))
+    logs = draw(st.booleans())
     result = []
     for step in range(steps):
         now = size + grow * (step // 20)
@@ -49,10 +50,31 @@ def readings(draw, max_steps=60):
                 clip_coef=float(rng.choice([1.0, 0.1])),
                 skipped=bool(rng.random() < 0.1),
                 overflow=bool(rng.random() < odd / 2),
-                loss=draw(st.sampled_from([None, 0.0, float("nan")])) if step == 0 else None,
+                lr=float(rng.choice([0.0, 0.1])),
+                loss=_loss(rng, odd, rate, step) if logs else None,
+                **_weights(rng, odd, now),
             )
         )
     return result
+
+
+def _loss(rng, odd, rate, step):
+    with np.errstate(all="ignore"):
+        usual = float(np.float32(rng.normal()) * np.float32(rate) ** np.float32(min(step, 60)))
+    return float(rng.choice(ODD)) if rng.random() < odd else usual
+
+
+def _weights(rng, odd, size):
+    """Norms of parameters and updates, on some steps."""
+    if rng.random() < 0.5:
+        return {}
+    norms = np.exp(rng.normal(size=(2, size))).astype(np.float32)
+    norms = np.where(rng.random((2, size)) < odd, rng.choice(np.array(ODD, np.float32), (2, size)), norms)
+    return (
+        {"param_norms": norms[0]}
+        if rng.random() < 0.3
+        else dict(zip(("param_norms", "update_norms"), norms, strict=True))
+    )
 
 
 def shapes(size):
@@ -78,7 +100,7 @@ def test_no_stream_raises_and_every_finding_is_whole(stream):
         assert all(isinstance(value, float) for value in finding.evidence.values())
 
 
-@pytest.mark.parametrize("detector", DETECTORS, ids=lambda d: type(d).__name__)
+@pytest.mark.parametrize("detector", [*DETECTORS, *PROBED, *COURSE], ids=lambda d: type(d).__name__)
 @given(stream=readings(max_steps=40))
 @settings(deadline=None, max_examples=25)
 def test_detectors_are_pure(detector, stream):

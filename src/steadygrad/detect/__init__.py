@@ -8,26 +8,41 @@ from __future__ import annotations
 from steadygrad.detect.clipping import ClipIsStepLimiter
 from steadygrad.detect.detector import Context, Detector
 from steadygrad.detect.disconnected import DisconnectedLoss, DisconnectedParameters
+from steadygrad.detect.divergence import Divergence
 from steadygrad.detect.exploding import ExplodingGradient
 from steadygrad.detect.nonfinite import NonfiniteGradient, OverflowStreak
-from steadygrad.detect.panel import COOL_DOWN, DETECTORS, Panel, over
+from steadygrad.detect.panel import COOL_DOWN, COURSE, DETECTORS, PROBED, Panel, over
+from steadygrad.detect.rate import LearningRateTooHigh
+from steadygrad.detect.spike import LossSpike
+from steadygrad.detect.updates import OversizedUpdate, StalledUpdate
+from steadygrad.detect.values import NonfiniteLoss, NonfiniteParameter, nonfinite_parameter
 from steadygrad.detect.vanishing import VanishingGradient
 from steadygrad.detect.wiring import missing_zero_grad, stale_optimizer
 
 __all__ = [
     "COOL_DOWN",
+    "COURSE",
     "DETECTORS",
+    "PROBED",
     "ClipIsStepLimiter",
     "Context",
     "Detector",
     "DisconnectedLoss",
     "DisconnectedParameters",
+    "Divergence",
     "ExplodingGradient",
+    "LearningRateTooHigh",
+    "LossSpike",
     "NonfiniteGradient",
+    "NonfiniteLoss",
+    "NonfiniteParameter",
     "OverflowStreak",
+    "OversizedUpdate",
     "Panel",
+    "StalledUpdate",
     "VanishingGradient",
     "missing_zero_grad",
+    "nonfinite_parameter",
     "over",
     "stale_optimizer",
 ]

@@ -9,8 +9,13 @@ from typing import Any
 from steadygrad.detect.clipping import ClipIsStepLimiter
 from steadygrad.detect.detector import Context, Detector
 from steadygrad.detect.disconnected import DisconnectedLoss, DisconnectedParameters
+from steadygrad.detect.divergence import Divergence
 from steadygrad.detect.exploding import ExplodingGradient
 from steadygrad.detect.nonfinite import NonfiniteGradient, OverflowStreak
+from steadygrad.detect.rate import LearningRateTooHigh
+from steadygrad.detect.spike import LossSpike
+from steadygrad.detect.updates import OversizedUpdate, StalledUpdate
+from steadygrad.detect.values import NonfiniteLoss, NonfiniteParameter
 from steadygrad.detect.vanishing import VanishingGradient
 from steadygrad.records import SEVERITIES, Finding, Reading, TensorInfo
 
@@ -25,6 +30,12 @@ DETECTORS: tuple[Detector[Any], ...] = (
 )
 """The detectors a Panel runs unless told otherwise."""
 
+PROBED: tuple[Detector[Any], ...] = (NonfiniteParameter(), OversizedUpdate(), StalledUpdate())
+"""Those a Panel adds on the few steps that measure the weights."""
+
+COURSE: tuple[Detector[Any], ...] = (NonfiniteLoss(), LossSpike(), Divergence(), LearningRateTooHigh())
+"""Those that judge a step by its loss, which may be logged after the step."""
+
 COOL_DOWN = 200
 """Readings before a kind may be reported again; doubled at each report, so that a lasting fault gives
 about ten findings in 100,000 steps and not one in every window."""
@@ -38,6 +49,7 @@ class Panel:
     Args:
         context: what is known of the run.
         detectors: which detectors to run.
+        probed: which to add on readings that bring norms of the parameters.
 
     Example:
         >>> import numpy as np
@@ -48,10 +60,17 @@ class Panel:
         ['disconnected_loss']
     """
 
-    def __init__(self, context: Context, detectors: Sequence[Detector[Any]] = DETECTORS) -> None:
+    def __init__(
+        self,
+        context: Context,
+        detectors: Sequence[Detector[Any]] = DETECTORS,
+        probed: Sequence[Detector[Any]] = PROBED,
+    ) -> None:
         self.context = context
         self._observers = tuple(detector.observe for detector in detectors)
         self._states: list[Any] = [detector.start() for detector in detectors]
+        self._probed = tuple(detector.observe for detector in probed)
+        self._probed_states: list[Any] = [detector.start() for detector in probed]
         self._seen = 0
         self._reported: dict[str, tuple[int, int, int]] = {}  # kind: (silent until, pause, worst rank)
 
@@ -70,8 +89,17 @@ class Panel:
             states[i], finding = observer(states[i], reading, context)
             if finding is not None:
                 found = [*(found or ()), finding]
+        if reading.param_norms is not None:
+            found = self._probe(reading, found)
         self._seen += 1
         return tuple(filter(self._news, found)) if found else ()
+
+    def _probe(self, reading: Reading, found: list[Finding] | None) -> list[Finding] | None:
+        for i, observer in enumerate(self._probed):
+            self._probed_states[i], finding = observer(self._probed_states[i], reading, self.context)
+            if finding is not None:
+                found = [*(found or ()), finding]
+        return found
 
     def extend(self, tensors: Iterable[TensorInfo]) -> None:
         """Announce parameters that joined the optimizer; later readings are as much longer.
@@ -101,7 +129,7 @@ def over(readings: Iterable[Reading], context: Context) -> list[Finding]:
     Returns:
         The findings in the order in which they came up.
     """
-    panel = Panel(context)
+    panel = Panel(context, (*DETECTORS, *COURSE))
     return [
         finding
         for reading in readings

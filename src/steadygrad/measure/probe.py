@@ -14,6 +14,9 @@ from torch.nn.parameter import is_lazy
 # default budget of 2 % leaves the rest to what acts at every step.
 PROBE_SHARE = 0.1
 MIN_SPACING = 16
+# Whether a step is too large for the weights is decided in the first steps: they are probed at doubling
+# spacing, whatever a probe costs, and later probes wait until that is paid off.
+EARLY_STEPS = 128
 # A norm from 16,384 of the elements is within about 1 % of the whole for anything but a few spikes.
 SAMPLE_NUMEL = 16_384
 CONV2D_DIMS = 4
@@ -22,8 +25,9 @@ CONV2D_DIMS = 4
 class Budget:
     """Spaces probes so that they take at most a share of the training's time.
 
-    ``next = now + cost / (share * step time)`` steps, with the newest cost and a running mean of
-    the step time; never closer than `MIN_SPACING`.
+    The first are at steps 0, 1, 2, 4, ... up to `EARLY_STEPS`. Later ones wait until everything spent so
+    far is within ``share`` of the time of all steps (with a running mean of the step time), and are never
+    closer than `MIN_SPACING`.
 
     Args:
         overhead: share of the step time steadygrad may take in all.
@@ -35,11 +39,14 @@ class Budget:
         self._clock = clock
         self._last: float | None = None
         self._step_s = 0.0
-        self._next = 1  # step 0 pays for lazy set-up everywhere: its cost says nothing
+        self._began: int | None = None
+        self._next = 0
         self.spent_s = 0.0
 
     def due(self, step: int) -> bool:
         """Whether a probe fits the budget at this step; call once a step, it also times steps."""
+        if self._began is None:
+            self._began = self._next = step
         now = self._clock()
         if self._last is not None:
             elapsed = now - self._last
@@ -49,10 +56,16 @@ class Budget:
 
     def paid(self, step: int, cost_s: float) -> None:
         """Account for a probe made at ``step``."""
-        self.spent_s += cost_s
+        began = self._began or 0
+        age = step - began
+        if age:  # the very first step pays for lazy set-up everywhere: its cost says nothing
+            self.spent_s += cost_s
+        if age < EARLY_STEPS:
+            self._next = began + (1 << age.bit_length())
+            return
         allowance_s = self._share * self._step_s
-        spacing = cost_s / allowance_s if allowance_s > 0.0 else MIN_SPACING
-        self._next = step + max(MIN_SPACING, int(spacing) + 1)
+        afforded = began + self.spent_s / allowance_s if allowance_s > 0.0 else 0.0
+        self._next = max(step + MIN_SPACING, int(afforded) + 1)
 
 
 class UpdateProbe:

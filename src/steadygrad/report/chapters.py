@@ -10,31 +10,32 @@ from steadygrad.records import SEVERITIES, Finding, Severity
 WINDOW_STEPS = 64
 """How long after a cause a consequence may show: the detectors' statistics look back this far."""
 
+_RUINED = frozenset({"nonfinite_activation", "nonfinite_loss", "nonfinite_gradient", "nonfinite_parameter"})
+_UNSTABLE = frozenset(
+    {"exploding_gradient", "loss_spike", "divergence", "clip_is_step_limiter", "overflow_streak", *_RUINED}
+)
+_STUCK = frozenset({"dead_units", "saturated_units", "vanishing_gradient", "stalled_update"})
+
 LEADS_TO: dict[str, frozenset[str]] = {
-    "stale_optimizer": frozenset({"disconnected_loss", "disconnected_parameters"}),
+    "stale_optimizer": frozenset({"disconnected_loss", "disconnected_parameters", "stalled_update"}),
     "disconnected_loss": frozenset({"disconnected_parameters", "vanishing_gradient", "stalled_update"}),
-    "missing_zero_grad": frozenset({"exploding_gradient", "clip_is_step_limiter"}),
-    "nonfinite_input": frozenset({"nonfinite_activation", "nonfinite_loss", "nonfinite_gradient"}),
-    "learning_rate_too_high": frozenset({"oversized_update", "exploding_gradient", "loss_spike"}),
-    "oversized_update": frozenset({"exploding_gradient", "loss_spike", "dead_units"}),
-    "exploding_gradient": frozenset(
-        {
-            "clip_is_step_limiter",
-            "divergence",
-            "loss_spike",
-            "nonfinite_activation",
-            "nonfinite_gradient",
-            "nonfinite_loss",
-            "overflow_streak",
-        }
+    "missing_zero_grad": _UNSTABLE | {"oversized_update"},
+    "nonfinite_input": _RUINED | {"overflow_streak", "optimizer_state_corrupt"},
+    "optimizer_state_corrupt": _UNSTABLE | {"oversized_update"},
+    "exploding_in_time": _UNSTABLE | {"oversized_update"},
+    "learning_rate_too_high": _UNSTABLE | _STUCK | {"oversized_update"},
+    "oversized_update": _UNSTABLE | _STUCK,
+    "exploding_gradient": (_UNSTABLE - {"exploding_gradient"}) | _STUCK,
+    "nonfinite_activation": _RUINED - {"nonfinite_activation"}
+    | {"overflow_streak", "optimizer_state_corrupt"},
+    "nonfinite_loss": frozenset(
+        {"nonfinite_gradient", "nonfinite_parameter", "overflow_streak", "optimizer_state_corrupt"}
     ),
-    "nonfinite_activation": frozenset({"nonfinite_loss", "nonfinite_gradient"}),
-    "nonfinite_loss": frozenset({"nonfinite_gradient"}),
     "nonfinite_gradient": frozenset({"nonfinite_parameter", "optimizer_state_corrupt", "overflow_streak"}),
-    "nonfinite_parameter": frozenset({"nonfinite_activation", "nonfinite_loss", "nonfinite_gradient"}),
+    "nonfinite_parameter": _RUINED - {"nonfinite_parameter"} | {"overflow_streak"},
     "loss_spike": frozenset({"divergence"}),
-    "dead_units": frozenset({"vanishing_gradient"}),
-    "saturated_units": frozenset({"vanishing_gradient"}),
+    "dead_units": frozenset({"vanishing_gradient", "stalled_update"}),
+    "saturated_units": frozenset({"vanishing_gradient", "stalled_update"}),
     "vanishing_gradient": frozenset({"stalled_update"}),
 }
 """What each kind directly brings about; the order puts causes before effects within one step."""

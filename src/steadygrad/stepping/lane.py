@@ -96,6 +96,15 @@ class Lane:
         self._probe = UpdateProbe()
         self._now: _Step | None = None
 
+    def ruined(self) -> list[str]:
+        """Names of the parameters that hold a NaN or an Inf now; the host waits for the answer."""
+        # A norm of a sharded parameter is a sum over all ranks, and this one may be alone in asking.
+        if any(map(is_sharded, self.table.params)) or not len(self.table):
+            return []
+        norms = self._measurer.norms_of(self.table.params)
+        bad = np.flatnonzero(~np.isfinite(norms.cpu().numpy())).tolist()
+        return [self.table.tensors[i].name for i in bad]
+
     def grow(self) -> None:
         """Take note that parameters were appended to the table."""
         self._measurer.grow()

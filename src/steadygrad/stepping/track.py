@@ -121,6 +121,11 @@ class Track:
         )
 
     @property
+    def context(self) -> Context:
+        """What detectors may know of the optimizer."""
+        return self._panel.context
+
+    @property
     def optimizer(self) -> Optimizer | None:
         """The optimizer, while it lives."""
         return None if self._optimizer is None else self._optimizer()

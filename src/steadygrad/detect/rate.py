@@ -1,0 +1,119 @@
+"""The learning rate is too high: steps that are large for the weights, and a loss that only rises."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from steadygrad.detect.detector import Context
+from steadygrad.detect.finding import make
+from steadygrad.detect.updates import update_ratios, whole_ratio
+from steadygrad.records import Finding, Reading
+
+
+class RateState(NamedTuple):
+    """The beginning of a run, for as long as it decides.
+
+    Attributes:
+        seen: losses taken in.
+        start: the first one, from before any step.
+        norm: total norm of the first reading.
+        rising: step from which every loss lay above the start; None where the newest didn't.
+        above: the losses since, newest last.
+        largest: largest step relative to the weights that was measured.
+        told: whether it has been said.
+    """
+
+    seen: int = 0
+    start: float = math.nan
+    norm: float = 0.0
+    rising: int | None = None
+    above: tuple[float, ...] = ()
+    largest: float = 0.0
+    told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LearningRateTooHigh:
+    """From the first steps on the loss lies above where it began, and the steps are large or growing.
+
+    Two signs, and each needs the loss: large steps alone can be healthy, and so can a loss that rises for
+    a moment (a catapult: all of 30 recorded ones were back after 18 steps).
+
+    * *large steps*: a step moved the weights by a tenth of their length or more, and the newest 24 losses
+      all lie above the first one, by twice as much as they differ from each other or three times over.
+    * *growing*: the loss is 10,000 times the first one and the gradient ten times its first norm, or more.
+
+    Attributes:
+        young: losses after which the rate is no longer what decides; see `Divergence`.
+        large: step relative to the weights. It is measured, so no scale of the loss enters.
+        losses: losses in a row above the first.
+        rise: rise that counts whatever the noise, for a loss above 0.
+        explosion: rise of *growing*.
+    """
+
+    young: int = 256
+    large: float = 0.1
+    losses: int = 24
+    rise: float = 3.0
+    explosion: float = 1e4
+
+    def start(self) -> RateState:
+        """No loss yet."""
+        return RateState()
+
+    def observe(
+        self, state: RateState, reading: Reading, context: Context
+    ) -> tuple[RateState, Finding | None]:
+        """Take in one reading with its loss."""
+        if state.told or state.seen > self.young:
+            return state, None
+        if reading.update_norms is not None:
+            state = state._replace(
+                largest=max(state.largest, whole_ratio(reading, update_ratios(reading, context), 2))
+            )
+        loss = reading.loss
+        if loss is None or not math.isfinite(loss) or reading.overflow:
+            return state, None
+        if not state.seen:
+            return state._replace(seen=1, start=loss, norm=reading.total_norm), None
+        if loss <= state.start:
+            return state._replace(seen=state.seen + 1, rising=None, above=()), None
+        rising = reading.step if state.rising is None else state.rising
+        above = (*state.above[1 - self.losses :], loss)
+        state = state._replace(seen=state.seen + 1, rising=rising, above=above)
+        if not (self._large(state) or self._growing(state, loss, reading)):
+            return state, None
+        return state._replace(told=True), self._report(state, loss, reading, context)
+
+    def _large(self, state: RateState) -> bool:
+        if state.largest < self.large or len(state.above) < self.losses:
+            return False
+        lowest, highest = min(state.above), max(state.above)
+        return lowest - state.start > 2.0 * (highest - lowest) or lowest > self.rise * state.start > 0.0
+
+    def _growing(self, state: RateState, loss: float, reading: Reading) -> bool:
+        return loss > self.explosion * state.start > 0.0 and reading.total_norm > 10.0 * state.norm > 0.0
+
+    def _report(self, state: RateState, loss: float, reading: Reading, context: Context) -> Finding:
+        rising = reading.step if state.rising is None else state.rising
+        moved = (
+            f", and a step moved the weights by {state.largest:.2g} of their length" if state.largest else ""
+        )
+        return make(
+            "learning_rate_too_high",
+            "warning",
+            max(rising - 1, 0),
+            f"The loss began at {state.start:.4g}, lies above that since step {rising} and is at {loss:.4g} "
+            f"(learning rate {reading.lr:.3g}){moved}.",
+            evidence={
+                "lr": reading.lr,
+                "loss_at_start": state.start,
+                "loss": loss,
+                "largest_update_ratio": state.largest,
+                "gradient_growth": reading.total_norm / state.norm if state.norm > 0.0 else math.nan,
+            },
+            optimizer=context.optimizer,
+            guarded=context.mode == "guard",
+        )

@@ -1,0 +1,218 @@
+"""The size of the steps, on the steps that measure it: too large for the weights, or none at all.
+
+Only matrices and kernels count: vectors (biases, gains of normalisation layers) are few and often begin
+at 0. So do matrices that begin at 0 (low-rank adapters, the last layer of a residual branch): they have
+no length to compare a step with until they have grown.
+
+Shape legend: P gradient tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from steadygrad.detect.detector import Context
+from steadygrad.detect.finding import listed, make
+from steadygrad.records import Finding, FloatArray, Reading
+
+
+class LengthState(NamedTuple):
+    """Large steps so far.
+
+    Attributes:
+        measured: how many steps were measured.
+        large: how many of the newest in a row were large.
+        began: step of the first of those.
+        told: whether they have been told as a warning.
+    """
+
+    measured: int = 0
+    large: int = 0
+    began: int = 0
+    told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OversizedUpdate:
+    """A step moves the matrices by a large share of their own length.
+
+    The usual share is a thousandth. Of 80 recorded healthy runs the largest first step was 0.39 (Adam with
+    a rate of 0.01 in a network 512 wide), while Adam with a rate of 0.5 in a small one makes 0.8. Later in a
+    run a catapult may pass through such steps and land: so there it takes ``lasting`` measured steps in a
+    row for a warning, and one is an ``info``.
+
+    Attributes:
+        ratio: length of a step relative to the weights.
+        lasting: measured steps in a row.
+        young: the first measured steps, where one is enough.
+        matrices: matrices with a length there must be: one alone (a linear model) has no scale of its own.
+    """
+
+    ratio: float = 0.6
+    lasting: int = 3
+    young: int = 2
+    matrices: int = 2
+
+    def start(self) -> LengthState:
+        """Nothing measured yet."""
+        return LengthState()
+
+    def observe(
+        self, state: LengthState, reading: Reading, context: Context
+    ) -> tuple[LengthState, Finding | None]:
+        """Look at a reading that measures what its step changed."""
+        if reading.update_norms is None or reading.param_norms is None:
+            return state, None
+        measured, large, began, told = state
+        ratios = update_ratios(reading, context)
+        ratio = whole_ratio(reading, ratios, self.matrices)
+        measured += 1
+        if not ratio >= self.ratio:
+            return LengthState(measured, 0, 0, told), None
+        began = began if large else reading.step
+        large += 1
+        warns = not told and (measured <= self.young or large >= self.lasting)
+        moved = LengthState(measured, large, began, told or warns)
+        if not warns and large > 1:
+            return moved, None
+        return moved, self._report(ratios, ratio, began, reading, context, severe=warns)
+
+    def _report(
+        self,
+        ratios: FloatArray,
+        ratio: float,
+        began: int,
+        reading: Reading,
+        context: Context,
+        *,
+        severe: bool,
+    ) -> Finding:
+        order = np.argsort(-ratios, kind="stable")
+        names = [context.name(i) for i in order.tolist() if ratios[i] > 0.0]
+        return make(
+            "oversized_update",
+            "warning" if severe else "info",
+            began,
+            f"One step moves the weights by {ratio:.3g} times their own length (learning rate "
+            f"{reading.lr:.3g}); most in {listed(names[:2])}.",
+            where=names,
+            evidence={"update_ratio": ratio, "lr": reading.lr},
+            optimizer=context.optimizer,
+            guarded=context.mode == "guard",
+        )
+
+
+class StallState(NamedTuple):
+    """Steps in a row that changed nothing.
+
+    Attributes:
+        began: step of the first of them.
+        steps: how many were measured.
+        moving: total norm at the newest step that did move the weights; 0 where none has.
+    """
+
+    began: int = 0
+    steps: int = 0
+    moving: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StalledUpdate:
+    """Gradients arrive, and the weights stay where they are.
+
+    A run that has converged makes tiny steps too, but with tiny gradients: so a run that has moved once is
+    stalled only while its gradient is still as large as then.
+
+    Attributes:
+        still: step relative to the weights below which nothing is stored: float32 adds no less than 6e-8
+            of a number to it, and the slowest fine-tuning recorded makes steps of 1e-5.
+        count: measured steps in a row.
+        span: steps they must reach over, so that a schedule that begins at 0 is no stall.
+        share: share of the elements that must lie in such tensors; a frozen backbone held at a rate of 0
+            leaves its head.
+        fallen: total norm relative to that of a moving step below which a run counts as converged.
+    """
+
+    still: float = 1e-7
+    count: int = 3
+    span: int = 12
+    share: float = 0.95
+    fallen: float = 0.03
+
+    def start(self) -> StallState:
+        """Nothing measured yet."""
+        return StallState()
+
+    def observe(
+        self, state: StallState, reading: Reading, context: Context
+    ) -> tuple[StallState, Finding | None]:
+        """Look at a reading that measures what its step changed."""
+        moved, lengths = reading.update_norms, reading.param_norms
+        if moved is None or lengths is None or reading.skipped or not 0.0 < reading.total_norm < math.inf:
+            return state, None
+        still = self._still(reading, context)
+        if still is None:
+            return StallState(moving=reading.total_norm), None
+        if reading.total_norm < self.fallen * state.moving:
+            return state._replace(steps=0), None
+        steps = state.steps + 1
+        state = StallState(state.began if state.steps else reading.step, steps, state.moving)
+        lasts = steps >= self.count and reading.step - state.began >= self.span
+        return state, self._report(still, state, reading, context) if lasts else None
+
+    def _still(self, reading: Reading, context: Context) -> list[int] | None:
+        """Tensors that have a gradient and don't move, where they are nearly all there is."""
+        moved, lengths = reading.update_norms, reading.param_norms
+        if moved is None or lengths is None:
+            return None
+        size = min(len(context.tensors), moved.size, reading.norms.size, lengths.size)
+        numel = np.array([context.tensors[i].numel for i in range(size)], np.float64)
+        fed = reading.norms[:size] > 0.0
+        still = fed & ~(moved[:size] > self.still * lengths[:size])
+        held = float(numel[fed].sum())
+        if held <= 0.0 or float(numel[still].sum()) < self.share * held:
+            return None
+        indices: list[int] = np.flatnonzero(still).tolist()
+        return sorted(indices, key=lambda i: -numel[i])
+
+    def _report(self, still: list[int], state: StallState, reading: Reading, context: Context) -> Finding:
+        names = [context.name(i) for i in still]
+        why = "" if reading.lr > 0.0 else "; the learning rate is 0"
+        return make(
+            "stalled_update",
+            "warning",
+            state.began,
+            f"Gradients arrive (norm {reading.total_norm:.3g}), and {listed(names[:2])} don't move, in all "
+            f"{state.steps} steps measured over {reading.step - state.began} steps{why}.",
+            where=names,
+            evidence={"total_norm": reading.total_norm, "lr": reading.lr, "steps": state.steps},
+            optimizer=context.optimizer,
+        )
+
+
+def update_ratios(reading: Reading, context: Context) -> FloatArray:
+    """Length of the step relative to the weights for each matrix ``[P]``; 0 for whatever doesn't count."""
+    moved, lengths = reading.update_norms, reading.param_norms
+    if moved is None or lengths is None:
+        return np.zeros(0)
+    size = min(len(context.tensors), moved.size, lengths.size)
+    ratios = np.zeros(size)
+    matrix = np.array([len(tensor.shape) >= 2 for tensor in context.tensors[:size]], np.bool_)
+    counts = matrix & (lengths[:size] > 0.0) & np.isfinite(lengths[:size]) & np.isfinite(moved[:size])
+    np.divide(moved[:size], lengths[:size], out=ratios, where=counts, dtype=np.float64)
+    return ratios
+
+
+def whole_ratio(reading: Reading, ratios: FloatArray, matrices: int) -> float:
+    """The same for all matrices together; 0 where fewer than ``matrices`` of them have a length."""
+    moved, lengths = reading.update_norms, reading.param_norms
+    counts = np.flatnonzero(ratios)
+    if moved is None or lengths is None or counts.size < matrices:
+        return 0.0
+    with np.errstate(over="ignore"):
+        whole = np.linalg.norm(moved[counts].astype(np.float64))
+        return float(whole / np.linalg.norm(lengths[counts].astype(np.float64)))

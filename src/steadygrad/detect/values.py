@@ -1,0 +1,106 @@
+"""NaN and Inf outside of the gradient: in the loss that was logged, and in the weights.
+
+Shape legend: P gradient tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from steadygrad.detect.detector import Context
+from steadygrad.detect.finding import listed, make
+from steadygrad.records import Finding, Reading
+
+
+@dataclass(frozen=True, slots=True)
+class NonfiniteLoss:
+    """The loss is a NaN or an Inf while the gradient is finite, or isn't there.
+
+    Where the gradient is non-finite too, the finding about it tells the step; two would say the same.
+    The state is the length of the streak of non-finite losses: only its first is told.
+    """
+
+    def start(self) -> int:
+        """No loss yet."""
+        return 0
+
+    def observe(self, state: int, reading: Reading, context: Context) -> tuple[int, Finding | None]:
+        """Look at the loss of one reading."""
+        loss = reading.loss
+        if loss is None:
+            return state, None
+        if math.isfinite(loss):
+            return 0, None
+        if state or reading.overflow or not math.isfinite(reading.total_norm):
+            return state + 1, None
+        name = "NaN" if math.isnan(loss) else "Inf"
+        gradient = "all gradients are 0" if reading.total_norm == 0.0 else "the gradient is finite"
+        return 1, make(
+            "nonfinite_loss",
+            "error",
+            reading.step,
+            f"The loss is {name} although {gradient}: it was made after the model's output, or only in what "
+            "was logged.",
+            evidence={"total_norm": reading.total_norm},
+            optimizer=context.optimizer,
+            guarded=context.mode == "guard",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NonfiniteParameter:
+    """A weight is no finite number any more; seen on the steps that measure the weights.
+
+    The state is how many tensors were ruined when it was last told: more of them are news.
+    """
+
+    def start(self) -> int:
+        """Nothing ruined yet."""
+        return 0
+
+    def observe(self, state: int, reading: Reading, context: Context) -> tuple[int, Finding | None]:
+        """Look at the norms of the parameters, where the reading has them."""
+        if reading.param_norms is None:
+            return state, None
+        bad = np.flatnonzero(~np.isfinite(reading.param_norms)).tolist()
+        if len(bad) <= state:
+            return len(bad), None
+        names = [context.name(i) for i in bad]
+        return len(bad), nonfinite_parameter(
+            reading.step, names, reading.param_norms.size, context.optimizer, guarded=context.mode == "guard"
+        )
+
+
+def nonfinite_parameter(
+    step: int, names: Sequence[str], of: int, optimizer: int = 0, *, guarded: bool = False
+) -> Finding:
+    """Weights that hold a NaN or an Inf.
+
+    Args:
+        step: the step at which they were looked at.
+        names: the ruined ones.
+        of: how many there are in all.
+        optimizer: index of the optimizer.
+        guarded: a guard is attached already.
+
+    Returns:
+        An error-level finding.
+
+    Example:
+        >>> print(nonfinite_parameter(0, ["head.weight"], 4))
+        error: nonfinite_parameter at step 0: 1 of 4 weights hold a NaN or an Inf: head.weight.
+    """
+    return make(
+        "nonfinite_parameter",
+        "error",
+        step,
+        f"{len(names)} of {of} weights hold a NaN or an Inf: {listed(names)}.",
+        where=names,
+        evidence={"count": len(names), "share": len(names) / max(of, 1)},
+        optimizer=optimizer,
+        guarded=guarded,
+    )

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from steadygrad.detect import over
+
+
+def run(stream, losses, ratio, norms=None):
+    norms = np.ones((len(losses), 2)) if norms is None else norms
+    readings = stream(norms, loss=[float(x) for x in losses], lr=0.3)
+    for step in (0, 1, 2, 4, 8, 16, 32, 64, 128):
+        if step < len(readings):
+            weights = np.full(2, 5.0)
+            readings[step] = replace(readings[step], param_norms=weights, update_norms=weights * ratio)
+    return readings
+
+
+def found(readings, context):
+    return [f for f in over(readings, context(2)) if f.kind == "learning_rate_too_high"]
+
+
+def test_large_steps_and_a_loss_that_lies_above_its_start(stream, context):
+    losses = [2.3, *np.full(60, 5.0)]
+    assert not found(run(stream, losses[:24], 0.2), context)
+    (finding,) = found(run(stream, losses, 0.2), context)
+    assert (finding.severity, finding.step) == ("warning", 0)  # the step that made it rise
+    assert finding.evidence["largest_update_ratio"] == pytest.approx(0.2)
+    assert finding.evidence["lr"] == pytest.approx(0.3)
+
+
+def test_small_steps_are_not_blamed(stream, context):
+    assert not found(run(stream, [2.3, *np.full(60, 5.0)], 0.01), context)
+
+
+def test_large_steps_with_a_falling_loss_are_fine(stream, context):
+    assert not found(run(stream, np.linspace(2.3, 0.1, 100), 0.5), context)
+
+
+def test_an_explosion_of_loss_and_gradient_is_told_at_its_step(stream, context):
+    growth = 50.0 ** np.arange(6.0)
+    readings = run(stream, growth, 0.01, growth[:, None] * np.ones((6, 2)))
+    (finding,) = found(readings, context)
+    assert finding.step == 0
+    assert finding.evidence["gradient_growth"] > 10
+
+
+def test_noise_around_a_lucky_first_loss_is_not_blamed(stream, context):
+    for seed in range(60):
+        losses = 10.0 * np.random.default_rng(seed).normal(size=256)
+        losses[0] = losses.min() - 0.1
+        assert not found(run(stream, losses, 0.3), context), seed
+
+
+def test_it_is_told_once(stream, context):
+    assert len(found(run(stream, [1.0, *np.full(250, 1e6)], 0.5), context)) == 1
