@@ -1,0 +1,1 @@
+"""Seeded faults and healthy controls: how often is the diagnosis right?"""

@@ -1,0 +1,10 @@
+"""Trainings with nothing wrong, however noisy; one family a file."""
+
+from benchmarks.faults.healthy import (  # noqa: F401 - importing registers the cases
+    cnn,
+    mlp,
+    noisy,
+    recurrent,
+    regimes,
+    transformer,
+)

@@ -1,0 +1,42 @@
+"""Which families constants may be chosen on, and which only judge.
+
+Whole families, never cases, and decided before the first run: a rule that was bent to fit a sigmoid stack would
+know the other sigmoid stacks too. Neither half is the easy one: both have faults that a look before training shows
+and such that strike in mid-run, and the noisiest healthy runs (`noisy`) are among those that judge.
+"""
+
+from __future__ import annotations
+
+TUNING = frozenset(
+    {
+        # faulty
+        "depth",
+        "rate",
+        "data",
+        "numerics",
+        "wiring",
+        "recurrent",
+        # healthy
+        "healthy mlp",
+        "healthy recurrent",
+        "healthy regimes",
+    }
+)
+"""Constants may be chosen on these."""
+
+JUDGED = frozenset(
+    {
+        # faulty
+        "activations",
+        "loss",
+        "precision",
+        "transformers",
+        "vision",
+        "optimizer",
+        # healthy
+        "healthy cnn",
+        "healthy transformer",
+        "healthy noisy",
+    }
+)
+"""Nothing was chosen on these."""
