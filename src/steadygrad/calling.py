@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.errors import UsageError
 
@@ -30,7 +31,7 @@ def call_model(model: nn.Module, batch: object) -> Any:
     """
     if isinstance(batch, Mapping):
         return model(**batch)
-    if isinstance(batch, (tuple, list)):
+    if isinstance(batch, (tuple, list)) and not isinstance(batch, PackedSequence):
         return model(*batch)
     return model(batch)
 
@@ -66,8 +67,10 @@ def tensors_in(value: object) -> list[Tensor]:
 
 
 def _takes_two(loss_fn: LossFn) -> bool:
+    # A module's own signature is (*args, **kwargs); what it takes is what its forward takes.
+    called = loss_fn.forward if isinstance(loss_fn, nn.Module) else loss_fn
     try:
-        parameters = inspect.signature(loss_fn).parameters.values()
+        parameters = inspect.signature(called).parameters.values()
     except (TypeError, ValueError):  # a built-in without a signature
         return False
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

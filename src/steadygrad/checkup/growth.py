@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from steadygrad.checkup.look import Look
+from steadygrad.checkup.weights import cause_and_cure
 from steadygrad.detect.finding import make
 from steadygrad.gains import FLOAT32_EPS, Gains, TimeGain
-from steadygrad.records import Finding
+from steadygrad.records import Finding, Remedy
 
 LOST = 1e-4
 """Share of the last layer's gradient that must reach the first. PyTorch's own initialisation multiplies it
@@ -17,53 +19,114 @@ by about 0.4 a layer, so ten plain layers pass, and thirty don't; residual nets 
 HOPELESS = 1e-8
 """Below float32's resolution of the last layer's gradient: no optimizer makes up for it."""
 
+CLOSED = 0.3
+"""Factor per time step below which a gated cell is no longer one that only begins half closed: an LSTM of torch's
+own initialisation starts at about 0.5 (its forget gate is a sigmoid around 0) and learns to open."""
+
+OVERFLOWED = 1e4
+"""Growth of the signal until it overflowed above which its growth, not an operation, is to blame."""
+
 
 def growth(seen: Look) -> Iterator[Finding]:
     """Explosions and vanishings that the very first step shows."""
-    yield from _over_layers(seen.gains)
+    for finding in _over_layers(seen.gains):
+        yield cause_and_cure(finding, seen)
     for one in seen.gains.time:
         yield from _over_time(one)
 
 
+def overflow(seen: Look) -> Iterator[Finding]:
+    """Where a step wasn't finite: whether the signal had grown layer by layer, or step by step, until then."""
+    for one in seen.gains.time:
+        grown, per_step = _grown(one.signals), one.signal_per_step
+        if grown > OVERFLOWED and per_step > 1:
+            yield make(
+                "exploding_in_time",
+                "error",
+                0,
+                f"The state of {one.module or 'the model'} grows x{per_step:.3g} for each time step until it overflows.",
+                where=[one.module or "the model"],
+                evidence={"signal per time step": per_step, "time steps": len(one.signals)},
+            )
+            return
+    signals, per_layer = seen.gains.signals, seen.gains.signal_per_layer
+    if len(signals) > 3 and _grown(signals) > OVERFLOWED and per_layer > 1:
+        finding = make(
+            "exploding_gradient",
+            "error",
+            0,
+            f"The signal grows x{per_layer:.3g} for each of {len(signals)} layers until it overflows.",
+            evidence={"signal per layer": per_layer, "layers": len(signals)},
+        )
+        yield cause_and_cure(finding, seen)
+
+
+def _grown(signals: Sequence[float]) -> float:
+    first = next((value for value in signals if value > 0), 0.0)
+    finite = [value for value in signals if math.isfinite(value)]
+    return max(finite) / first if first > 0 and finite else 1.0
+
+
 def _over_layers(gains: Gains) -> Iterator[Finding]:
-    total, (first, last, _) = gains.total, gains.stretch
+    total, part = gains.total, gains.stretch
     if len(gains.layers) < 3 or LOST <= total <= 1 / LOST or math.isnan(total):
         return
     explodes = total > 1
     hopeless = not HOPELESS <= total <= 1 / HOPELESS
-    verb = "grows" if explodes else "shrinks"
     yield make(
         "exploding_gradient" if explodes else "vanishing_gradient",
         "error" if hopeless else "warning",
         0,
-        f"On its way back the gradient {verb} x{gains.per_layer:.3g} per layer from {last} to {first}: "
-        f"{total:.1e} in all.",
-        where=[first, last],
-        evidence={"gain per layer": gains.per_layer, "gain in all": total, "layers": len(gains.layers)},
+        f"On its way back the gradient {'grows' if explodes else 'shrinks'} x{part.per_layer:.3g} per layer from "
+        f"{part.last} to {part.first}: {part.factor:.1e} in all."
+        if total > 0
+        else f"No gradient at all reaches {gains.layers[0].module}: on its way back it shrinks x{gains.per_layer:.3g} "
+        "per layer, and then is 0.",
+        where=[part.first, part.last],
+        evidence={
+            "gain per layer": part.per_layer,
+            "gain in all": total,
+            "signal per layer": gains.signal_per_layer,
+            "layers": len(gains.layers),
+        },
     )
 
 
 def _over_time(one: TimeGain) -> Iterator[Finding]:
     name = one.module or "the model"
-    evidence = {"gain per time step": one.per_step, "horizon": one.horizon, "time steps": len(one.grad_norms)}
+    steps = len(one.grad_norms)
+    evidence = {"gain per time step": one.per_step, "horizon": one.horizon, "time steps": steps}
     if one.rise > 1 / LOST:
         yield make(
             "exploding_in_time",
             "error" if one.rise > 1 / HOPELESS else "warning",
             0,
             f"The gradient grows x{one.per_step:.3g} for each time step back through {name}: {one.rise:.1e} over "
-            f"{len(one.grad_norms)} steps.",
+            f"{steps} steps.",
             where=[name],
             evidence=evidence,
         )
     elif one.total < FLOAT32_EPS:
         # A gated cell starts half closed and learns to open: no alarm before it has had the chance.
-        yield make(
+        half_closed = one.gated and one.per_step > CLOSED
+        finding = make(
             "vanishing_in_time",
-            "info" if one.gated and one.total > 0.0 else "warning",
+            "info" if half_closed else "warning",
             0,
-            f"The gradient shrinks x{one.per_step:.3g} for each time step back through {name}: only the last "
-            f"{one.horizon} of {len(one.grad_norms)} steps teach anything.",
+            f"The gradient shrinks x{one.per_step:.3g} for each time step back through {name}: "
+            + (
+                f"only {one.horizon} of {steps} steps teach anything."
+                if one.both_ways
+                else f"only the last {one.horizon} of {steps} steps teach anything."
+            ),
             where=[name],
             evidence=evidence,
         )
+        if one.gated:
+            closed = "The forget gate starts half closed (a sigmoid around 0), and the cell has to learn to open it."
+            finding = replace(finding, causes=(closed, *finding.causes), remedies=_gates_first(finding))
+        yield finding
+
+
+def _gates_first(finding: Finding) -> tuple[Remedy, ...]:
+    return tuple(sorted(finding.remedies, key=lambda remedy: "forget" not in remedy.action))

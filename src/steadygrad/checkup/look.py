@@ -13,13 +13,28 @@ from torch.optim import Optimizer
 
 from steadygrad.calling import LossFn, call_model, loss_of, tensors_in
 from steadygrad.gains import GainProbe, Gains
-from steadygrad.preserve import preserved
+from steadygrad.preserve import backward_into, preserved
 
 # Modules whose input is what the layer before fired: there dead and saturated units show, whether the
 # activation was a module or a function.
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d)
+
 MOST_KEPT = 65536
 """Elements kept of each layer's input: shares over units need no more."""
+
+# Autograd nodes that only give the same numbers another shape.
+_SHAPERS = (
+    "Squeeze",
+    "View",
+    "Unsqueeze",
+    "Alias",
+    "Reshape",
+    "Permute",
+    "Transpose",
+    "ToCopy",
+    "Clone",
+    "TBack",
+)
 
 
 @dataclass(slots=True)
@@ -36,7 +51,9 @@ class Look:
         loss: its value.
         connected: whether anything leads from the loss to a tensor that requires a gradient.
         grads: gradient of each parameter by name; None where none came.
-        fired: input of each weighted layer but those that the batch itself feeds, by name.
+        fired: input of each weighted layer but those that the data itself feeds, by name.
+        fed: input of each layer that the data feeds, by name: root mean square, lowest, highest.
+        peaks: largest finite absolute value that a module returned in float16, by name.
         called: names of the modules whose forward ran.
         gains: growth of the gradient.
     """
@@ -51,14 +68,16 @@ class Look:
     connected: bool = False
     grads: dict[str, Tensor | None] = field(default_factory=dict)
     fired: dict[str, Tensor] = field(default_factory=dict)
+    fed: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    peaks: dict[str, float] = field(default_factory=dict)
     called: set[str] = field(default_factory=set)
     gains: Gains = field(default_factory=Gains)
 
     @property
     def output_tensor(self) -> Tensor | None:
         """The output where it is one floating tensor, as most losses take it."""
-        tensors = [tensor for tensor in tensors_in(self.output) if tensor.is_floating_point()]
-        return tensors[0] if isinstance(self.output, Tensor) and tensors else None
+        one = isinstance(self.output, Tensor) and self.output.is_floating_point()
+        return self.output if one else None
 
     def loss_at(self, output: Tensor) -> Tensor:
         """What the loss would be for another output."""
@@ -69,13 +88,14 @@ def look(model: nn.Module, batch: object, loss_fn: LossFn | None, optimizer: Opt
     """Take one step's look; the model is left as it was."""
     seen = Look(model, batch, loss_fn, optimizer)
     probe = GainProbe(model)
-    with preserved(model), torch.enable_grad(), _listening(model, batch, seen), probe.attached():
+    with preserved(model, loss_fn), torch.enable_grad(), eagerly(), _listening(model, seen), probe.attached():
         output = call_model(model, batch)
         loss = loss_of(output, batch, loss_fn)
+        probe.forward_ended()
         seen.output, seen.output_node = _detached(output), _node_of(output)
         seen.loss, seen.connected = float(loss.detach()), loss.requires_grad
         if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]
+            backward_into(loss, model.parameters())
         seen.grads = {
             name: None if param.grad is None else param.grad.detach().clone()
             for name, param in model.named_parameters()
@@ -84,33 +104,61 @@ def look(model: nn.Module, batch: object, loss_fn: LossFn | None, optimizer: Opt
     return seen
 
 
-@contextlib.contextmanager
-def _listening(model: nn.Module, batch: object, seen: Look) -> Iterator[None]:
-    given = {tensor.untyped_storage()._cdata for tensor in tensors_in(batch)}  # noqa: SLF001 - identity
+def loss_again(model: nn.Module, batch: object, loss_fn: LossFn | None) -> float:
+    """The loss of one more forward pass from the same random state."""
+    with preserved(model, loss_fn), torch.no_grad(), eagerly():
+        return float(loss_of(call_model(model, batch), batch, loss_fn))
 
-    def listen(module: nn.Module, args: tuple[Any, ...], name: str) -> None:
+
+def eagerly() -> contextlib.AbstractContextManager[Any]:
+    """Run compiled parts eagerly: their modules' hooks would not be called."""
+    stance: contextlib.AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
+@contextlib.contextmanager
+def _listening(model: nn.Module, seen: Look) -> Iterator[None]:
+    def entered(module: nn.Module, args: tuple[Any, ...], name: str) -> None:
+        again = name in seen.called
         seen.called.add(name)
-        if isinstance(module, _WEIGHTED) and args and isinstance(args[0], Tensor) and name not in seen.fired:
-            of_batch = args[0].untyped_storage()._cdata in given  # noqa: SLF001
-            if not of_batch and args[0].is_floating_point():
-                seen.fired[name] = _units(module, args[0].detach())
+        given = next((tensor for tensor in tensors_in(args) if tensor.is_floating_point()), None)
+        if again or given is None or not isinstance(module, (*_WEIGHTED, nn.RNNBase, nn.RNNCellBase)):
+            return
+        if not given.requires_grad:
+            seen.fed[name] = _range(given.detach())
+        elif isinstance(module, _WEIGHTED):
+            seen.fired[name] = _units(module, given.detach())
+
+    def left(output: Any, name: str) -> None:
+        for tensor in tensors_in(output):
+            if tensor.dtype == torch.float16 and tensor.numel():
+                seen.peaks[name] = max(seen.peaks.get(name, 0.0), float(tensor.detach().abs().max()))
 
     with contextlib.ExitStack() as stack:
         for name, module in model.named_modules():
-            handle = module.register_forward_pre_hook(
-                lambda module, args, name=name: listen(module, args, name)
+            before = module.register_forward_pre_hook(
+                lambda module, args, name=name: entered(module, args, name)
             )
-            stack.callback(handle.remove)
+            after = module.register_forward_hook(lambda _, __, output, name=name: left(output, name))
+            stack.callback(before.remove)
+            stack.callback(after.remove)
         yield
+
+
+def _range(values: Tensor) -> tuple[float, float, float]:
+    if not values.numel() or not bool(torch.isfinite(values).all()):
+        return float("nan"), float("nan"), float("nan")
+    return float(values.float().square().mean().sqrt()), float(values.min()), float(values.max())
 
 
 def _units(module: nn.Module, values: Tensor) -> Tensor:
     """Input of a layer as ``[samples, units]``; channels are a convolution's units."""
-    channels_last = (
-        values if isinstance(module, nn.Linear) else values.movedim(1 if values.dim() > 2 else 0, -1)
-    )
+    spatial = values.dim() - (getattr(module, "weight", values).dim() - 2)
+    channels_last = values if isinstance(module, nn.Linear) else values.movedim(spatial - 1, -1)
     flat = channels_last.reshape(-1, channels_last.shape[-1])
-    return flat[: max(2, MOST_KEPT // max(1, flat.shape[1]))].float().clone()
+    most = max(2, MOST_KEPT // max(1, flat.shape[1]))
+    # Rows from all over: the first ones may be one picture, or padding.
+    return flat[:: max(1, -(-len(flat) // most))].float().clone()
 
 
 def _detached(output: Any) -> Any:
@@ -119,4 +167,7 @@ def _detached(output: Any) -> Any:
 
 def _node_of(output: Any) -> str:
     tensors = tensors_in(output)
-    return tensors[0].grad_fn.name() if tensors and tensors[0].grad_fn is not None else ""
+    node = tensors[0].grad_fn if tensors else None
+    while node is not None and node.name().startswith(_SHAPERS) and node.next_functions:
+        node = node.next_functions[0][0]
+    return "" if node is None else node.name()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from steadygrad.checkup.look import Look
-from steadygrad.checkup.reach import reachable
+from steadygrad.checkup.reach import Reached, reachable
 from steadygrad.detect.finding import make
 from steadygrad.records import Finding
 
@@ -117,8 +117,12 @@ def _out_of_reach(seen: Look, output: Tensor) -> Iterator[Finding]:
         return
     name, activation = bound
     start = seen.loss
-    free = reachable(seen.loss_at, output)
-    held = reachable(lambda hidden: seen.loss_at(activation(hidden)), torch.zeros_like(output))
+    best = reachable(seen.loss_at, output)
+    if not _is_a_target(seen, best):
+        return
+    free = best.loss
+    # Not from 0, where a ReLU has no slope.
+    held = reachable(lambda hidden: seen.loss_at(activation(hidden)), torch.full_like(output, 0.5)).loss
     if not (math.isfinite(free) and math.isfinite(held) and math.isfinite(start)):
         return
     if held - free > 0.1 * abs(start - free) and held > 2 * abs(free) + _CLOSE:
@@ -130,3 +134,10 @@ def _out_of_reach(seen: Look, output: Tensor) -> Iterator[Finding]:
             f"{free:.3g}. The targets lie outside of its range.",
             evidence={"best loss": held, "best loss of a free output": free, "loss now": start},
         )
+
+
+def _is_a_target(seen: Look, best: Reached) -> bool:
+    """Whether the best output is one certain place: a judge, such as a discriminator, has a direction instead."""
+    size = float(best.at.abs().max())
+    other = reachable(seen.loss_at, torch.full_like(best.at, 0.5))
+    return float((other.at - best.at).abs().max()) <= 0.1 * max(size, 1e-3)

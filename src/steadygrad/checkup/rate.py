@@ -4,38 +4,67 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from statistics import median
 
 from torch.optim import Optimizer
 
 from steadygrad.checkup.look import Look
 from steadygrad.checkup.reach import best_constant
-from steadygrad.checkup.rehearsal import Rehearsal, copied, rehearse
-from steadygrad.checkup.sharpness import sharpness
+from steadygrad.checkup.rehearsal import Pair, Rehearsal, copied, rehearse
+from steadygrad.checkup.stability import limit
 from steadygrad.detect.finding import make
 from steadygrad.records import Finding
 
-STEPS = 6
+STEPS = 10
+
 RUINED = 10.0
 """Loss after a few steps on one and the same batch over the loss before. Overshooting a little is healthy
 (a catapult, Lewkowycz et al. 2020, arXiv:2003.02218, stays within a small factor and comes back)."""
 
-_PLAIN = ("SGD",)
+SLOWER = 10.0
+
+BETTER = 0.8
+"""Loss of a rate ten times smaller, over that of the rate as it is, that shows which of the two is wrong."""
+
+
+class NotOnACopyError(Exception):
+    """A copy can't stand in for the model."""
 
 
 def rate(seen: Look) -> Iterator[Finding]:
     """What the first few steps would do."""
     optimizer = seen.optimizer
-    if optimizer is None or not math.isfinite(seen.loss) or not seen.connected:
+    if optimizer is None or not math.isfinite(seen.loss) or not seen.connected or _begins_at_zero(optimizer):
         return
     pair = copied(seen.model, optimizer)
-    if pair is None:
-        return
     tried = rehearse(pair, seen.batch, seen.loss_fn, STEPS)
+    _check_stands_in(seen, tried)
     if not tried.moved and tried.losses:
-        yield _stalled(optimizer)
-        return
-    if _ruins(seen, tried):
-        yield _too_high(seen, optimizer, tried)
+        yield _stalled(seen, optimizer)
+    elif _ruins(seen, tried):
+        yield _too_high(seen, pair, tried, "error")
+    elif _late(tried) >= tried.losses[0]:
+        slower = copied(seen.model, optimizer)
+        for group in slower[1].param_groups:
+            group["lr"] = group["lr"] / SLOWER
+        calm = rehearse(slower, seen.batch, seen.loss_fn, STEPS)
+        if calm.finite and _late(calm) < BETTER * tried.losses[0]:
+            yield _too_high(seen, slower, tried, "warning")
+
+
+def _begins_at_zero(optimizer: Optimizer) -> bool:
+    """A schedule that warms up from 0."""
+    return all(group.get("lr") == 0 and group.get("initial_lr", 0) > 0 for group in optimizer.param_groups)
+
+
+def _check_stands_in(seen: Look, tried: Rehearsal) -> None:
+    """A loss function that uses the model itself doesn't use its copy."""
+    if any(grad is not None and name not in tried.reached for name, grad in seen.grads.items()):
+        raise NotOnACopyError("the loss function uses the model itself, so no step could be tried on a copy")
+
+
+def _late(tried: Rehearsal) -> float:
+    return median(tried.losses[-4:])
 
 
 def _ruins(seen: Look, tried: Rehearsal) -> bool:
@@ -46,11 +75,13 @@ def _ruins(seen: Look, tried: Rehearsal) -> bool:
     if end <= RUINED * abs(tried.losses[0]):
         return False
     output = seen.output_tensor
-    guess = best_constant(seen.loss_at, output.float()) if output is not None and output.dim() else math.nan
+    guess = math.nan if output is None else best_constant(seen.loss_at, output.float()).loss
     return not end <= RUINED * abs(guess)
 
 
-def _too_high(seen: Look, optimizer: Optimizer, tried: Rehearsal) -> Finding:
+def _too_high(seen: Look, pair: Pair, tried: Rehearsal, severity: str) -> Finding:
+    optimizer = seen.optimizer
+    assert optimizer is not None
     lr = _lr(optimizer)
     evidence = {
         "lr": lr,
@@ -58,32 +89,42 @@ def _too_high(seen: Look, optimizer: Optimizer, tried: Rehearsal) -> Finding:
         "loss after": tried.losses[-1],
         "update ratio": tried.update_ratio,
     }
-    limit = _limit(seen, optimizer, evidence)
     after = f"{tried.losses[-1]:.3g}" if tried.finite else "no finite number"
     return make(
         "learning_rate_too_high",
-        "error",
+        "error" if severity == "error" else "warning",
         0,
         f"After {len(tried.losses) - 1} steps on one batch the loss is {after}, from {tried.losses[0]:.3g}: the rate "
-        f"{lr:.3g} is too high{limit}.",
+        f"{lr:.3g} is too high{_explained(seen, pair, tried, evidence)}.",
         evidence=evidence,
     )
 
 
-def _limit(seen: Look, optimizer: Optimizer, evidence: dict[str, float]) -> str:
+def _explained(seen: Look, pair: Pair, tried: Rehearsal, evidence: dict[str, float]) -> str:
     """The stability limit, where theory has one; written into the evidence too."""
-    if type(optimizer).__name__ not in _PLAIN:
-        return f" (the first step moves a weight matrix by {evidence['update ratio']:.0%} of its length)"
-    found = sharpness(seen.model, seen.batch, seen.loss_fn)
-    if found is None or not found.value > 0:
-        return ""
-    momentum = float(optimizer.param_groups[0].get("momentum", 0.0))
-    limit = (2.0 + 2.0 * momentum) / found.value
-    evidence |= {"sharpness": found.value, "sharpness uncertainty": found.uncertainty, "stable below": limit}
-    return f"; descent is stable below {limit:.2g}"
+    # Adam's preconditioner is known on a copy that has made a few sound steps; SGD has none to know.
+    model, optimizer = (seen.model, seen.optimizer) if type(pair[1]).__name__ == "SGD" else pair
+    assert optimizer is not None
+    found = limit(model, optimizer, seen.batch, seen.loss_fn)
+    if found is None or found.lr > _lr(seen.optimizer or optimizer):
+        return f" (the first step moves a weight matrix by {tried.update_ratio:.0%} of its length)"
+    evidence |= {
+        "sharpness": found.sharpness,
+        "sharpness uncertainty": found.uncertainty,
+        "stable below": found.lr,
+    }
+    return f"; descent is stable below {found}"
 
 
-def _stalled(optimizer: Optimizer) -> Finding:
+def _stalled(seen: Look, optimizer: Optimizer) -> Finding:
+    if not any(bool(grad.any()) for grad in seen.grads.values() if grad is not None):
+        return make(
+            "vanishing_gradient",
+            "error",
+            0,
+            "Every gradient is exactly 0: the loss doesn't change with any parameter.",
+            evidence={"gain in all": 0.0},
+        )
     return make(
         "stalled_update",
         "error",

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from steadygrad.calling import LossFn
 from steadygrad.checkup.rehearsal import Pair, Rehearsal, copied, rehearse
+from steadygrad.preserve import preserved
 from steadygrad.records import Remedy
 
 WARM_UP = 20
@@ -98,10 +99,8 @@ def try_all(
 def _tried(
     plan: _Plan, model: nn.Module, batch: object, loss_fn: LossFn | None, optimizer: Optimizer, steps: int
 ) -> Rehearsal | None:
-    pair = copied(model, optimizer)
-    if pair is None:
-        return None
-    with contextlib.suppress(RuntimeError, ValueError, NotImplementedError):
+    with contextlib.suppress(Exception), preserved(model, loss_fn):
+        pair = copied(model, optimizer)
         if plan.change is not None:
             plan.change(pair)
         given = copy.copy(batch) if plan.batch is None else plan.batch(batch)

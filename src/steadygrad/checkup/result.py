@@ -70,7 +70,7 @@ class Checkup:
             lines.append(f"  {finding.severity}: {finding.kind}{place}: {finding.summary}")
             lines += [f"      why: {cause}" for cause in finding.causes[:1]]
             lines += [f"      try: {remedy}" for remedy in finding.remedies[:_MOST_REMEDIES]]
-        lines += [f"  not checked: {note}" for note in self.notes]
+        lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

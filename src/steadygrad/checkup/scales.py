@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import torch
-from torch import nn
-
-from steadygrad.calling import tensors_in
 from steadygrad.checkup.look import Look
 from steadygrad.checkup.reach import best_constant
+from steadygrad.checkup.weights import cause_and_cure
 from steadygrad.detect.finding import make
 from steadygrad.records import Finding
 
@@ -20,6 +17,9 @@ ten times that scales the first layer's gradient by ten and its curvature by a h
 
 FAR_OFF = 100.0
 """First loss over that of a constant guess; a sound initialisation starts within a few times of it."""
+
+TRIVIAL = 1e-2
+"""A constant guess this much better than an output of 0 says that all targets of the batch are alike."""
 
 
 def scales(seen: Look) -> Iterator[Finding]:
@@ -31,48 +31,35 @@ def scales(seen: Look) -> Iterator[Finding]:
 
 
 def _inputs(seen: Look) -> Iterator[Finding]:
-    if _normalises(seen.model):
+    """Looked at where they enter the first layers: what the model normalises itself is normalised."""
+    large = {name: of for name, of in seen.fed.items() if of[0] > LARGE}
+    if not large:
         return
-    for place, tensor in enumerate(tensors_in(seen.batch)):
-        if not tensor.is_floating_point() or tensor.numel() < 2 or not torch.isfinite(tensor).all():
-            continue
-        scale = float(tensor.detach().double().square().mean().sqrt())
-        if scale > LARGE:
-            low, high = float(tensor.min()), float(tensor.max())
-            yield make(
-                "unnormalised_input",
-                "warning",
-                0,
-                f"Input {place} runs from {low:.4g} to {high:.4g} (root mean square {scale:.3g}); networks are "
-                "initialised for inputs of mean 0 and spread 1.",
-                where=["input" if place == 0 else f"input {place}"],
-                evidence={"root mean square": scale, "lowest": low, "highest": high},
-            )
-            return
-
-
-def _normalises(model: nn.Module) -> bool:
-    """Whether the first module with a job is a normalisation."""
-    first = next(
-        (module for module in model.modules() if not list(module.children()) and _has_job(module)), None
+    name = max(large, key=lambda one: large[one][0])
+    scale, low, high = large[name]
+    yield make(
+        "unnormalised_input",
+        "warning",
+        0,
+        f"The data that enters {name or 'the model'} runs from {low:.4g} to {high:.4g} (root mean square {scale:.3g}); "
+        "networks are initialised for inputs of mean 0 and spread 1.",
+        where=["input", name],
+        evidence={"root mean square": scale, "lowest": low, "highest": high},
     )
-    return first is not None and "Norm" in type(first).__name__
-
-
-def _has_job(module: nn.Module) -> bool:
-    return any(True for _ in module.parameters()) or "Norm" in type(module).__name__
 
 
 def _first_loss(seen: Look) -> Iterator[Finding]:
     output = seen.output_tensor
     if output is None or seen.loss_fn is None or output.dim() == 0 or not math.isfinite(seen.loss):
         return
-    guess = best_constant(seen.loss_at, output.float())
+    guess = best_constant(seen.loss_at, output.float()).loss
     if not math.isfinite(guess) or guess <= 0 or seen.loss <= FAR_OFF * guess:
+        return
+    if guess < TRIVIAL * float(seen.loss_at(output * 0.0).detach()):
         return
     size = float(output.float().square().mean().sqrt())
     first, last = _ends(seen)
-    yield make(
+    finding = make(
         "exploding_gradient",
         "warning",
         0,
@@ -81,6 +68,7 @@ def _first_loss(seen: Look) -> Iterator[Finding]:
         where=[last, first] if last else [],
         evidence={"first loss": seen.loss, "loss of a constant guess": guess, "output scale": size},
     )
+    yield cause_and_cure(finding, seen)
 
 
 def _ends(seen: Look) -> tuple[str, str]:

@@ -1,13 +1,15 @@
 """The largest curvature of the loss, by power iteration on Hessian-vector products.
 
-Gradient descent with momentum ``b`` is stable while ``lr < (2 + 2 b) / sharpness`` (Cohen et al. 2021,
-arXiv:2103.00065, section 2).
+Gradient descent with momentum ``b`` is stable while ``lr * sharpness < 2 + 2 b`` (Cohen et al. 2021,
+arXiv:2103.00065, section 2). For Adam the same holds of the curvature seen through its preconditioner,
+``D^(1/2) H D^(1/2)`` with ``D = 1 / (sqrt(v) + eps)``, and the bound ``(2 + 2 b) / (1 - b)``, 38 for b = 0.9
+(Cohen et al. 2022, arXiv:2207.14484, section 2).
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,7 +18,9 @@ from torch import Tensor, nn
 from steadygrad.calling import LossFn, call_model, loss_of
 from steadygrad.preserve import preserved
 
-ROUNDS = 12
+ROUNDS = 20
+SETTLED = 0.02
+"""Change of a round, as a share, at which the iteration ends."""
 
 
 class Sharpness(NamedTuple):
@@ -32,7 +36,11 @@ class Sharpness(NamedTuple):
 
 
 def sharpness(
-    model: nn.Module, batch: object, loss_fn: LossFn | None, rounds: int = ROUNDS
+    model: nn.Module,
+    batch: object,
+    loss_fn: LossFn | None,
+    preconditioner: Sequence[Tensor] | None = None,
+    rounds: int = ROUNDS,
 ) -> Sharpness | None:
     """Estimate the sharpness of the loss on one batch.
 
@@ -40,39 +48,48 @@ def sharpness(
         model: left as it was.
         batch: what it takes.
         loss_fn: as in `steadygrad.check`.
-        rounds: power iterations, each about two backward passes.
+        preconditioner: ``D^(1/2)`` for each parameter that requires a gradient; None is plain descent.
+        rounds: most power iterations, each about two backward passes.
 
     Returns:
         The estimate; None where the model has no second derivative that torch knows.
     """
     params = [param for param in model.parameters() if param.requires_grad]
-    with contextlib.suppress(RuntimeError, NotImplementedError), preserved(model), torch.enable_grad():
-        torch.manual_seed(0)
-        loss = loss_of(call_model(model, batch), batch, loss_fn)
-        grads: tuple[Tensor | None, ...] = torch.autograd.grad(
-            loss, params, create_graph=True, allow_unused=True
+    scales = list(preconditioner or [torch.ones_like(param) for param in params])
+    with preserved(model, loss_fn), torch.enable_grad():
+        try:
+            loss = loss_of(call_model(model, batch), batch, loss_fn)
+            found: tuple[Tensor | None, ...] = torch.autograd.grad(
+                loss, params, create_graph=True, allow_unused=True
+            )
+            used = {i: grad for i, grad in enumerate(found) if grad is not None and grad.requires_grad}
+            return _iterate(list(used.values()), [params[i] for i in used], [scales[i] for i in used], rounds)
+        except (RuntimeError, NotImplementedError):
+            return None
+
+
+def _iterate(
+    grads: Sequence[Tensor], params: Sequence[Tensor], scales: Sequence[Tensor], rounds: int
+) -> Sharpness | None:
+    generator = torch.Generator().manual_seed(0)
+    direction = [torch.randn(param.shape, generator=generator).to(param) for param in params]
+    value, change = 0.0, math.inf
+    for _ in range(rounds):
+        length = math.sqrt(sum(float(part.double().square().sum()) for part in direction))
+        if not 0 < length < math.inf:
+            break
+        unit = [part / length for part in direction]
+        dot = torch.stack([(g * s * u).sum() for g, s, u in zip(grads, scales, unit, strict=True)]).sum()
+        products: tuple[Tensor | None, ...] = torch.autograd.grad(
+            dot, params, retain_graph=True, allow_unused=True
         )
-        pairs = [(grad, param) for grad, param in zip(grads, params, strict=True) if grad is not None]
-        direction = [torch.randn_like(param) for _, param in pairs]
-        value, change = 0.0, math.inf
-        for _ in range(rounds):
-            length = math.sqrt(sum(float(part.double().square().sum()) for part in direction))
-            if not length > 0 or not math.isfinite(length):
-                break
-            unit = [part / length for part in direction]
-            dot = torch.stack(
-                [(grad * part).sum() for (grad, _), part in zip(pairs, unit, strict=True)]
-            ).sum()
-            products: tuple[Tensor | None, ...] = torch.autograd.grad(
-                dot, [param for _, param in pairs], retain_graph=True, allow_unused=True
-            )
-            direction = [
-                torch.zeros_like(u) if p is None else p.detach() for p, u in zip(products, unit, strict=True)
-            ]
-            found = sum(
-                float((part * other).double().sum()) for part, other in zip(direction, unit, strict=True)
-            )
-            change = abs(found - value) / max(abs(found), 1e-30)
-            value = found
-        return Sharpness(value, change)
-    return None
+        direction = [
+            torch.zeros_like(u) if p is None else p.detach() * s
+            for p, s, u in zip(products, scales, unit, strict=True)
+        ]
+        found = sum(float((part * u).double().sum()) for part, u in zip(direction, unit, strict=True))
+        change = abs(found - value) / max(abs(found), 1e-30)
+        value = found
+        if change < SETTLED:
+            break
+    return Sharpness(value, change) if math.isfinite(value) and value > 0 else None

@@ -1,6 +1,7 @@
 """The ``steadygrad`` command: its subcommands, its exit codes, its one-line errors.
 
-Exit codes: 0 done, 1 it can't be done (or the reader of a pipe left), 2 wrong usage, 130 Ctrl-C.
+Exit codes: 0 done, 1 it can't be done (or ``check`` found something, or the reader of a pipe left), 2 wrong
+usage, 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from steadygrad.errors import SteadygradError
 SUBCOMMANDS = {
     "demo": Subcommand("steadygrad.cli.demo", "Train three networks that explode: plain, clipped, guarded."),
     "run": Subcommand("steadygrad.cli.run", "Run an unmodified script, watched or guarded."),
+    "check": Subcommand("steadygrad.cli.check", "Look at a training before it begins."),
     "runs": Subcommand("steadygrad.cli.runs", "List the runs in a folder."),
     "explain": Subcommand(
         "steadygrad.cli.explain", "Tell what happened in a run, where, why, what to change."

@@ -1,4 +1,4 @@
-"""A straight line through logarithms that a few odd points don't bend."""
+"""A straight line through logarithms that a few odd points don't bend, and the stretch where it is steepest."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+
+_MOST = 256
+"""Points that are fitted: the number of pairs grows with their square."""
+
+_PLATEAU = 0.03
+"""Share of the whole change that an end of the stretch may give up: what changes no more is no part of it."""
 
 
 def growth_per_place(norms: Sequence[float]) -> float:
@@ -25,21 +31,38 @@ def growth_per_place(norms: Sequence[float]) -> float:
         >>> round(growth_per_place([8.0, 4.0, 2.0, 1.0]), 6)
         2.0
     """
-    places = np.array([i for i, norm in enumerate(norms) if math.isfinite(norm) and norm > 0], np.float64)
+    places = np.array([i for i, norm in enumerate(norms) if _usable(norm)], np.float64)
     if places.size < 2:
         return 1.0
+    if places.size > _MOST:
+        places = places[np.linspace(0, places.size - 1, _MOST).astype(np.int64)]
     logs = np.log([norms[int(i)] for i in places])
     later, earlier = np.triu_indices(places.size, 1)[::-1]
     slopes = (logs[later] - logs[earlier]) / (places[later] - places[earlier])
-    return float(np.exp(-np.median(slopes)))
+    return math.exp(min(700.0, -float(np.median(slopes))))
 
 
 def steepest_stretch(norms: Sequence[float]) -> tuple[int, int]:
-    """The stretch over which the norm changes most, as positions of its ends, first before last."""
-    logs = [math.log(norm) if math.isfinite(norm) and norm > 0 else math.nan for norm in norms]
-    known = [i for i, value in enumerate(logs) if not math.isnan(value)]
+    """The stretch that carries the change, as positions of its ends, first before last.
+
+    Between the smallest and the largest norm, without the flat parts at either end.
+
+    Example:
+        >>> steepest_stretch([1.0, 1.0, 1.0, 10.0, 100.0, 100.0])
+        (2, 4)
+    """
+    known = {i: math.log(norm) for i, norm in enumerate(norms) if _usable(norm)}
     if not known:
         return 0, 0
-    low = min(known, key=lambda i: logs[i])
-    high = max(known, key=lambda i: logs[i])
-    return min(low, high), max(low, high)
+    low, high = min(known, key=lambda i: known[i]), max(known, key=lambda i: known[i])
+    give_up = _PLATEAU * (known[high] - known[low])
+    first, last = min(low, high), max(low, high)
+    inside = [i for i in known if first <= i <= last]
+    flat_from_first = [i for i in inside if abs(known[i] - known[first]) <= give_up]
+    flat_to_last = [i for i in inside if abs(known[i] - known[last]) <= give_up]
+    start, end = max(flat_from_first), min(flat_to_last)
+    return (start, end) if start < end else (first, last)
+
+
+def _usable(norm: float) -> bool:
+    return math.isfinite(norm) and norm > 0

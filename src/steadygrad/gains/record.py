@@ -6,9 +6,7 @@ import math
 from dataclasses import dataclass
 
 from steadygrad.gains.fit import growth_per_place, steepest_stretch
-
-FLOAT32_EPS = 2.0**-23
-"""A contribution smaller than this share of the largest is lost when float32 adds them up."""
+from steadygrad.gains.time_gain import TimeGain
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,42 +27,27 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class TimeGain:
-    """Growth through time in one recurrent module.
+class Stretch:
+    """The layers that carry most of the growth.
 
     Attributes:
-        module: qualified name.
-        grad_norms: gradient norm with respect to the input at each time step, ``T`` numbers.
-        gated: whether it is an LSTM or a GRU, which learn to open their gates.
+        first: the one nearest to the input.
+        last: the one nearest to the loss.
+        layers: how many steps from layer to layer lie between them.
+        factor: gradient norm at the first relative to the last.
     """
 
-    module: str
-    grad_norms: tuple[float, ...]
-    gated: bool = False
+    first: str
+    last: str
+    layers: int
+    factor: float
 
     @property
-    def per_step(self) -> float:
-        """Fitted growth of the gradient for each time step back."""
-        return growth_per_place(self.grad_norms)
-
-    @property
-    def total(self) -> float:
-        """Gradient at the first time step relative to the largest of all."""
-        largest = max(self.grad_norms, default=0.0)
-        return self.grad_norms[0] / largest if largest > 0 else 1.0
-
-    @property
-    def rise(self) -> float:
-        """Gradient at the first time step relative to the last."""
-        last = self.grad_norms[-1] if self.grad_norms else 0.0
-        return self.grad_norms[0] / last if last > 0 else 1.0
-
-    @property
-    def horizon(self) -> int:
-        """Time steps before the end from which float32 still hears something."""
-        largest = max(self.grad_norms, default=0.0)
-        heard = [t for t, norm in enumerate(self.grad_norms) if norm >= FLOAT32_EPS * largest]
-        return len(self.grad_norms) - (heard[0] if heard else len(self.grad_norms))
+    def per_layer(self) -> float:
+        """The factor's share of each layer."""
+        return (
+            self.factor ** (1.0 / self.layers) if self.layers and math.isfinite(self.factor) else self.factor
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +55,25 @@ class Gains:
     """The product in the chain rule, made visible.
 
     Attributes:
-        layers: in forward order.
+        layers: those that the loss reaches, in forward order.
         time: one for each recurrent module.
+        signals: root mean square of the output of every layer that ran, in forward order.
     """
 
     layers: tuple[Layer, ...] = ()
     time: tuple[TimeGain, ...] = ()
+    signals: tuple[float, ...] = ()
 
     @property
     def per_layer(self) -> float:
         """Fitted growth of the gradient for each layer back; 1 is healthy."""
         return growth_per_place([layer.grad_norm for layer in self.layers])
+
+    @property
+    def signal_per_layer(self) -> float:
+        """Fitted growth of the signal for each layer on; 1 is healthy."""
+        growth = growth_per_place(self.signals)
+        return 1.0 / growth if growth > 0 else math.inf
 
     @property
     def total(self) -> float:
@@ -95,26 +86,32 @@ class Gains:
         return norms[0] / norms[-1]
 
     @property
-    def stretch(self) -> tuple[str, str, float]:
-        """The modules between which it happens, and the factor gained on the way back."""
+    def stretch(self) -> Stretch:
+        """The layers between which it happens, and the factor gained on the way back."""
         if not self.layers:
-            return "", "", 1.0
-        first, last = steepest_stretch([layer.grad_norm for layer in self.layers])
-        a, b = self.layers[first], self.layers[last]
-        return a.module, b.module, a.grad_norm / b.grad_norm if b.grad_norm else math.inf
+            return Stretch("", "", 0, 1.0)
+        start, end = steepest_stretch([layer.grad_norm for layer in self.layers])
+        first, last = self.layers[start], self.layers[end]
+        factor = first.grad_norm / last.grad_norm if last.grad_norm else 1.0
+        return Stretch(first.module, last.module, end - start, factor)
 
     def __str__(self) -> str:
         """Growth per layer, the stretch that carries it, growth per time step."""
-        first, last, factor = self.stretch
         lines = []
         if len(self.layers) > 1:
+            part = self.stretch
+            where = (
+                f"; x{part.per_layer:.3g} per layer over {part.first} to {part.last}: {part.factor:.2g} in all"
+                if part.layers and not 1e-2 < part.factor < 1e2
+                else ""
+            )
             lines.append(
-                f"gradient x{self.per_layer:.3g} per layer over {first} to {last}: {factor:.2g} in all"
+                f"gradient x{self.per_layer:.3g} per layer back over {len(self.layers)} layers{where}"
             )
         for one in self.time:
             name = one.module or "the model"
+            steps = len(one.grad_norms)
             lines.append(
-                f"gradient x{one.per_step:.3g} per time step in {name}: reaches back {one.horizon} of "
-                f"{len(one.grad_norms)} steps"
+                f"gradient x{one.per_step:.3g} per time step back in {name}: reaches {one.horizon} of {steps} steps"
             )
-        return "\n".join(lines) or "no chain of layers"
+        return "\n".join(lines)

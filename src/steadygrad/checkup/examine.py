@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -10,16 +11,20 @@ from torch.optim import Optimizer
 
 from steadygrad.calling import LossFn
 from steadygrad.checkup.broken import broken
-from steadygrad.checkup.growth import growth
-from steadygrad.checkup.look import Look, look
+from steadygrad.checkup.growth import growth, overflow
+from steadygrad.checkup.look import Look, look, loss_again
 from steadygrad.checkup.outputs import outputs
+from steadygrad.checkup.precision import precision
 from steadygrad.checkup.rate import rate
 from steadygrad.checkup.remedies import Trials, try_all
 from steadygrad.checkup.result import Checkup
 from steadygrad.checkup.scales import scales
+from steadygrad.checkup.subject import device_hint, subject
 from steadygrad.checkup.units import units
 from steadygrad.checkup.wiring import wiring
+from steadygrad.checkup.zero_start import awake
 from steadygrad.errors import UsageError
+from steadygrad.preserve import preserved
 from steadygrad.records import SEVERITIES, Finding
 
 Check = Callable[[Look], Iterator[Finding]]
@@ -29,6 +34,7 @@ FOLLOWS: dict[str, frozenset[str]] = {
         {"dead_units", "vanishing_gradient", "stalled_update", "vanishing_in_time"}
     ),
     "dead_units": frozenset({"vanishing_gradient", "stalled_update", "output_range_mismatch"}),
+    "vanishing_gradient": frozenset({"stalled_update"}),
     "unnormalised_input": frozenset(
         {"saturated_units", "learning_rate_too_high", "exploding_gradient", "dead_units"}
     ),
@@ -37,8 +43,13 @@ FOLLOWS: dict[str, frozenset[str]] = {
     "exploding_in_time": frozenset({"learning_rate_too_high", "exploding_gradient"}),
     "saturated_units": frozenset({"vanishing_gradient"}),
     "stale_optimizer": frozenset({"stalled_update", "disconnected_parameters"}),
+    "divergence": frozenset({"learning_rate_too_high"}),
+    "nonfinite_parameter": frozenset({"learning_rate_too_high"}),
 }
 """What is only a consequence once its root has been found."""
+
+SAME = 1e-4
+"""Share by which two passes from one random state may differ: the order of additions, not the model."""
 
 
 def check(
@@ -61,7 +72,9 @@ def check(
         The checkup; ``print`` it.
 
     Raises:
-        UsageError: there is no module, or the loss is not one floating-point number.
+        UsageError: there is no module or nothing to train in it, the batch doesn't fit its ``forward`` or lies on
+            another device, or the loss is not one floating-point number. What model and loss function raise
+            themselves comes through.
 
     Example:
         >>> import torch, steadygrad as sg
@@ -69,27 +82,50 @@ def check(
         >>> sg.check(model, torch.randn(32, 4), lambda out: out.square().mean()).ok
         True
     """
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"check(model, ...): expected a torch.nn.Module, got {type(model).__name__}.")
-    seen = look(model, batch, loss_fn, optimizer)
-    findings, notes = _findings(seen)
+    plain = subject(model, batch, loss_fn, optimizer)
+    with preserved(plain, loss_fn):
+        try:
+            seen = look(plain, batch, loss_fn, optimizer)
+        except RuntimeError as fault:
+            hint = device_hint(plain, batch)
+            if not hint:
+                raise
+            raise UsageError(f"check(model, batch): {hint} ({fault})") from fault
+        findings, notes = _findings(seen)
     attempt: Callable[[int], Trials] | None = None
     if optimizer is not None:
-        attempt = partial(try_all, model, batch, loss_fn, optimizer)
+        attempt = partial(try_all, plain, batch, loss_fn, optimizer)
     return Checkup(_ranked(findings), seen.gains, seen.loss, tuple(notes), attempt)
 
 
 def _findings(seen: Look) -> tuple[list[Finding], list[str]]:
     found, notes = _run((wiring, broken), seen)
+    notes += _reproducible(seen)
     errors = {finding.kind for finding in found if finding.severity == "error"}
     if "disconnected_loss" in errors:
         return found, notes
-    # Numbers that aren't finite would only be measured: what led there shows in the inputs' scale.
-    checks: tuple[Check, ...] = (
-        (scales,) if errors - {"stale_optimizer"} else (scales, growth, outputs, units, rate)
+    # Numbers that aren't finite would only be measured: what led there shows in the scale of inputs and signals.
+    if errors - {"stale_optimizer"}:
+        more, left = _run((scales, overflow), seen)
+        return [*more, *found], [*notes, *left]
+    twin = awake(seen.model)
+    settled = seen if twin is None else look(twin, seen.batch, seen.loss_fn, None)
+    more, left = _run((scales,), seen)
+    grown, missed = _run((growth, units), settled)
+    last, rest = _run((outputs, precision, rate), seen)
+    return [*found, *more, *grown, *last], [*notes, *left, *missed, *rest]
+
+
+def _reproducible(seen: Look) -> list[str]:
+    again = loss_again(seen.model, seen.batch, seen.loss_fn)
+    differs = abs(again - seen.loss) > SAME * max(abs(seen.loss), abs(again))
+    if not differs or not math.isfinite(again + seen.loss):
+        return []
+    text = (
+        f"the model isn't deterministic: two passes from the same random state gave {seen.loss:.6g} and {again:.6g}, "
+        "so the numbers here are those of one pass"
     )
-    more, left = _run(checks, seen)
-    return [*found, *more], [*notes, *left]
+    return [text]
 
 
 def _run(checks: tuple[Check, ...], seen: Look) -> tuple[list[Finding], list[str]]:
@@ -101,7 +137,7 @@ def _run(checks: tuple[Check, ...], seen: Look) -> tuple[list[Finding], list[str
         except UsageError:  # noqa: PERF203 - five checks, once
             raise
         except Exception as fault:  # noqa: BLE001 - one check that can't cope must not cost the others
-            notes.append(f"{one.__name__} ({type(fault).__name__}: {fault})")
+            notes.append(f"not checked: {one.__name__} ({type(fault).__name__}: {fault})")
     return found, notes
 
 

@@ -1,0 +1,1 @@
+"""Checkups judged: alarms on healthy trainings, findings and cures on faulty ones."""

@@ -1,0 +1,88 @@
+"""What is to be looked at: the arguments of `check`, asked about before anything runs."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.rnn import PackedSequence
+from torch.optim import Optimizer
+
+from steadygrad.calling import call_model, tensors_in
+from steadygrad.errors import UsageError
+from steadygrad.preserve import preserved
+
+
+def subject(model: object, batch: object, loss_fn: object, optimizer: object) -> nn.Module:
+    """The module to look at, once the call makes sense.
+
+    Args:
+        model: as the user gave it; a compiled one is looked at eagerly, a lazy one as a copy.
+        batch: as the user gave it.
+        loss_fn: as the user gave it.
+        optimizer: as the user gave it.
+
+    Raises:
+        UsageError: an argument is of the wrong kind, or the batch doesn't fit the model's ``forward``.
+    """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"check(model, ...): expected a torch.nn.Module, got {type(model).__name__}.")
+    if loss_fn is not None and not callable(loss_fn):
+        hint = " An optimizer is the fourth argument." if isinstance(loss_fn, Optimizer) else ""
+        raise UsageError(
+            f"check(model, batch, loss_fn): expected a function, got {type(loss_fn).__name__}.{hint}"
+        )
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        raise UsageError(
+            f"check(..., optimizer): expected a torch.optim.Optimizer, got {type(optimizer).__name__}."
+        )
+    inner: Any = getattr(model, "_orig_mod", model)
+    plain = inner if isinstance(inner, nn.Module) else model
+    if any(map(is_lazy, plain.parameters())):
+        # The first forward pass turns it into another model: let that be a copy.
+        plain = copy.deepcopy(plain)
+        with preserved(nn.Identity()), torch.no_grad():
+            call_model(plain, batch)
+    elif not any(True for _ in plain.parameters()):
+        raise UsageError(
+            f"check(model, ...): {type(plain).__name__} has no parameters: nothing can be trained."
+        )
+    _check_fits(plain, batch)
+    return plain
+
+
+def device_hint(model: nn.Module, batch: object) -> str:
+    """A sentence where batch and model lie on different devices; "" where they don't."""
+    homes = sorted({str(param.device) for param in model.parameters()})
+    away = sorted({str(tensor.device) for tensor in tensors_in(batch)} - set(homes))
+    if not away:
+        return ""
+    return f"the batch lies on {', '.join(away)} and the model on {', '.join(homes)}: move one of them with .to(...)."
+
+
+def _check_fits(model: nn.Module, batch: object) -> None:
+    """``forward`` must be callable with the batch: targets are often handed over with it by mistake."""
+    try:
+        takes = inspect.signature(model.forward)
+    except (TypeError, ValueError):  # a scripted module has no signature
+        return
+    args: tuple[Any, ...] = (batch,)
+    kwargs: dict[str, Any] = {}
+    if isinstance(batch, Mapping):
+        args, kwargs = (), dict(batch)
+    elif isinstance(batch, (tuple, list)) and not isinstance(batch, PackedSequence):
+        args = tuple(batch)
+    try:
+        takes.bind(*args, **kwargs)
+    except TypeError as mismatch:
+        shape = f"the keywords {', '.join(kwargs)}" if kwargs else f"the {len(args)} values"
+        raise UsageError(
+            f"check(model, batch): {type(model).__name__}.forward{takes} can't be called with {shape} of the batch "
+            f"({mismatch}). batch is what the model takes: a tuple or list is handed over by position, a dict by "
+            "name. Targets belong into loss_fn, for example as lambda output: F.cross_entropy(output, targets)."
+        ) from None
