@@ -12,8 +12,8 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from benchmarks.remedies.data import blobs, curve, pictures, prototypes, rings, tokens, waves
@@ -46,37 +46,39 @@ def mlp(*widths: int, act: Any = nn.ReLU, last: nn.Module | None = None) -> nn.S
 @healthy
 def mlp_relu_adam():
     model = mlp(64, 64, 64, 10)
-    return Training(model, *prototypes(), F.cross_entropy, adam(model))
+    return Training(model, *prototypes(), functional.cross_entropy, adam(model))
 
 
 @healthy
 def mlp_tanh_sgd():
     model = mlp(2, 32, 32, 2, act=nn.Tanh)
-    return Training(model, *rings(), F.cross_entropy, sgd(model, 0.1))
+    return Training(model, *rings(), functional.cross_entropy, sgd(model, 0.1))
 
 
 @healthy
 def mlp_blobs_small_batch():
     model = mlp(2, 16, 3)
-    return Training(model, *blobs(), F.cross_entropy, adam(model, 1e-2), rows=8)
+    return Training(model, *blobs(), functional.cross_entropy, adam(model, 1e-2), rows=8)
 
 
 @healthy
 def mlp_gelu_dropout_adamw():
     model = nn.Sequential(nn.Linear(64, 128), nn.GELU(), nn.Dropout(0.3), nn.Linear(128, 10))
-    return Training(model, *prototypes(), F.cross_entropy, torch.optim.AdamW(model.parameters(), 1e-3))
+    return Training(
+        model, *prototypes(), functional.cross_entropy, torch.optim.AdamW(model.parameters(), 1e-3)
+    )
 
 
 @healthy
 def mlp_without_optimizer():
     model = mlp(64, 64, 10)
-    return Training(model, *prototypes(), F.cross_entropy)
+    return Training(model, *prototypes(), functional.cross_entropy)
 
 
 @healthy
 def logistic_regression():
     model = nn.Linear(64, 10)
-    return Training(model, *prototypes(), F.cross_entropy, sgd(model, 0.5))
+    return Training(model, *prototypes(), functional.cross_entropy, sgd(model, 0.5))
 
 
 @healthy
@@ -87,7 +89,7 @@ def binary_with_logits():
         model,
         inputs,
         labels,
-        lambda out, y: F.binary_cross_entropy_with_logits(out[:, 0], y.float()),
+        lambda out, y: functional.binary_cross_entropy_with_logits(out[:, 0], y.float()),
         adam(model),
     )
 
@@ -97,21 +99,25 @@ def binary_sigmoid_bce():
     model = mlp(2, 32, 1, last=nn.Sigmoid())
     inputs, labels = rings()
     return Training(
-        model, inputs, labels, lambda out, y: F.binary_cross_entropy(out[:, 0], y.float()), adam(model)
+        model,
+        inputs,
+        labels,
+        lambda out, y: functional.binary_cross_entropy(out[:, 0], y.float()),
+        adam(model),
     )
 
 
 @healthy
 def log_softmax_nll():
     model = mlp(64, 64, 10, last=nn.LogSoftmax(1))
-    return Training(model, *prototypes(), F.nll_loss, adam(model))
+    return Training(model, *prototypes(), functional.nll_loss, adam(model))
 
 
 @healthy
 def softmax_then_log_in_loss():
     model = mlp(64, 64, 10, last=nn.Softmax(1))
     return Training(
-        model, *prototypes(), lambda out, y: F.nll_loss(out.clamp_min(1e-9).log(), y), adam(model)
+        model, *prototypes(), lambda out, y: functional.nll_loss(out.clamp_min(1e-9).log(), y), adam(model)
     )
 
 
@@ -120,7 +126,7 @@ def multi_label():
     model = mlp(64, 64, 5)
     inputs, labels = prototypes()
     targets = torch.stack([labels % k == 0 for k in (2, 3, 4, 5, 7)], 1).float()
-    return Training(model, inputs, targets, F.binary_cross_entropy_with_logits, adam(model))
+    return Training(model, inputs, targets, functional.binary_cross_entropy_with_logits, adam(model))
 
 
 @healthy
@@ -133,40 +139,40 @@ def label_smoothing_weights():
 @healthy
 def regression_mse():
     model = mlp(8, 64, 64, 1)
-    return Training(model, *curve(), F.mse_loss, adam(model))
+    return Training(model, *curve(), functional.mse_loss, adam(model))
 
 
 @healthy
 def regression_huber_sgd_momentum():
     model = mlp(8, 64, 1, act=nn.Tanh)
-    return Training(model, *curve(), F.huber_loss, sgd(model, 0.02, momentum=0.9))
+    return Training(model, *curve(), functional.huber_loss, sgd(model, 0.02, momentum=0.9))
 
 
 @healthy
 def regression_offset_targets():
     model = mlp(8, 64, 1)
     inputs, targets = curve()
-    return Training(model, inputs, 5 * targets + 20, F.mse_loss, adam(model, 3e-3))
+    return Training(model, inputs, 5 * targets + 20, functional.mse_loss, adam(model, 3e-3))
 
 
 @healthy
 def regression_positive_softplus():
     model = mlp(8, 64, 1, last=nn.Softplus())
     inputs, targets = curve()
-    return Training(model, inputs, targets.abs(), F.mse_loss, adam(model))
+    return Training(model, inputs, targets.abs(), functional.mse_loss, adam(model))
 
 
 @healthy
 def regression_l1_rmsprop():
     model = mlp(8, 64, 1)
-    return Training(model, *curve(), F.l1_loss, torch.optim.RMSprop(model.parameters(), 1e-3))
+    return Training(model, *curve(), functional.l1_loss, torch.optim.RMSprop(model.parameters(), 1e-3))
 
 
 @healthy
 def raw_features_with_batchnorm_first():
     model = nn.Sequential(nn.BatchNorm1d(64), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     inputs, labels = prototypes()
-    return Training(model, inputs * 255, labels, F.cross_entropy, adam(model))
+    return Training(model, inputs * 255, labels, functional.cross_entropy, adam(model))
 
 
 class ScalesItself(nn.Module):
@@ -182,7 +188,7 @@ class ScalesItself(nn.Module):
 def pixels_scaled_in_the_model():
     model = ScalesItself()
     inputs, labels = prototypes()
-    return Training(model, inputs * 255, labels, F.cross_entropy, adam(model))
+    return Training(model, inputs * 255, labels, functional.cross_entropy, adam(model))
 
 
 def convolutions(*channels: int, norm: bool = True) -> nn.Sequential:
@@ -200,7 +206,9 @@ def cnn_batchnorm_sgd():
         convolutions(3, 16, 32), nn.MaxPool2d(2), convolutions(32, 32), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         nn.Linear(32, 10),
     )  # fmt: skip
-    return Training(model, *pictures(), F.cross_entropy, sgd(model, 0.05, momentum=0.9, weight_decay=5e-4))
+    return Training(
+        model, *pictures(), functional.cross_entropy, sgd(model, 0.05, momentum=0.9, weight_decay=5e-4)
+    )
 
 
 @healthy
@@ -208,7 +216,7 @@ def cnn_plain_adam():
     model = nn.Sequential(
         convolutions(3, 16, 16, norm=False), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(256, 10)
     )
-    return Training(model, *pictures(), F.cross_entropy, adam(model))
+    return Training(model, *pictures(), functional.cross_entropy, adam(model))
 
 
 class Residual(nn.Module):
@@ -222,7 +230,7 @@ class Residual(nn.Module):
             nn.init.zeros_(self.body[-1].weight)
 
     def forward(self, x):
-        return F.relu(x + self.body(x))
+        return functional.relu(x + self.body(x))
 
 
 def resnet(blocks, *, zero=False):
@@ -235,13 +243,13 @@ def resnet(blocks, *, zero=False):
 @healthy
 def resnet_deep():
     model = resnet(8)
-    return Training(model, *pictures(), F.cross_entropy, sgd(model, 0.05, momentum=0.9), rows=32)
+    return Training(model, *pictures(), functional.cross_entropy, sgd(model, 0.05, momentum=0.9), rows=32)
 
 
 @healthy
 def resnet_zero_init_residual():
     model = resnet(4, zero=True)
-    return Training(model, *pictures(), F.cross_entropy, adam(model), rows=32)
+    return Training(model, *pictures(), functional.cross_entropy, adam(model), rows=32)
 
 
 @healthy
@@ -253,7 +261,7 @@ def cnn_groupnorm_he():
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    return Training(model, *pictures(), F.cross_entropy, adam(model), rows=32)
+    return Training(model, *pictures(), functional.cross_entropy, adam(model), rows=32)
 
 
 class UNet(nn.Module):
@@ -265,7 +273,7 @@ class UNet(nn.Module):
 
     def forward(self, x):
         fine = self.down(x)
-        coarse = self.up(self.middle(F.max_pool2d(fine, 2)))
+        coarse = self.up(self.middle(functional.max_pool2d(fine, 2)))
         return self.out(torch.cat([fine, coarse], 1))
 
 
@@ -273,7 +281,9 @@ class UNet(nn.Module):
 def unet_segmentation():
     model = UNet()
     inputs, _ = pictures()
-    return Training(model, inputs, (inputs.mean(1) > 0.5).long(), F.cross_entropy, adam(model), rows=16)
+    return Training(
+        model, inputs, (inputs.mean(1) > 0.5).long(), functional.cross_entropy, adam(model), rows=16
+    )
 
 
 @healthy
@@ -291,7 +301,7 @@ def unet_dice():
 def autoencoder_sigmoid():
     model = nn.Sequential(mlp(64, 32, 8), nn.ReLU(), mlp(8, 32, 64, last=nn.Sigmoid()))
     inputs, _ = prototypes()
-    return Training(model, inputs, inputs, F.mse_loss, adam(model))
+    return Training(model, inputs, inputs, functional.mse_loss, adam(model))
 
 
 class VAE(nn.Module):
@@ -303,7 +313,7 @@ class VAE(nn.Module):
         mean, log_var = self.encoder(x).chunk(2, 1)
         code = mean + torch.randn_like(mean) * (0.5 * log_var).exp()
         divergence = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(1).mean()
-        return F.mse_loss(self.decoder(code), x) * 64 + divergence
+        return functional.mse_loss(self.decoder(code), x) * 64 + divergence
 
 
 @healthy
@@ -327,13 +337,15 @@ class Attention(nn.Module):
 @healthy
 def transformer_pre_norm():
     model = Attention(pre=True)
-    return Training(model, *waves(), F.mse_loss, torch.optim.AdamW(model.parameters(), 1e-3), rows=32)
+    return Training(
+        model, *waves(), functional.mse_loss, torch.optim.AdamW(model.parameters(), 1e-3), rows=32
+    )
 
 
 @healthy
 def transformer_post_norm():
     model = Attention(pre=False)
-    return Training(model, *waves(), F.mse_loss, adam(model, 3e-4), rows=32)
+    return Training(model, *waves(), functional.mse_loss, adam(model, 3e-4), rows=32)
 
 
 class TinyGPT(nn.Module):
@@ -358,7 +370,7 @@ def language_model_tied_dict_output():
     ids, _ = tokens()
 
     def loss(out, y):
-        return F.cross_entropy(out["logits"][:, :-1].flatten(0, 1), y[:, 1:].flatten())
+        return functional.cross_entropy(out["logits"][:, :-1].flatten(0, 1), y[:, 1:].flatten())
 
     return Training(model, ids, ids, loss, torch.optim.AdamW(model.parameters(), 1e-3), rows=32)
 
@@ -366,7 +378,7 @@ def language_model_tied_dict_output():
 @healthy
 def embedding_bag_classifier():
     model = nn.Sequential(nn.EmbeddingBag(20, 16), nn.Linear(16, 2))
-    return Training(model, *tokens(), F.cross_entropy, torch.optim.Adagrad(model.parameters(), 0.05))
+    return Training(model, *tokens(), functional.cross_entropy, torch.optim.Adagrad(model.parameters(), 0.05))
 
 
 class TwoTowers(nn.Module):
@@ -375,7 +387,7 @@ class TwoTowers(nn.Module):
         self.tower = mlp(64, 32, 16)
 
     def forward(self, a, b):
-        one, other = F.normalize(self.tower(a), dim=1), F.normalize(self.tower(b), dim=1)
+        one, other = functional.normalize(self.tower(a), dim=1), functional.normalize(self.tower(b), dim=1)
         return one @ other.T / 0.1
 
 
@@ -384,7 +396,7 @@ def contrastive_shared_tower():
     model = TwoTowers()
     inputs, _ = prototypes()
     pair = (inputs, (inputs + 0.1 * torch.randn_like(inputs)))
-    return Training(model, pair, torch.arange(600), F.cross_entropy, adam(model))
+    return Training(model, pair, torch.arange(600), functional.cross_entropy, adam(model))
 
 
 class Matrix(nn.Module):
@@ -400,7 +412,7 @@ class Matrix(nn.Module):
 def matrix_factorisation_sparse_rows():
     model = Matrix()
     users, items = torch.randint(0, 50, (320,)), torch.randint(0, 40, (320,))
-    return Training(model, (users, items), torch.randn(320), F.mse_loss, adam(model, 1e-2))
+    return Training(model, (users, items), torch.randn(320), functional.mse_loss, adam(model, 1e-2))
 
 
 class Recurrent(nn.Module):
@@ -416,25 +428,25 @@ class Recurrent(nn.Module):
 @healthy
 def lstm_last_step():
     model = Recurrent(nn.LSTM)
-    return Training(model, *waves(), F.mse_loss, adam(model))
+    return Training(model, *waves(), functional.mse_loss, adam(model))
 
 
 @healthy
 def lstm_long():
     model = Recurrent(nn.LSTM)
-    return Training(model, *waves(steps=100), F.mse_loss, adam(model), rows=32)
+    return Training(model, *waves(steps=100), functional.mse_loss, adam(model), rows=32)
 
 
 @healthy
 def gru_two_layers():
     model = Recurrent(nn.GRU, num_layers=2, dropout=0.1)
-    return Training(model, *waves(), F.mse_loss, adam(model))
+    return Training(model, *waves(), functional.mse_loss, adam(model))
 
 
 @healthy
 def lstm_both_ways():
     model = Recurrent(nn.LSTM, bidirectional=True)
-    return Training(model, *waves(), F.mse_loss, adam(model))
+    return Training(model, *waves(), functional.mse_loss, adam(model))
 
 
 class Tagger(nn.Module):
@@ -455,7 +467,11 @@ def rnn_tagger_every_step():
     model = Tagger()
     ids, _ = tokens()
     return Training(
-        model, ids, ids % 2, lambda out, y: F.cross_entropy(out.flatten(0, 1), y.flatten()), adam(model)
+        model,
+        ids,
+        ids % 2,
+        lambda out, y: functional.cross_entropy(out.flatten(0, 1), y.flatten()),
+        adam(model),
     )
 
 
@@ -474,7 +490,7 @@ class LoopOfCells(nn.Module):
 @healthy
 def lstm_cell_in_a_loop():
     model = LoopOfCells()
-    return Training(model, *waves(), F.mse_loss, adam(model))
+    return Training(model, *waves(), functional.mse_loss, adam(model))
 
 
 @healthy
@@ -484,7 +500,7 @@ def gan_discriminator():
     fake = torch.rand(32, 64)
 
     def loss(out, _):
-        return F.softplus(-out).mean() + F.softplus(model(fake)).mean()
+        return functional.softplus(-out).mean() + functional.softplus(model(fake)).mean()
 
     return Training(model, inputs, inputs, loss, adam(model, 2e-4, betas=(0.5, 0.999)))
 
@@ -494,7 +510,11 @@ def gan_generator():
     judge = mlp(64, 64, 1)
     model = mlp(16, 64, 64, last=nn.Sigmoid())
     return Training(
-        model, torch.randn(320, 16), None, lambda out, _: F.softplus(-judge(out)).mean(), adam(model, 2e-4)
+        model,
+        torch.randn(320, 16),
+        None,
+        lambda out, _: functional.softplus(-judge(out)).mean(),
+        adam(model, 2e-4),
     )
 
 
@@ -515,7 +535,7 @@ class Detector(nn.Module):
         self.box, self.score = nn.Conv2d(32, 4, 1), nn.Conv2d(32, 1, 1)
 
     def forward(self, x):
-        features = [self.body(x), self.body(F.avg_pool2d(x, 2))]
+        features = [self.body(x), self.body(functional.avg_pool2d(x, 2))]
         return [(self.box(one).sigmoid(), self.score(one)) for one in features]
 
 
@@ -526,8 +546,10 @@ def detection_like_heads_on_two_levels():
     def loss(out, y):
         total = 0
         for box, score in out:
-            target = F.adaptive_avg_pool2d(y, score.shape[-1])
-            total = total + F.binary_cross_entropy_with_logits(score, target) + (box - 0.5).abs().mean()
+            target = functional.adaptive_avg_pool2d(y, score.shape[-1])
+            total = (
+                total + functional.binary_cross_entropy_with_logits(score, target) + (box - 0.5).abs().mean()
+            )
         return total
 
     inputs, _ = pictures()
@@ -548,17 +570,17 @@ class Auxiliary(nn.Module):
 @healthy
 def auxiliary_head_unused():
     model = Auxiliary()
-    return Training(model, *prototypes(), F.cross_entropy, adam(model))
+    return Training(model, *prototypes(), functional.cross_entropy, adam(model))
 
 
 @healthy
 def frozen_backbone():
     body = mlp(64, 64, 32)
-    training = Training(nn.Sequential(body, nn.Linear(32, 10)), *prototypes(), F.cross_entropy)
+    training = Training(nn.Sequential(body, nn.Linear(32, 10)), *prototypes(), functional.cross_entropy)
     optimizer = adam(training.model)
     for _ in range(30):
         optimizer.zero_grad()
-        F.cross_entropy(training.model(training.inputs), training.targets).backward()
+        functional.cross_entropy(training.model(training.inputs), training.targets).backward()
         optimizer.step()
     for param in body.parameters():
         param.requires_grad_(False)
@@ -571,7 +593,7 @@ def frozen_backbone():
 def new_head_at_zero():
     model = nn.Sequential(mlp(64, 64, 32), nn.ReLU(), nn.Linear(32, 10))
     nn.init.zeros_(model[2].weight)
-    return Training(model, *prototypes(), F.cross_entropy, adam(model))
+    return Training(model, *prototypes(), functional.cross_entropy, adam(model))
 
 
 class LowRank(nn.Module):
@@ -588,7 +610,7 @@ class LowRank(nn.Module):
 @healthy
 def low_rank_adapter():
     model = LowRank(nn.Linear(64, 10))
-    return Training(model, *prototypes(), F.cross_entropy, adam(model, 1e-2))
+    return Training(model, *prototypes(), functional.cross_entropy, adam(model, 1e-2))
 
 
 @healthy
@@ -596,7 +618,7 @@ def warm_up_from_zero():
     model = mlp(64, 64, 10)
     optimizer = adam(model, 1e-3)
     torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 100))
-    return Training(model, *prototypes(), F.cross_entropy, optimizer)
+    return Training(model, *prototypes(), functional.cross_entropy, optimizer)
 
 
 @healthy
@@ -613,7 +635,9 @@ def autocast_bfloat16():
                 return self.inner(x)
 
     model = Mixed()
-    return Training(model, *prototypes(), lambda out, y: F.cross_entropy(out.float(), y), adam(model))
+    return Training(
+        model, *prototypes(), lambda out, y: functional.cross_entropy(out.float(), y), adam(model)
+    )
 
 
 @healthy
@@ -629,7 +653,7 @@ def checkpointed():
             return self.head(x)
 
     model = Recomputed()
-    return Training(model, *prototypes(), F.cross_entropy, adam(model))
+    return Training(model, *prototypes(), functional.cross_entropy, adam(model))
 
 
 @dataclass
@@ -647,7 +671,7 @@ def dataclass_output_with_loss():
 
         def forward(self, x, y):
             logits = self.body(x)
-            return Answer(logits, F.cross_entropy(logits, y))
+            return Answer(logits, functional.cross_entropy(logits, y))
 
     model = Answers()
     return Training(model, prototypes(), None, None, adam(model))
@@ -661,7 +685,7 @@ def keyword_batch():
             self.body = mlp(64, 64, 10)
 
         def forward(self, *, inputs, labels):
-            return {"loss": F.cross_entropy(self.body(inputs), labels)}
+            return {"loss": functional.cross_entropy(self.body(inputs), labels)}
 
     model = Named()
     inputs, labels = prototypes()
@@ -685,7 +709,7 @@ def policy_gradient():
 def value_network_noisy_targets():
     model = mlp(8, 64, 64, 1, act=nn.Tanh)
     inputs, _ = curve()
-    return Training(model, inputs, 10 * torch.randn(320, 1), F.mse_loss, adam(model, 3e-4))
+    return Training(model, inputs, 10 * torch.randn(320, 1), functional.mse_loss, adam(model, 3e-4))
 
 
 @healthy
@@ -696,10 +720,10 @@ def one_hot_input_wide():
             self.body = mlp(20 * 12, 64, 2)
 
         def forward(self, ids):
-            return self.body(F.one_hot(ids, 20).float().flatten(1))
+            return self.body(functional.one_hot(ids, 20).float().flatten(1))
 
     model = OneHot()
-    return Training(model, *tokens(), F.cross_entropy, adam(model))
+    return Training(model, *tokens(), functional.cross_entropy, adam(model))
 
 
 @healthy
@@ -709,13 +733,13 @@ def plain_relu_twelve_layers_he():
         if isinstance(module, nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             nn.init.zeros_(module.bias)
-    return Training(model, *prototypes(), F.cross_entropy, adam(model, 3e-4))
+    return Training(model, *prototypes(), functional.cross_entropy, adam(model, 3e-4))
 
 
 @healthy
 def lbfgs():
     model = mlp(8, 16, 1, act=nn.Tanh)
-    return Training(model, *curve(), F.mse_loss, torch.optim.LBFGS(model.parameters(), 0.5))
+    return Training(model, *curve(), functional.mse_loss, torch.optim.LBFGS(model.parameters(), 0.5))
 
 
 @healthy
@@ -731,7 +755,7 @@ def mixture_of_experts():
             return sum(weights[:, i : i + 1] * one(x) for i, one in enumerate(self.experts))
 
     model = Experts()
-    return Training(model, *prototypes(), F.cross_entropy, adam(model))
+    return Training(model, *prototypes(), functional.cross_entropy, adam(model))
 
 
 Pair = namedtuple("Pair", ["mean", "spread"])
@@ -746,11 +770,11 @@ def gaussian_likelihood_namedtuple():
 
         def forward(self, x):
             mean, raw = self.body(x).chunk(2, 1)
-            return Pair(mean, F.softplus(raw) + 1e-3)
+            return Pair(mean, functional.softplus(raw) + 1e-3)
 
     model = Gaussian()
     return Training(
-        model, *curve(), lambda out, y: F.gaussian_nll_loss(out.mean, y, out.spread**2), adam(model)
+        model, *curve(), lambda out, y: functional.gaussian_nll_loss(out.mean, y, out.spread**2), adam(model)
     )
 
 
@@ -762,7 +786,7 @@ def ctc_speech():
 
     def loss(out, y):
         rows, steps = out.shape[:2]
-        return F.ctc_loss(
+        return functional.ctc_loss(
             out.transpose(0, 1), y, torch.full((rows,), steps), torch.full((rows,), 5), zero_infinity=True
         )
 

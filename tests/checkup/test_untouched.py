@@ -7,8 +7,8 @@ import random
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 import steadygrad as sg
 
@@ -48,7 +48,7 @@ def prepared(**more):
     targets = torch.randn(16, 1)
     batch = torch.randn(16, 4)
     fails, model.fails_at = model.fails_at, None
-    F.mse_loss(model(batch), targets).backward()
+    functional.mse_loss(model(batch), targets).backward()
     optimizer.step()
     model.passes, model.fails_at, model.kept = 0, fails, None
     model.seen.clear()
@@ -106,7 +106,7 @@ def as_bytes(value):
 
 def losses(targets):
     def loss(output):
-        return F.mse_loss(output, targets) + 0.01 * torch.rand(()) + 0.01 * random.random()
+        return functional.mse_loss(output, targets) + 0.01 * torch.rand(()) + 0.01 * random.random()
 
     return loss
 
@@ -141,7 +141,7 @@ def test_nothing_changes_when_the_loss_raises(fails_at):
         calls.append(0)
         if len(calls) >= fails_at:
             raise RuntimeError("midway")
-        return F.mse_loss(output, targets)
+        return functional.mse_loss(output, targets)
 
     try:
         sg.check(model, batch, loss, optimizer)
@@ -199,7 +199,7 @@ def test_a_training_after_a_checkup_is_the_same_training():
             if looked_at:
                 sg.check(model, batch, losses(targets), optimizer)
             optimizer.zero_grad()
-            F.mse_loss(model(batch), targets).backward()
+            functional.mse_loss(model(batch), targets).backward()
             optimizer.step()
         return [param.detach().clone() for param in model.parameters()]
 

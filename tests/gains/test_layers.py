@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from steadygrad.gains import measure_gains
@@ -138,4 +138,4 @@ def test_half_precision_norms_dont_overflow():
 def test_the_loss_function_is_free_to_use_the_rows():
     targets = torch.randn(8, 1)
     model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 1))
-    assert measure_gains(model, torch.randn(8, 4), lambda out: F.mse_loss(out, targets)).total > 0
+    assert measure_gains(model, torch.randn(8, 4), lambda out: functional.mse_loss(out, targets)).total > 0
