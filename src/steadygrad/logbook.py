@@ -102,6 +102,8 @@ class Logbook:
 
     def incident(self, incident: Incident) -> None:
         """Something was done: record it, show it."""
+        if incident.action == "engage" and self.counts.engaged_at is None:
+            self.counts.engaged_at = incident.step
         first_sentence = incident.reason.partition(". ")[0].rstrip(".")
         self.say(incident.action, f"step {incident.step}: {incident.action}: {first_sentence}")
         if self.recorder is not None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import time
 import weakref
@@ -228,6 +229,10 @@ class Monitor:
         book = self._logbook
         recorded = None if book.recorder is None or book.recorder.ended else self.run
         return summarise(self.mode, self.counts, book.findings, explanations, book.faults, recorded)
+
+    def _repr_html_(self) -> str:
+        """The summary, for a notebook."""
+        return f"<pre>{html.escape(self.summary())}</pre>"
 
     def state_dict(self) -> dict[str, Any]:
         """Everything learnt, to go on after a restart: step counters and the policies' statistics."""

@@ -8,6 +8,7 @@ Shape legend: P gradient tensors.
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -124,6 +125,24 @@ class Finding:
     def __str__(self) -> str:
         """One line: severity, kind, step and summary."""
         return f"{self.severity}: {self.kind} at step {self.step}: {self.summary}"
+
+    def _repr_html_(self) -> str:
+        """What, where, the numbers, why, and what to change, for a notebook."""
+        rows = {
+            "where": ", ".join(self.where[:4]) + (" ..." if len(self.where) > 4 else ""),
+            "numbers": ", ".join(f"{name} {value:.4g}" for name, value in self.evidence.items()),
+            "why": "; ".join(self.causes[:2]),
+            "read": self.reference,
+        }
+        body = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in rows.items() if text)
+        tries = "".join(
+            f"<li>{html.escape(one.action)}<br><code>{html.escape(one.code)}</code></li>"
+            for one in self.remedies
+        )
+        return (
+            f"<div><b>{html.escape(self.severity)}: {html.escape(self.kind)}</b>, step {self.step}"
+            f"<p>{html.escape(self.summary)}</p><dl>{body}<dt>try</dt><dd><ol>{tries}</ol></dd></dl></div>"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from steadygrad.catalog import CATALOG
 from steadygrad.detect.finding import listed
 from steadygrad.records import SEVERITIES, Finding, Reading, TensorInfo
+from steadygrad.report.chapters import Chapter, chapters
+
+_MOST_CHAPTERS = 8
+_MOST_STEPS = 5
 
 
 @dataclass(slots=True)
@@ -22,6 +27,7 @@ class Counts:
         overflows: those of them that were a ``GradScaler`` looking for its scale.
         nonfinite: steps with non-finite gradients, skipped or not.
         lowered: steps made at a lowered learning rate.
+        engaged_at: step at which the policy first had to engage; None where it never did.
     """
 
     steps: int = 0
@@ -30,6 +36,7 @@ class Counts:
     overflows: int = 0
     nonfinite: int = 0
     lowered: int = 0
+    engaged_at: int | None = None
 
     def add(self, reading: Reading) -> None:
         """Count one step."""
@@ -50,27 +57,48 @@ def summarise(
     run: str | None,
 ) -> str:
     """The text of ``guard.summary()``: verdict, what was done, findings, where the run is, if it is still recorded."""
-    lines = [f"steadygrad {mode}: {_verdict(counts, findings)}"]
+    told = chapters(findings)
+    lines = [f"steadygrad {mode}: {_verdict(counts, told)}"]
     lines += [f"  {_deeds(mode, counts)}"]
     lines += [f"  {line}" for text in explanations for line in text.splitlines()]
-    for finding in sorted(findings, key=lambda f: (-SEVERITIES.index(f.severity), f.step)):
-        lines.append(f"  {finding}")
-        lines += [f"      try: {remedy}" for remedy in finding.remedies[:2]]
+    worst_first = sorted(told, key=lambda chapter: -SEVERITIES.index(chapter.severity))
+    for chapter in worst_first[:_MOST_CHAPTERS]:
+        lines += [f"  {line}" for line in _tell(chapter)]
+    if len(told) > _MOST_CHAPTERS:
+        lines.append(f"  and {len(told) - _MOST_CHAPTERS:,} more")
     lines += [f"  switched off: {fault}" for fault in faults]
     if run is not None:
         lines.append(f"  recorded in {run}; next: steadygrad explain {run}")
     return "\n".join(lines)
 
 
-def _verdict(counts: Counts, findings: Sequence[Finding]) -> str:
-    if not counts.steps:
+def _tell(chapter: Chapter) -> list[str]:
+    """One root cause: what it is, why, what to change, how to see that it is cured, what came of it."""
+    root = chapter.root
+    lines = [str(root)]
+    lines += [f"    why: {cause}" for cause in root.causes[:1]]
+    lines += [f"    try: {remedy}" for remedy in root.remedies[:2]]
+    if root.kind in CATALOG:
+        lines.append(f"    cured when: {CATALOG[root.kind].verify}")
+    if chapter.repeats:
+        steps = ", ".join(f"{finding.step:,}" for finding in chapter.repeats[:_MOST_STEPS])
+        lines.append(f"    again {len(chapter.repeats):,} times, at step {steps}")
+    lines += [f"    then: {finding}" for finding in chapter.consequences[:_MOST_STEPS]]
+    return lines
+
+
+def _verdict(counts: Counts, told: Sequence[Chapter]) -> str:
+    if not counts.steps and not told:
         return "no optimizer step seen yet"
-    worst = [f for f in findings if f.severity == "error"] or [f for f in findings if f.severity == "warning"]
     steps = f"{counts.steps:,} step{'s' if counts.steps != 1 else ''}"
-    if not worst:
-        return f"healthy, {steps}"
-    kinds = list(dict.fromkeys(finding.kind for finding in worst))
-    return f"{', '.join(kinds)} in {steps}"
+    for severity in ("error", "warning"):
+        worst = [chapter for chapter in told if chapter.severity == severity]
+        if worst:
+            kinds = list(dict.fromkeys(chapter.root.kind for chapter in worst))
+            return f"{', '.join(kinds)} in {steps}"
+    if counts.engaged_at is not None:
+        return f"unstable from step {counts.engaged_at:,}, held ({counts.clipped:,} steps clipped), {steps}"
+    return f"healthy, {steps}"
 
 
 def _deeds(mode: str, counts: Counts) -> str:

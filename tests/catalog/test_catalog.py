@@ -53,6 +53,7 @@ def test_an_entry_is_whole(kind):
     assert len(item.remedies) >= 2
     assert len(set(item.causes)) == len(item.causes)
     assert any(remedy.code for remedy in item.remedies)
+    assert item.verify.endswith(".")
     assert "https://" in item.reference or "arXiv:" in item.reference
 
 

@@ -46,6 +46,16 @@ def test_a_healthy_run_under_the_guard_says_what_the_guard_did():
     )
 
 
+def test_a_run_that_the_guard_had_to_hold_was_not_healthy():
+    engaged = [Incident(12, "engage", "grows"), Incident(90, "engage", "again")]
+    run = told(incidents=engaged, clipped=9)
+    assert run.state == "held"
+    assert run.sentence == (
+        "Unstable from step 12, held by the guard (9 steps scaled down): 1,200 steps, nothing else to report."
+    )
+    assert told([EXPLOSION], engaged).state == "warning"
+
+
 def test_notes_dont_make_a_run_ill():
     assert told([LIMITER]).sentence == "Healthy: 1,200 steps, 1 note below."
 

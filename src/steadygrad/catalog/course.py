@@ -28,6 +28,7 @@ ENTRIES: tuple[Entry, ...] = (
             Remedy("Shorten Adam's memory", "torch.optim.AdamW(params, betas=(0.9, 0.95))"),
             _LOWER,
         ),
+        verify="The same steps, run again, pass without it, and the loss is back at its course.",
         reference="Wortsman et al., Small-scale proxies for large-scale transformer training instabilities, 2023, "
         "arXiv:2309.14322; Lewkowycz et al., The large learning rate phase, 2020, arXiv:2003.02218",
     ),
@@ -47,6 +48,7 @@ ENTRIES: tuple[Entry, ...] = (
             _WARM_UP,
             Remedy("Go back to the last checkpoint", 'model.load_state_dict(torch.load("last_good.pt"))'),
         ),
+        verify="From the same start, the loss stays below where it began.",
         reference="Cohen et al., Gradient descent on neural networks typically occurs at the edge of stability, "
         "2021, arXiv:2103.00065",
     ),
@@ -60,6 +62,7 @@ ENTRIES: tuple[Entry, ...] = (
             "The rate was chosen for another batch size, optimizer or scale of the loss.",
         ),
         remedies=(_LOWER, _WARM_UP, _GUARD),
+        verify="The first 50 steps, run again with the lower rate, end below the first loss.",
         reference="Cohen et al., 2021, arXiv:2103.00065, section 2; for Adam: Cohen et al., 2022, arXiv:2207.14484",
     ),
     Entry(
@@ -72,6 +75,7 @@ ENTRIES: tuple[Entry, ...] = (
             "The gradient exploded, and nothing bounded the step.",
         ),
         remedies=(_LOWER, _GUARD, _WARM_UP),
+        verify="The first steps move the weights by a hundredth of their length or less.",
         reference="You et al., LARS, 2017, arXiv:1708.03888, section 4; https://cs231n.github.io/neural-networks-3/#ratio",
     ),
     Entry(
@@ -94,6 +98,7 @@ ENTRIES: tuple[Entry, ...] = (
             ),
             Remedy("Raise the learning rate", 'optimizer.param_groups[0]["lr"] *= 10'),
         ),
+        verify="A step changes the weights: compare a copy of one before and after optimizer.step().",
         reference="Micikevicius et al., Mixed precision training, 2018, arXiv:1710.03740, section 3.1",
     ),
 )

@@ -20,6 +20,7 @@ class Entry:
         meaning: what it is, one sentence.
         causes: what may be behind it, the likeliest first.
         remedies: what to change, the best first.
+        verify: how to see that it is cured, one sentence.
         reference: paper with arXiv id and section, or the page of the documentation.
     """
 
@@ -28,4 +29,5 @@ class Entry:
     meaning: str
     causes: tuple[str, ...]
     remedies: tuple[Remedy, ...]
+    verify: str
     reference: str

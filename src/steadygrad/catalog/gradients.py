@@ -28,6 +28,8 @@ ENTRIES: tuple[Entry, ...] = (
             Remedy("Keep sqrt, log and division away from zero", "torch.sqrt(x + 1e-12)"),
             Remedy("Refuse broken batches", "assert all(torch.isfinite(x).all() for x in batch)"),
         ),
+        verify="The same batch gives a finite loss and finite gradients, and steadygrad.trace(model, "
+        "batch, loss_fn) returns None.",
         reference="https://docs.pytorch.org/docs/stable/notes/faq.html "
         "and Pascanu et al., 2013, arXiv:1211.5063, section 2",
     ),
@@ -58,6 +60,7 @@ ENTRIES: tuple[Entry, ...] = (
                 "Give the layers an initial gain near 1", "torch.nn.init.orthogonal_(layer.weight, gain=1.0)"
             ),
         ),
+        verify="The total norm stays within a few times its usual size, and the loss goes on falling.",
         reference="Pascanu et al., On the difficulty of training recurrent neural networks, 2013, "
         "arXiv:1211.5063, sections 2 and 3.2",
     ),
@@ -79,6 +82,8 @@ ENTRIES: tuple[Entry, ...] = (
             Remedy("Add residual connections", "x = x + block(x)"),
             Remedy("Replace sigmoid and tanh between layers", "nn.ReLU()"),
         ),
+        verify="steadygrad.check(model, batch, loss_fn).gain_per_layer is near 1, and the first "
+        "layers' weights move.",
         reference="Glorot and Bengio, Understanding the difficulty of training deep feedforward neural "
         "networks, AISTATS 2010, section 4; Pascanu et al., 2013, arXiv:1211.5063, section 2",
     ),

@@ -24,6 +24,7 @@ ENTRIES: tuple[Entry, ...] = (
             Remedy("Drop the rows that hold one", "keep = torch.isfinite(inputs.flatten(1)).all(1)"),
             _GUARD,
         ),
+        verify="all(torch.isfinite(x).all() for x in batch) holds for every batch of the loader.",
         reference=_ANOMALY_PAGE,
     ),
     Entry(
@@ -42,6 +43,7 @@ ENTRIES: tuple[Entry, ...] = (
             Remedy("Compute this part in float32", "x = layer(x.float())"),
             _GUARD,
         ),
+        verify="steadygrad.trace(model, batch, loss_fn) returns None for the batch of that step.",
         reference=_ANOMALY_PAGE,
     ),
     Entry(
@@ -62,6 +64,8 @@ ENTRIES: tuple[Entry, ...] = (
             _TRACE,
             _GUARD,
         ),
+        verify="The loss of the same batch is finite, and steadygrad.trace(model, batch, loss_fn) "
+        "returns None.",
         reference=_ANOMALY_PAGE,
     ),
     Entry(
@@ -78,6 +82,7 @@ ENTRIES: tuple[Entry, ...] = (
             Remedy("Guard the run from its first step", GUARD_CODE),
             Remedy("Keep the weights in float32", "model.float()"),
         ),
+        verify="all(torch.isfinite(p).all() for p in model.parameters()) holds before training goes on.",
         reference="Micikevicius et al., Mixed precision training, 2018, arXiv:1710.03740, section 3.1",
     ),
     Entry(
@@ -98,6 +103,7 @@ ENTRIES: tuple[Entry, ...] = (
                 "Enlarge epsilon where moments are in half precision", "torch.optim.AdamW(params, eps=1e-4)"
             ),
         ),
+        verify="No step is longer than the optimizer's bound, and the state's tensors are finite.",
         reference="Kingma and Ba, Adam, 2015, arXiv:1412.6980, section 2.1 (bound of the step)",
     ),
 )

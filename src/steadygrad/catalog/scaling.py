@@ -30,6 +30,7 @@ ENTRIES: tuple[Entry, ...] = (
                 "guard = steadygrad.guard(model, optimizer, policy=steadygrad.policies.steady())",
             ),
         ),
+        verify="Fewer than one step in ten is clipped once the run has settled.",
         reference="Zhang et al., Why gradient clipping accelerates training, 2020, arXiv:1905.11881, "
         "section 2",
     ),
@@ -57,6 +58,7 @@ ENTRIES: tuple[Entry, ...] = (
                 'with torch.autocast("cuda", enabled=False): loss = loss_fn(output.float(), target)',
             ),
         ),
+        verify="The scaler's scale stops falling: print(scaler.get_scale()).",
         reference="Micikevicius et al., Mixed precision training, 2018, arXiv:1710.03740, section 3.2; "
         "https://docs.pytorch.org/docs/stable/notes/amp_examples.html",
     ),

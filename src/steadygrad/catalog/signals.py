@@ -24,6 +24,7 @@ ENTRIES: tuple[Entry, ...] = (
             Remedy("Let a little through below 0", "nn.LeakyReLU(0.01)"),
             _INITIALISE,
         ),
+        verify="steadygrad.check(model, batch, loss_fn) finds units that fire in every layer.",
         reference="Lu et al., Dying ReLU and initialization, 2019, arXiv:1903.06733",
     ),
     Entry(
@@ -40,6 +41,7 @@ ENTRIES: tuple[Entry, ...] = (
             Remedy("Initialise for the activation", "torch.nn.init.xavier_uniform_(layer.weight)"),
             Remedy("Normalise inside the network", "nn.LayerNorm(dim)"),
         ),
+        verify="steadygrad.check(model, batch, loss_fn) no longer names the layer.",
         reference="Glorot and Bengio, AISTATS 2010, section 3, https://proceedings.mlr.press/v9/glorot10a.html",
     ),
     Entry(
@@ -56,6 +58,7 @@ ENTRIES: tuple[Entry, ...] = (
                 "Or use the loss that takes probabilities", "F.nll_loss(torch.log(probabilities), targets)"
             ),
         ),
+        verify="The loss of a batch that is learnt by heart goes to 0.",
         reference="https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html",
     ),
     Entry(
@@ -70,6 +73,7 @@ ENTRIES: tuple[Entry, ...] = (
             Remedy("Use the loss for one logit", "F.binary_cross_entropy_with_logits(logit, target)"),
             Remedy("Or give each class a unit", "nn.Linear(features, 2)"),
         ),
+        verify="The output differs from row to row, and gradients are no longer 0.",
         reference="https://docs.pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html",
     ),
     Entry(
@@ -86,6 +90,7 @@ ENTRIES: tuple[Entry, ...] = (
             Remedy("Scale the targets", "targets = (targets - targets.mean()) / targets.std()"),
             Remedy("Use the loss that takes logits", "F.binary_cross_entropy_with_logits(logits, targets)"),
         ),
+        verify="The output's smallest and largest values enclose those of the targets after some training.",
         reference="Goodfellow et al., Deep Learning, section 6.2.2, https://www.deeplearningbook.org/contents/mlp.html",
     ),
     Entry(
@@ -101,6 +106,7 @@ ENTRIES: tuple[Entry, ...] = (
             Remedy("Normalise the inputs", "inputs = (inputs - inputs.mean(0)) / (inputs.std(0) + 1e-6)"),
             Remedy("Let the network do it", "nn.Sequential(nn.BatchNorm1d(features), model)"),
         ),
+        verify="Mean near 0 and spread near 1 for every input: print(x.mean(), x.std()).",
         reference="LeCun et al., Efficient BackProp, 1998, section 4.3, "
         "https://yann.lecun.com/exdb/publis/pdf/lecun-98b.pdf",
     ),

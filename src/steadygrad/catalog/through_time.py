@@ -23,6 +23,7 @@ ENTRIES: tuple[Entry, ...] = (
             Remedy("Cut the sequence", "state = state.detach()"),
             Remedy("Use a gated cell", "nn.LSTM(input_size, hidden_size)"),
         ),
+        verify="steadygrad.check(model, batch, loss_fn).time_gain is near 1 for the named module.",
         reference=_REFERENCE,
     ),
     Entry(
@@ -43,6 +44,8 @@ ENTRIES: tuple[Entry, ...] = (
             ),
             Remedy("Read out along the sequence, not only at its end", "loss = loss_fn(outputs, targets)"),
         ),
+        verify="steadygrad.check(model, batch, loss_fn).time_gain is near 1, and the horizon reaches "
+        "to the first step.",
         reference=_REFERENCE + "; Jozefowicz et al., ICML 2015 (forget gate bias)",
     ),
 )

@@ -28,6 +28,8 @@ ENTRIES: tuple[Entry, ...] = (
                 "optimizer.step()",
             ),
         ),
+        verify="After one backward pass every trainable parameter has a gradient: all(p.grad is not "
+        "None for p in model.parameters()).",
         reference="https://docs.pytorch.org/docs/stable/notes/autograd.html",
     ),
     Entry(
@@ -48,6 +50,8 @@ ENTRIES: tuple[Entry, ...] = (
             ),
             Remedy("If they are meant to stay fixed, say so", "parameter.requires_grad_(False)"),
         ),
+        verify="The named parameters have a gradient after one backward pass, or requires_grad is "
+        "False for them.",
         reference="https://docs.pytorch.org/docs/stable/notes/autograd.html"
         "#locally-disabling-gradient-computation",
     ),
@@ -76,6 +80,8 @@ ENTRIES: tuple[Entry, ...] = (
                 "Load weights in place instead of replacing the parameters", "model.load_state_dict(state)"
             ),
         ),
+        verify="Every trainable parameter of the model is in optimizer.param_groups, and its value "
+        "changes in a step.",
         reference="https://docs.pytorch.org/docs/stable/optim.html#constructing-it",
     ),
     Entry(
@@ -97,6 +103,7 @@ ENTRIES: tuple[Entry, ...] = (
                 "if (i + 1) % grad_accum_steps == 0: optimizer.step(); optimizer.zero_grad()",
             ),
         ),
+        verify="With the same batch twice in a row, both steps show the same total norm.",
         reference="https://docs.pytorch.org/docs/stable/generated/torch.optim.Optimizer.zero_grad.html",
     ),
 )

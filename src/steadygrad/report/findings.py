@@ -7,13 +7,20 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 from rich.text import Text
 
+from steadygrad.catalog import CATALOG
 from steadygrad.records import Finding
 from steadygrad.report.chapters import Chapter
 from steadygrad.report.layout import LABEL_WIDTH, Code, Paragraph
 from steadygrad.report.verdict import title
 from steadygrad.report.wording import number, plural, some, visible
 
-STYLES = {"error": "bold red", "warning": "bold yellow", "info": "bold cyan", "healthy": "bold green"}
+STYLES = {
+    "error": "bold red",
+    "warning": "bold yellow",
+    "held": "bold yellow",
+    "info": "bold cyan",
+    "healthy": "bold green",
+}
 MOST_NAMES = 4
 MOST_STEPS = 5
 
@@ -60,6 +67,8 @@ def _advice(root: Finding) -> Iterator[RenderableType]:
     for i, remedy in enumerate(root.remedies, 1):
         yield from _numbered(remedy.action + (":" if remedy.code else ""), i, "try")
         yield Code(remedy.code)
+    if root.kind in CATALOG:
+        yield Paragraph(CATALOG[root.kind].verify, "verify")
     if root.reference:
         yield Paragraph(root.reference, "read")
 

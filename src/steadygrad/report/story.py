@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
+from steadygrad.records import Finding
 from steadygrad.report.chapters import Chapter, chapters
 from steadygrad.report.facts import gather
 from steadygrad.report.findings import STYLES, tell
@@ -36,6 +37,7 @@ class Story:
 
     Args:
         run: the run; it is read when the story is built, so it may be closed afterwards.
+        findings: what to tell instead of the findings that were recorded; see `judge`.
 
     Attributes:
         verdict: the run in one sentence.
@@ -45,8 +47,8 @@ class Story:
         >>> print(Story(steadygrad.open_run("runs/a.steady")))  # doctest: +SKIP
     """
 
-    def __init__(self, run: Run) -> None:
-        self.chapters = chapters(run.findings)
+    def __init__(self, run: Run, findings: Sequence[Finding] | None = None) -> None:
+        self.chapters = chapters(run.findings if findings is None else findings)
         self._facts = gather(run)
         self.verdict: Verdict = verdict(self._facts, self.chapters, run.incidents)
         self._lines = list(self._tell(run))

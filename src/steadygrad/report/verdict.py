@@ -15,9 +15,13 @@ from steadygrad.report.wording import plural, visible
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One sentence and how bad it is."""
+    """One sentence and how bad it is.
 
-    state: Literal["empty", "healthy", "warning", "error"]
+    A run is ``held`` where the guard's policy had to engage and nothing worse was found: it wasn't
+    healthy by itself.
+    """
+
+    state: Literal["empty", "healthy", "held", "warning", "error"]
     sentence: str
 
 
@@ -43,6 +47,9 @@ def verdict(facts: Facts, told: Sequence[Chapter], incidents: Sequence[Incident]
     if facts.first_nonfinite is not None:
         found = f"Non-finite gradient (step {facts.first_nonfinite:,})"
         return Verdict("error", f"{found}{_outcome(facts, incidents)}.")
+    engaged = next((incident for incident in incidents if incident.action == "engage"), None)
+    if engaged is not None:
+        return Verdict("held", _held(facts, told, engaged))
     return Verdict("healthy", _healthy(facts, told))
 
 
@@ -78,6 +85,12 @@ def _outcome(facts: Facts, incidents: Sequence[Incident]) -> str:
     if skipped:
         return f"{skipped}, the run went on"
     return "; the run ended there" if facts.nonfinite_at_end else ""
+
+
+def _held(facts: Facts, told: Sequence[Chapter], engaged: Incident) -> str:
+    what = f"{plural(len(told), 'note')} below" if told else "nothing else to report"
+    scaled = f" ({_counted(facts, facts.clipped)} scaled down)" if facts.clipped else ""
+    return f"Unstable from step {engaged.step:,}, held by the guard{scaled}: {plural(facts.steps, 'step')}, {what}."
 
 
 def _healthy(facts: Facts, told: Sequence[Chapter]) -> str:
