@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 TORCH_TESTS := tests/measure tests/policies tests/stepping tests/monitor
 VISION_TESTS := $(wildcard tests/vision)
 
-.PHONY: help setup demo test check format bench bench-faults setup-vision test-vision clean
+.PHONY: help setup demo demo-vision test check format bench bench-faults setup-vision test-vision clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ setup: .venv/.stamp ## install everything for work on steadygrad into .venv
 
 demo: .venv/.stamp ## train three exploding networks plain, clipped and guarded, and compare
 	$(BIN)/steadygrad demo
+
+demo-vision: .venv-vision/.stamp ## train YOLO detection and pose with a poisoned batch, plain and guarded (installs 6 GB)
+	$(VISION)/python -m benchmarks.vision
 
 test: .venv/.stamp ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -103,6 +103,7 @@ def train(
     poison: Poison | None = None,
     epochs: int = 3,
     seed: int = 0,
+    run: Path | None = None,
     **settings: Any,
 ) -> Result:
     """Train once.
@@ -115,6 +116,7 @@ def train(
         poison: when to put the pixel in; None for a clean run.
         epochs: how many.
         seed: of weights, data order and augmentation.
+        run: the run file of a guard or watch; by default in ``folder``.
         settings: anything else for ``model.train``.
     """
     model = YOLO(MODELS[task])
@@ -122,7 +124,7 @@ def train(
     seen = _Seen(model)
     if poison is not None:
         poison.attach(model, poisoned)
-    attached = guarding.attach(model, mode=mode, run=folder / "train.steady") if mode else None
+    attached = guarding.attach(model, mode=mode, run=run or folder / "train.steady") if mode else None
     arguments = {
         "data": str(data), "epochs": epochs, "seed": seed, "imgsz": 96, "batch": 16, "nbs": 16, "device": "cpu",
         "workers": 0, "pretrained": False, "amp": False, "plots": False, "cache": False, "exist_ok": True,

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steadygrad import errors, policies
+    from steadygrad import errors, policies, sinks
     from steadygrad.attachment import guard, watch
     from steadygrad.checkup import Checkup, check
     from steadygrad.monitor import Monitor
@@ -37,11 +37,12 @@ __all__ = [
     "guard",
     "open_run",
     "policies",
+    "sinks",
     "trace",
     "watch",
 ]
 
-_SUBMODULES = ("errors", "policies")
+_SUBMODULES = ("errors", "policies", "sinks")
 _HOMES = {
     "attachment": ("guard", "watch"),
     "checkup": ("Checkup", "check"),

@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from steadygrad.containment import Containment
 from steadygrad.course import Course
@@ -27,6 +28,22 @@ Listener = Callable[[Reading], None]
 Teller = Callable[[Finding], Finding]
 
 
+class Sink(Protocol):
+    """Where steps, logged numbers and findings go besides; see `steadygrad.sinks`."""
+
+    def reading(self, reading: Reading, tensors: Sequence[TensorInfo]) -> None:
+        """A step has ended."""
+
+    def number(self, step: int, name: str, value: float) -> None:
+        """A number was logged."""
+
+    def finding(self, finding: Finding) -> None:
+        """Something was found."""
+
+    def close(self) -> None:
+        """The run has ended."""
+
+
 class Logbook:
     """The outlet of all tracks of one monitor.
 
@@ -42,6 +59,7 @@ class Logbook:
         listeners: pairs of the name of a part and what it does after each step, in order.
         tellers: each finding passes through them before it is kept: whoever knows the data adds what
             it knows.
+        sinks: pairs of the name of a part and the sink.
     """
 
     def __init__(self) -> None:
@@ -56,6 +74,7 @@ class Logbook:
         self.forensics: Forensics | None = None
         self.listeners: list[tuple[str, Listener]] = []
         self.tellers: list[Teller] = []
+        self.sinks: list[tuple[str, Sink]] = []
         self._course = Course(self.finding)
         self._notices = Notices()
         self._newest_loss = (-1, math.nan)
@@ -86,6 +105,8 @@ class Logbook:
             self.contained("detection by loss", self._course.step, reading, track.context)
         for part, listener in self.listeners:
             self.contained(part, listener, reading)
+        for part, sink in self.sinks:
+            self.contained(part, sink.reading, reading, track.table.tensors)
 
     def finding(self, finding: Finding) -> None:
         """A detector has found something: keep it, record it, show it unless it is only for the record."""
@@ -99,6 +120,8 @@ class Logbook:
             self.say(finding.kind, str(finding))
         if self.recorder is not None:
             self.contained("recording", self.recorder.finding, finding)
+        for part, sink in self.sinks:
+            self.contained(part, sink.finding, finding)
 
     def incident(self, incident: Incident) -> None:
         """Something was done: record it, show it."""
@@ -129,6 +152,8 @@ class Logbook:
         if self.recorder is not None:
             # A part of its own: what was written before a fault must still reach the file.
             self.contained("closing of the run file", self.recorder.close)
+        for part, sink in self.sinks:
+            self.contained(f"closing of the {part}", sink.close)
         self._notices.flush()
 
     def _on_scalar(self, step: int, name: str, value: float) -> None:
@@ -138,3 +163,5 @@ class Logbook:
             self.contained("detection by loss", self._course.loss, step, value)
         if self.recorder is not None:
             self.contained("recording", self.recorder.scalar, step, name, value)
+        for part, sink in self.sinks:
+            self.contained(part, sink.number, step, name, value)

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from steadygrad.detect import nonfinite_parameter, stale_optimizer
 from steadygrad.errors import UsageError
 from steadygrad.forensics import Forensics
-from steadygrad.logbook import Logbook
+from steadygrad.logbook import Logbook, Sink
 from steadygrad.measure import ParamTable, parameter_names
 from steadygrad.policies import Policy
 from steadygrad.recording import Recorder, as_run_path, run_info
@@ -282,6 +282,22 @@ class Monitor:
         for track in self._tracks:
             track.close()
         self._logbook.close()
+
+    def send_to(self, sink: Sink) -> None:
+        """Send every step, logged number and finding from here on to a logger too; `close` closes it.
+
+        Args:
+            sink: one of `steadygrad.sinks`. A fault in it switches it off, not the training.
+
+        Raises:
+            UsageError: it is no sink.
+        """
+        if not all(callable(getattr(sink, name, None)) for name in ("reading", "number", "finding", "close")):
+            raise UsageError(
+                f"{self.mode}.send_to({sink!r}): expected a sink such as steadygrad.sinks.TensorBoard('logs'), got "
+                f"{type(sink).__name__}."
+            )
+        self._logbook.sinks.append((f"sink {len(self._logbook.sinks)} ({type(sink).__name__})", sink))
 
     def tell_with(self, teller: Callable[[Finding], Finding]) -> None:
         """Have each finding pass through ``teller`` first: whoever knows the data can add what it knows."""

@@ -137,3 +137,15 @@ def test_a_file_that_is_there_is_overwritten_only_when_told_to(run, call, tmp_pa
     assert "--force" in err
     assert call("export", run, "--to", "csv", "-o", target, "--force")[0] == 0
     assert target.read_text().startswith("step,")
+
+
+def test_tensorboard_is_a_folder_of_event_files(run, call, tmp_path):
+    pytest.importorskip("tensorboard")
+    target = tmp_path / "logs"
+    code, out, _ = call("export", run, "--to", "tensorboard", "-o", target)
+    assert code == 0
+    assert f"next: tensorboard --logdir {target}" in out
+    assert len(list(target.glob("*.steadygrad"))) == 1
+    assert call("export", run, "--to", "tensorboard", "-o", target)[0] == 2
+    assert call("export", run, "--to", "csv", "-o", target)[0] == 2
+    assert call("export", run, "--to", "tensorboard", "-o", "-")[0] == 2

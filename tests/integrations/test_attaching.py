@@ -5,9 +5,9 @@ import torch
 
 import steadygrad as sg
 from steadygrad.errors import FrameworkMissing, UsageError
+from steadygrad.framework import require
 from steadygrad.integrations.attaching import Wish
 from steadygrad.integrations.borrowed import Borrowed
-from steadygrad.integrations.framework import require
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``steadygrad export RUN --to csv|parquet``: the numbers for another program."""
+"""``steadygrad export RUN --to csv|parquet|tensorboard``: the numbers for another program."""
 
 from __future__ import annotations
 
@@ -16,30 +16,39 @@ from steadygrad.cli.place import find_run
 if TYPE_CHECKING:
     from steadygrad.runfile import Run
 
+Form = Literal["csv", "parquet", "tensorboard"]
 STDOUT = Path("-")
 
 
-@click.command("export", short_help="Write a run's numbers as CSV or Parquet.")
+@click.command("export", short_help="Write a run's numbers as CSV, Parquet or TensorBoard files.")
 @click.argument("run", callback=find_run)
-@click.option("--to", "form", type=click.Choice(["csv", "parquet"]), required=True, help="Format to write.")
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(["csv", "parquet", "tensorboard"]),
+    required=True,
+    help="Format to write.",
+)
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File to write; - is stdout, for csv. [default: the run's name in this folder]",
+    type=click.Path(path_type=Path),
+    help="File to write, for tensorboard a folder; - is stdout, for csv. [default: the run's name in this folder]",
 )
 @click.option("--force", is_flag=True, help="Overwrite a file that is there already.")
-def command(run: Path, form: Literal["csv", "parquet"], output: Path | None, force: bool) -> None:  # noqa: FBT001
+def command(run: Path, form: Form, output: Path | None, force: bool) -> None:  # noqa: FBT001
     """Write RUN as a table: one row a step, one column for each logged number and each tensor.
 
     Old rows of a long run may stand for many steps: their number is in the column resolution, and
-    their norms are means.
+    their norms are means. For TensorBoard, findings are written as texts too.
     """
     from steadygrad.runfile import open_run
 
     target = output or Path(f"{run.stem}.{form}")
-    if target == STDOUT and form == "parquet":
-        raise click.UsageError("Parquet is binary and can't go to stdout. Name a file with -o.")
+    if target == STDOUT and form != "csv":
+        raise click.UsageError(f"{form} is binary and can't go to stdout. Name another place with -o.")
+    if target.is_dir() and form != "tensorboard":
+        raise click.UsageError(f"{target} is a folder. Name a file with -o.")
     if target.exists() and target.samefile(run):
         raise click.UsageError(f"{target} is the run itself. Name another file with -o.")
     if target.exists() and not force:
@@ -47,10 +56,20 @@ def command(run: Path, form: Literal["csv", "parquet"], output: Path | None, for
     if not target.parent.is_dir():
         raise click.ClickException(f"There is no folder {target.parent} for {target}. Make it, or change -o.")
     with open_run(run) as recorded:
-        _export(recorded, form, target)
+        if form == "tensorboard":
+            _export_events(recorded, target)
+        else:
+            _export(recorded, form, target)
 
 
-def _export(run: Run, form: Literal["csv", "parquet"], target: Path) -> None:
+def _export_events(run: Run, target: Path) -> None:
+    from steadygrad.sinks import write_tensorboard
+
+    steps = write_tensorboard(run, target)
+    click.echo(f"{steps:,} steps written to {target}; next: tensorboard --logdir {target}")
+
+
+def _export(run: Run, form: Form, target: Path) -> None:
     from steadygrad.report import write_csv, write_parquet
 
     if target == STDOUT:

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from steadygrad.attachment import attached_to
 from steadygrad.errors import UsageError
+from steadygrad.framework import require
 from steadygrad.integrations.attaching import Mode, Wish
 from steadygrad.integrations.borrowed import Borrowed
-from steadygrad.integrations.framework import require
 from steadygrad.integrations.losses import StepLoss
 from steadygrad.usage import as_optimizers
 

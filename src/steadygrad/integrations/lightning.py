@@ -13,8 +13,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from steadygrad.attachment import attached_to
+from steadygrad.framework import require
 from steadygrad.integrations.attaching import Mode, Wish
-from steadygrad.integrations.framework import require
 from steadygrad.integrations.losses import StepLoss
 from steadygrad.stepping import moves_while_evaluating
 

@@ -12,7 +12,7 @@ import sys
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from steadygrad.integrations.framework import require
+from steadygrad.framework import require
 
 require("transformers", "4.46", extra="transformers")
 require("accelerate", "1.0", extra="transformers")

@@ -11,8 +11,8 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from steadygrad.errors import UsageError
+from steadygrad.framework import require
 from steadygrad.integrations.attaching import Mode, Wish
-from steadygrad.integrations.framework import require
 from steadygrad.integrations.yolo_training import YoloTraining
 
 if TYPE_CHECKING:
