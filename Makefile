@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 
 # what touches torch, and so has to hold on every torch release we support
 TORCH_TESTS := tests/measure tests/policies tests/stepping tests/monitor
-VISION_TESTS := $(wildcard tests/vision)
+VISION_TESTS := $(wildcard tests/vision tests/examples)
 
 .PHONY: help setup demo demo-vision test check format bench bench-faults setup-vision test-vision clean
 

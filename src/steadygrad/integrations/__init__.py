@@ -4,4 +4,4 @@ Each is imported by its full name, because it needs its framework: ``from
 steadygrad.integrations.lightning import SteadygradCallback``.
 """
 
-__all__ = ["accelerate", "lightning", "transformers", "ultralytics"]
+__all__ = ["accelerate", "lightning", "timm", "transformers", "ultralytics"]
