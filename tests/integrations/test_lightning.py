@@ -112,6 +112,18 @@ def test_poisoned_batch_is_left_out_and_the_loss_is_told_as_it_was(tmp_path):
     assert run.info.tensors[0].name == "net.0.weight"
 
 
+def test_origin_is_found_though_only_a_part_is_called():
+    class Rooted(Regression):
+        def loss(self, batch):
+            self.batches += 1
+            return self.net(batch * (math.nan if self.batches == 3 else 1.0)).square().mean()
+
+    callback = SteadygradCallback()
+    fit(Rooted(), callback)
+    (finding,) = callback.guard.findings
+    assert (finding.kind, finding.step) == ("nonfinite_input", 2)
+
+
 def test_norms_are_those_before_the_clip():
     callback = SteadygradCallback("watch")
     fit(Regression(scale=100.0), callback, gradient_clip_val=0.01)

@@ -166,3 +166,47 @@ def test_training_is_bit_identical_while_captured():
         return [param.detach().clone() for param in model.parameters()]
 
     assert all(map(torch.equal, run(captured=False), run(captured=True)))
+
+
+class Pair(nn.Module):
+    """Two networks that are called one by one, as in a GAN or by a trainer's step."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.heads = nn.Linear(3, 3), nn.ModuleList([Spiky(), nn.Linear(3, 1)])
+
+
+def test_parts_of_a_model_that_is_never_called_as_a_whole():
+    model = Pair()
+    capture = Capture(model)
+    hidden = model.body(healthy())
+    (model.heads[0](hidden * torch.tensor([[0.0, 1.0, 1.0]])).sum() + model.heads[1](hidden).sum()).backward()
+    origin = capture.replay().origin
+    assert (origin.phase, origin.operation, origin.module) == ("backward", "SqrtBackward0", "heads.0")
+    capture.close()
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_nan_that_one_part_hands_to_the_next_began_in_the_first():
+    model = Pair()
+    capture = Capture(model)
+    with torch.no_grad():
+        model.body.bias[1] = math.nan
+    model.heads[1](model.body(healthy())).sum().backward()
+    assert capture.replay().origin.module == "body"
+    batch = healthy()
+    batch[1, 1] = math.nan
+    model.body.reset_parameters()
+    model.heads[1](model.body(batch)).sum().backward()
+    assert (capture.replay().origin.phase, capture.replay().origin.rows) == ("input", (1,))
+
+
+def test_part_that_raises_leaves_the_others_heard():
+    model = Pair()
+    capture = Capture(model)
+    with pytest.raises(RuntimeError):
+        model.body(torch.zeros(1, 7))
+    batch = healthy()
+    batch[0, 0] = math.inf
+    model.heads[1](model.body(batch)).sum().backward()
+    assert capture.replay().origin.phase == "input"

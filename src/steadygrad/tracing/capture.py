@@ -2,6 +2,9 @@
 
 Only references are kept, and the random state: a few microseconds a call. The gradient that comes back to
 the model's output is kept too; with it the backward pass can be replayed without knowing the loss function.
+
+Some models are never called as a whole: a module that only holds two networks, a Lightning module whose
+``training_step`` calls ``self.net``. Of these the parts are listened to.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from steadygrad.calling import random_states, restore_random_states, tensors_in
 from steadygrad.origin import Origin
@@ -43,11 +47,14 @@ class Replay(NamedTuple):
 class _Call:
     """One forward call, by reference."""
 
+    module: nn.Module
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     random: list[Tensor]
     autocast: tuple[tuple[str, torch.dtype], ...]
     gradients: dict[int, Tensor] = field(default_factory=dict)
+    computed: tuple[Tensor, ...] = ()
+    """What of its arguments had been computed before: a NaN in these began there and not here."""
 
 
 class Capture:
@@ -60,10 +67,17 @@ class Capture:
     def __init__(self, model: nn.Module) -> None:
         self._model = uncompiled(model)
         self._listener: _Listener | None = _Listener()
-        self._handles = (
-            model.register_forward_pre_hook(self._listener.before, prepend=True, with_kwargs=True),
-            model.register_forward_hook(self._listener.after),
-        )
+        parts = _parts(self._model)
+        self._listener.nested = bool(parts)
+        self._handles = [
+            handle
+            for one in (model, *parts)
+            for handle in (
+                one.register_forward_pre_hook(self._listener.before, prepend=True, with_kwargs=True),
+                # A part that raised must not leave the others looking as if they were inside of it.
+                one.register_forward_hook(self._listener.after, always_call=bool(parts)),
+            )
+        ]
 
     def replay(self) -> Replay:
         """Run the newest calls again, newest first, until one shows where it became non-finite.
@@ -78,6 +92,8 @@ class Capture:
         listener.deaf = True
         try:
             for call in reversed(listener.calls):
+                if not all(map(is_finite, call.computed)):
+                    continue
                 origin = _origin(self._model, call)
                 if origin is not None:
                     return Replay(origin)
@@ -95,11 +111,18 @@ class Capture:
 
 
 class _Listener:
-    """The hooks. A copy or a pickle of the model carries a deaf one."""
+    """The hooks. A copy or a pickle of the model carries a deaf one.
+
+    Attributes:
+        deaf: whether to do nothing.
+        calls: the newest calls.
+        nested: several modules are listened to, and one may be called within another.
+    """
 
     def __init__(self, *, deaf: bool = False) -> None:
         self.deaf = deaf
         self.calls: deque[_Call] = deque(maxlen=MOST_CALLS)
+        self.nested = False
         self._depth = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Listener:
@@ -109,24 +132,33 @@ class _Listener:
         return (_deaf, ())
 
     def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Keep the call that begins."""
-        del module
-        # What a compiler traces must not change; dynamo takes this branch while it does.
-        if torch.compiler.is_compiling() or self.deaf or not torch.is_grad_enabled():
+        """Keep the call that begins, if it is no part of another."""
+        if self._passes_over():
+            return
+        self._depth += 1
+        if self.nested and self._depth > 1:
             return
         with contextlib.suppress(Exception):
-            self.calls.append(_Call(args, kwargs, random_states(), _autocast()))
+            call = _Call(module, args, kwargs, random_states(), _autocast())
+            self.calls.append(_cut_off(call) if self.nested else call)
 
     def after(self, module: nn.Module, args: object, output: object) -> None:
         """Have the gradients of its output kept."""
         del module, args
-        if torch.compiler.is_compiling() or self.deaf or not torch.is_grad_enabled() or not self.calls:
+        if self._passes_over():
+            return
+        self._depth = max(0, self._depth - 1)
+        if not self.calls or (self.nested and self._depth):
             return
         with contextlib.suppress(Exception):
             outputs = [tensor for tensor in tensors_in(output) if tensor.requires_grad]
             if len(outputs) <= MOST_OUTPUTS:
                 for position, tensor in enumerate(outputs):
                     tensor.register_hook(_Keeper(self.calls[-1].gradients, position))  # type: ignore[no-untyped-call]
+
+    def _passes_over(self) -> bool:
+        # What a compiler traces must not change; dynamo takes this branch while it does.
+        return torch.compiler.is_compiling() or self.deaf or not torch.is_grad_enabled()
 
 
 class _Keeper:
@@ -138,6 +170,26 @@ class _Keeper:
 
     def __call__(self, gradient: Tensor) -> None:
         self._gradients[self._position] = gradient
+
+
+def _parts(model: nn.Module) -> list[nn.Module]:
+    """What to listen to besides: the parts of a model that isn't, or may not be, called as a whole."""
+    if type(model).forward is not nn.Module.forward and not hasattr(model, "training_step"):
+        return []
+    parts: list[nn.Module] = []
+    for child in model.children():
+        holds = isinstance(child, (nn.ModuleList, nn.ModuleDict))
+        parts += child.children() if holds else [child]
+    return list(dict.fromkeys(parts))
+
+
+def _cut_off(call: _Call) -> _Call:
+    """The call, without the graph behind what it was given: a backward pass must end here."""
+    given = tensors_in([call.args, call.kwargs])
+    call.computed = tuple(tensor.detach() for tensor in given if tensor.grad_fn is not None)
+    if call.computed:
+        call.args, call.kwargs = tree_map_only(Tensor, Tensor.detach, (call.args, call.kwargs))
+    return call
 
 
 def _deaf() -> _Listener:
@@ -163,7 +215,7 @@ def _origin(model: nn.Module, call: _Call) -> Origin | None:
         with contextlib.ExitStack() as casts:
             for device, dtype in call.autocast:
                 casts.enter_context(torch.autocast(device, dtype=dtype))
-            output = model(*call.args, **call.kwargs)
+            output = uncompiled(call.module)(*call.args, **call.kwargs)
         return _of_output(step, tensors_in(output), call.gradients)
 
 
