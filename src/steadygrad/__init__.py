@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steadygrad import errors, policies, sinks
+    from steadygrad import errors, initialise, policies, sinks
     from steadygrad.attachment import guard, watch
     from steadygrad.checkup import Checkup, check
     from steadygrad.monitor import Monitor
@@ -35,6 +35,7 @@ __all__ = [
     "check",
     "errors",
     "guard",
+    "initialise",
     "open_run",
     "policies",
     "sinks",
@@ -42,7 +43,7 @@ __all__ = [
     "watch",
 ]
 
-_SUBMODULES = ("errors", "policies", "sinks")
+_SUBMODULES = ("errors", "initialise", "policies", "sinks")
 _HOMES = {
     "attachment": ("guard", "watch"),
     "checkup": ("Checkup", "check"),

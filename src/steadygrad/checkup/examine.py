@@ -94,7 +94,7 @@ def check(
         findings, notes = _findings(seen)
     attempt: Callable[[int], Trials] | None = None
     if optimizer is not None:
-        attempt = partial(try_all, plain, batch, loss_fn, optimizer)
+        attempt = partial(try_all, seen, [one.kind for one in findings if one.severity != "info"])
     return Checkup(_ranked(findings), seen.gains, seen.loss, tuple(notes), attempt)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from steadygrad.checkup.look import Look
-from steadygrad.checkup.reach import Reached, reachable
+from steadygrad.checkup.reach import is_target, reachable
 from steadygrad.detect.finding import make
 from steadygrad.records import Finding
 
@@ -118,7 +118,7 @@ def _out_of_reach(seen: Look, output: Tensor) -> Iterator[Finding]:
     name, activation = bound
     start = seen.loss
     best = reachable(seen.loss_at, output)
-    if not _is_a_target(seen, best):
+    if not is_target(seen.loss_at, best):
         return
     free = best.loss
     # Not from 0, where a ReLU has no slope.
@@ -134,10 +134,3 @@ def _out_of_reach(seen: Look, output: Tensor) -> Iterator[Finding]:
             f"{free:.3g}. The targets lie outside of its range.",
             evidence={"best loss": held, "best loss of a free output": free, "loss now": start},
         )
-
-
-def _is_a_target(seen: Look, best: Reached) -> bool:
-    """Whether the best output is one certain place: a judge, such as a discriminator, has a direction instead."""
-    size = float(best.at.abs().max())
-    other = reachable(seen.loss_at, torch.full_like(best.at, 0.5))
-    return float((other.at - best.at).abs().max()) <= 0.1 * max(size, 1e-3)

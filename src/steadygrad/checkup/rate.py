@@ -10,21 +10,30 @@ from torch.optim import Optimizer
 
 from steadygrad.checkup.look import Look
 from steadygrad.checkup.reach import best_constant
-from steadygrad.checkup.rehearsal import Pair, Rehearsal, copied, rehearse
+from steadygrad.checkup.rehearsal import Rehearsal, Setup, copied, rehearse
 from steadygrad.checkup.stability import limit
 from steadygrad.detect.finding import make
 from steadygrad.records import Finding
 
-STEPS = 10
+STEPS = 16
 
 RUINED = 10.0
 """Loss after a few steps on one and the same batch over the loss before. Overshooting a little is healthy
 (a catapult, Lewkowycz et al. 2020, arXiv:2003.02218, stays within a small factor and comes back)."""
 
-SLOWER = 10.0
+SLOWER = (10.0, 100.0)
+
+NO_PROGRESS = 0.95
+"""Share of the first loss that a healthy rate falls below within `STEPS` on one batch."""
 
 BETTER = 0.8
-"""Loss of a rate ten times smaller, over that of the rate as it is, that shows which of the two is wrong."""
+"""Loss of a smaller rate, over that of the rate as it is, that shows which of the two is wrong."""
+
+HUGE = 0.5
+"""Share of its own length by which the first step moves a weight matrix. Adam at a healthy rate moves one by a few
+hundredths; where a tenth of the rate does as well after a step like this, the rate is beyond use."""
+
+AS_WELL = 1.1
 
 
 class NotOnACopyError(Exception):
@@ -36,20 +45,32 @@ def rate(seen: Look) -> Iterator[Finding]:
     optimizer = seen.optimizer
     if optimizer is None or not math.isfinite(seen.loss) or not seen.connected or _begins_at_zero(optimizer):
         return
-    pair = copied(seen.model, optimizer)
-    tried = rehearse(pair, seen.batch, seen.loss_fn, STEPS)
+    first = copied(seen.model, optimizer, seen.batch, seen.loss_fn)
+    tried = rehearse(first, STEPS)
     _check_stands_in(seen, tried)
     if not tried.moved and tried.losses:
         yield _stalled(seen, optimizer)
     elif _ruins(seen, tried):
-        yield _too_high(seen, pair, tried, "error")
-    elif _late(tried) >= tried.losses[0]:
-        slower = copied(seen.model, optimizer)
-        for group in slower[1].param_groups:
-            group["lr"] = group["lr"] / SLOWER
-        calm = rehearse(slower, seen.batch, seen.loss_fn, STEPS)
-        if calm.finite and _late(calm) < BETTER * tried.losses[0]:
-            yield _too_high(seen, slower, tried, "warning")
+        yield _too_high(seen, first, tried, "error")
+    elif _late(tried) >= NO_PROGRESS * tried.losses[0] or tried.update_ratio > HUGE:
+        calmer = _calmer(seen, optimizer, tried)
+        if calmer is not None:
+            yield _too_high(seen, calmer, tried, "warning")
+
+
+def _calmer(seen: Look, optimizer: Optimizer, tried: Rehearsal) -> Setup | None:
+    """A copy that a smaller rate has trained better; None where none does."""
+    late = _late(tried)
+    for factor in SLOWER:
+        slower = copied(seen.model, optimizer, seen.batch, seen.loss_fn)
+        for group in slower.optimizer.param_groups:
+            group["lr"] = group["lr"] / factor
+        run = rehearse(slower, STEPS)
+        fell = run.finite and _late(run) < NO_PROGRESS * tried.losses[0]
+        as_well = tried.update_ratio > HUGE and _late(run) < AS_WELL * late
+        if fell and (_late(run) < BETTER * late or as_well):
+            return slower
+    return None
 
 
 def _begins_at_zero(optimizer: Optimizer) -> bool:
@@ -79,7 +100,7 @@ def _ruins(seen: Look, tried: Rehearsal) -> bool:
     return not end <= RUINED * abs(guess)
 
 
-def _too_high(seen: Look, pair: Pair, tried: Rehearsal, severity: str) -> Finding:
+def _too_high(seen: Look, copy: Setup, tried: Rehearsal, severity: str) -> Finding:
     optimizer = seen.optimizer
     assert optimizer is not None
     lr = _lr(optimizer)
@@ -95,15 +116,16 @@ def _too_high(seen: Look, pair: Pair, tried: Rehearsal, severity: str) -> Findin
         "error" if severity == "error" else "warning",
         0,
         f"After {len(tried.losses) - 1} steps on one batch the loss is {after}, from {tried.losses[0]:.3g}: the rate "
-        f"{lr:.3g} is too high{_explained(seen, pair, tried, evidence)}.",
+        f"{lr:.3g} is too high{_explained(seen, copy, tried, evidence)}.",
         evidence=evidence,
     )
 
 
-def _explained(seen: Look, pair: Pair, tried: Rehearsal, evidence: dict[str, float]) -> str:
+def _explained(seen: Look, copy: Setup, tried: Rehearsal, evidence: dict[str, float]) -> str:
     """The stability limit, where theory has one; written into the evidence too."""
     # Adam's preconditioner is known on a copy that has made a few sound steps; SGD has none to know.
-    model, optimizer = (seen.model, seen.optimizer) if type(pair[1]).__name__ == "SGD" else pair
+    plain = type(copy.optimizer).__name__ == "SGD"
+    model, optimizer = (seen.model, seen.optimizer) if plain else (copy.model, copy.optimizer)
     assert optimizer is not None
     found = limit(model, optimizer, seen.batch, seen.loss_fn)
     if found is None or found.lr > _lr(seen.optimizer or optimizer):

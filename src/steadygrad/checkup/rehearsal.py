@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,10 +17,78 @@ from steadygrad.calling import LossFn, call_model, loss_of
 from steadygrad.checkup.look import eagerly
 from steadygrad.preserve import backward_into, preserved
 
-Pair = tuple[nn.Module, Optimizer]
-
 # What a scheduler wraps belongs to the original; the class's own step does for a copy.
 _NOT_COPIED = frozenset({"step", "_opt_called"})
+
+
+@dataclass(slots=True)
+class Setup:
+    """All that takes part in a training step, free to be changed.
+
+    Attributes:
+        model: the model.
+        optimizer: its optimizer.
+        batch: the batch of the checkup.
+        loss_fn: as in `steadygrad.check`.
+        feed: what a batch goes through before the model sees it.
+        read: what an output goes through before the loss function sees it.
+        unit: the loss is divided by it before the backward pass.
+        before_step: called with the setup and the number of the step once the gradients are there.
+        around: entered for the length of a training.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    batch: object
+    loss_fn: LossFn | None
+    feed: list[Callable[[Any], Any]] = field(default_factory=list)
+    read: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
+    unit: float = 1.0
+    before_step: list[Callable[[Setup, int], None]] = field(default_factory=list)
+    around: list[Callable[[Setup], contextlib.AbstractContextManager[Any]]] = field(default_factory=list)
+
+    def fed(self, batch: object) -> Any:
+        """The batch as the model sees it."""
+        for change in self.feed:
+            batch = change(batch)
+        return batch
+
+    def loss(self, batch: object, loss_fn: LossFn | None) -> Tensor:
+        """The loss of a batch, in its own unit."""
+        output = call_model(self.model, self.fed(batch))
+        for change in self.read:
+            output = change(output)
+        return loss_of(output, batch, loss_fn)
+
+    def step(self, batch: object, loss_fn: LossFn | None, number: int) -> float:
+        """One training step; the loss before it. Without a finite loss nothing is changed."""
+        self.optimizer.zero_grad()
+        loss = self.loss(batch, loss_fn)
+        value = float(loss.detach())
+        if not math.isfinite(value) or not loss.requires_grad:
+            return value
+        backward_into(loss / self.unit, self.model.parameters())
+        for act in self.before_step:
+            act(self, number)
+        if isinstance(self.optimizer, torch.optim.LBFGS):
+            self.optimizer.step(lambda: self._again(batch, loss_fn))  # type: ignore[no-untyped-call]
+        else:
+            self.optimizer.step()
+        return value
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Whatever a training runs inside of."""
+        with contextlib.ExitStack() as stack:
+            for enter in self.around:
+                stack.enter_context(enter(self))
+            yield
+
+    def _again(self, batch: object, loss_fn: LossFn | None) -> Tensor:
+        self.optimizer.zero_grad()
+        loss = self.loss(batch, loss_fn)
+        backward_into(loss / self.unit, self.model.parameters())
+        return loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +113,7 @@ class Rehearsal:
         return all(map(math.isfinite, self.losses))
 
 
-def copied(model: nn.Module, optimizer: Optimizer) -> Pair:
+def copied(model: nn.Module, optimizer: Optimizer, batch: object, loss_fn: LossFn | None) -> Setup:
     """Model and optimizer copied together, without anybody's hooks.
 
     Raises:
@@ -59,69 +128,44 @@ def copied(model: nn.Module, optimizer: Optimizer) -> Pair:
             setattr(other, name, copy.deepcopy(value, memo))
     for hooks in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
         getattr(other, hooks, {}).clear()
-    return twin, other
+    return Setup(twin, other, batch, loss_fn)
 
 
-def rehearse(
-    pair: Pair,
-    batch: object,
-    loss_fn: LossFn | None,
-    steps: int,
-    before_step: Callable[[nn.Module, int], None] | None = None,
-) -> Rehearsal:
-    """Train a copy for a few steps on one batch.
+def rehearse(setup: Setup, steps: int) -> Rehearsal:
+    """Train for a few steps on the setup's own batch.
 
     Args:
-        pair: from `copied`; is changed.
-        batch: used for every step.
-        loss_fn: as in `steadygrad.check`.
+        setup: from `copied`; its model and optimizer are changed.
         steps: how many.
-        before_step: called with the model and the number of the step once its gradients are there.
     """
-    model, optimizer = pair
     losses: list[float] = []
-    ratio, moved, reached = 0.0, False, frozenset[str]()
+    ratio, moved, reached = 0.0, False, set[str]()
+    model, batch, loss_fn = setup.model, setup.batch, setup.loss_fn
+
+    def note(_: Setup, number: int) -> None:
+        if number == 0:
+            reached.update(name for name, one in model.named_parameters() if one.grad is not None)
+
+    setup.before_step.insert(0, note)
     # For the random states and the loss function: the copy may change as it likes.
-    with preserved(model, loss_fn), torch.enable_grad(), eagerly():
-        for step in range(steps):
-            optimizer.zero_grad()
-            loss = loss_of(call_model(model, batch), batch, loss_fn)
-            losses.append(float(loss.detach()))
-            if not math.isfinite(losses[-1]) or not loss.requires_grad:
-                return Rehearsal(tuple(losses), ratio, moved, reached)
-            backward_into(loss, model.parameters())
-            if step == 0:
-                reached = frozenset(name for name, one in model.named_parameters() if one.grad is not None)
-            if before_step is not None:
-                before_step(model, step)
-            before = [param.detach().clone() for param in model.parameters()] if step == 0 else []
-            _step(optimizer, model, batch, loss_fn)
-            if before:
+    with preserved(model, loss_fn), torch.enable_grad(), eagerly(), setup.running():
+        for number in range(steps):
+            before = [param.detach().clone() for param in model.parameters()] if number == 0 else []
+            losses.append(setup.step(batch, loss_fn, number))
+            if number == 0:
                 ratio, moved = _change(list(model.parameters()), before)
+            if not math.isfinite(losses[-1]) or not reached:
+                return Rehearsal(tuple(losses), ratio, moved, frozenset(reached))
         with torch.no_grad():
-            losses.append(float(loss_of(call_model(model, batch), batch, loss_fn)))
-    return Rehearsal(tuple(losses), ratio, moved, reached)
-
-
-def _step(optimizer: Optimizer, model: nn.Module, batch: object, loss_fn: LossFn | None) -> None:
-    if not isinstance(optimizer, torch.optim.LBFGS):
-        optimizer.step()
-        return
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = loss_of(call_model(model, batch), batch, loss_fn)
-        backward_into(loss, model.parameters())
-        return loss
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+            losses.append(float(setup.loss(batch, loss_fn)))
+    return Rehearsal(tuple(losses), ratio, moved, frozenset(reached))
 
 
 def _change(params: list[nn.Parameter], before: list[Tensor]) -> tuple[float, bool]:
     ratio, moved = 0.0, False
     for param, old in zip(params, before, strict=True):
         change = float(torch.linalg.vector_norm((param.detach() - old).double()))
-        moved |= change > 0.0
+        moved |= change != 0.0
         length = float(torch.linalg.vector_norm(old.double()))
         if param.dim() > 1 and length > 0:
             ratio = max(ratio, change / length)

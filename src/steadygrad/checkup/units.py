@@ -20,11 +20,21 @@ DEAD = 0.9
 STUCK = 0.7
 """Share of a layer's outputs within 1 % of the ends of tanh or sigmoid."""
 
+HARMS = 0.95
+"""Share beyond which a saturated layer passes next to nothing on; below it the others go on learning."""
+
+DAMPED = 1e-2
+"""Share of the last layer's gradient at the first that shows that saturation costs something."""
+
+COLLAPSED = 1e-3
+"""Spread of the output over the rows, over its size: below it the output hardly depends on the input."""
+
 LEAST_SAMPLES = 8
 
 
 def units(seen: Look) -> Iterator[Finding]:
-    """Dead and saturated layers, one finding for each kind."""
+    """Dead and saturated layers, one finding for each kind, and an output that is the same for every row."""
+    yield from _same_for_all(seen)
     shares = {name: _dead_share(fired) for name, fired in seen.fired.items() if len(fired) >= LEAST_SAMPLES}
     dead = {name: share for name, share in shares.items() if share >= DEAD}
     output = seen.output_tensor
@@ -46,12 +56,31 @@ def units(seen: Look) -> Iterator[Finding]:
         name = max(stuck, key=lambda one: stuck[one])
         yield make(
             "saturated_units",
-            "warning",
+            "warning" if stuck[name] >= HARMS or seen.gains.total < DAMPED else "info",
             0,
             f"{stuck[name]:.0%} of the values that feed {name} lie at the ends of their activation, where its slope "
             "is next to 0.",
             where=sorted(stuck, key=lambda one: -stuck[one]),
             evidence={"share": stuck[name], "layers": len(stuck)},
+        )
+
+
+def _same_for_all(seen: Look) -> Iterator[Finding]:
+    """A signal that has lost what told the rows apart: a deep plain network's typical end."""
+    output = seen.output_tensor
+    if output is None or output.dim() < 2 or len(output) < LEAST_SAMPLES or "Softmax" in seen.output_node:
+        return
+    wide = output.double()
+    size, spread = float(wide.square().mean().sqrt()), float((wide - wide.mean(0)).square().mean().sqrt())
+    if 0 < spread < COLLAPSED * size and len(seen.gains.layers) > 3:
+        yield make(
+            "vanishing_gradient",
+            "warning",
+            0,
+            f"The output is nearly the same for every row (it varies by {spread / size:.1e} of its size): the signal "
+            "dies on its way through the layers.",
+            where=[seen.gains.layers[-1].module],
+            evidence={"spread over rows": spread / size, "layers": len(seen.gains.layers)},
         )
 
 

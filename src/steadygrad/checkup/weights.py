@@ -44,7 +44,7 @@ def cause_and_cure(finding: Finding, seen: Look) -> Finding:
     """The finding with the cause that the weights show in front, and what cures it."""
     grows = finding.kind == "exploding_gradient"
     gains = [gain for name in seen.called if (gain := gain_of(seen.model.get_submodule(name))) is not None]
-    name, asked = _activation(seen)
+    name, asked = activation(seen)
     told: list[str] = []
     cures: list[Remedy] = []
     if gains and asked:
@@ -80,8 +80,8 @@ def _initialise(name: str) -> Remedy:
     return Remedy("Initialise for the activation", code)
 
 
-def _activation(seen: Look) -> tuple[str, float]:
-    """The activation that is called most, and the gain it asks for; 0 where it isn't known."""
+def activation(seen: Look) -> tuple[str, float]:
+    """Name of the activation that is called most, and the gain it asks for; "" and 0 where it isn't known."""
     counts: dict[type[nn.Module], int] = {}
     for module in _called(seen):
         if type(module) in ASKED:

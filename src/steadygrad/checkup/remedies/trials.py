@@ -1,0 +1,188 @@
+"""Every remedy tried on a copy, and ranked by what happened."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+
+import torch
+
+from steadygrad.checkup.look import Look
+from steadygrad.checkup.reach import best_constant
+from steadygrad.checkup.rehearsal import Rehearsal, Setup, copied, rehearse
+from steadygrad.checkup.remedies.data import data_plans
+from steadygrad.checkup.remedies.plan import Case, Plan
+from steadygrad.checkup.remedies.start import start_plans
+from steadygrad.checkup.remedies.steps import steps_plans
+from steadygrad.checkup.remedies.wiring import wiring_plans
+from steadygrad.preserve import preserved
+from steadygrad.records import Remedy
+
+LEARNT = 0.05
+"""Share of a constant guess's loss below which two remedies have both learnt the batch: which one learnt it to more
+digits says nothing about the next batch."""
+
+ALIKE = 1.5
+"""Factor of loss within which two remedies are alike, and the one nearer to the root comes first."""
+
+UNSTEADY = 3.0
+"""Highest loss of the second half over the last: above it a run has learnt the batch by luck."""
+
+COMBINED = 2
+"""How many of the best are tried together with others."""
+
+SHOWN = 8
+"""Rows of the table; the run as it is always has its own."""
+
+AS_IT_IS = "Leave it as it is"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One remedy and what it did.
+
+    Attributes:
+        remedy: what was changed.
+        loss_before: of the first step.
+        loss_after: median of the last quarter of the steps; NaN where the run broke.
+        finite: whether every loss was finite.
+        guess: loss of the best constant guess, or the first loss where there is none.
+        steadiness: highest loss of the second half over the last quarter's.
+        plan: how it was done.
+    """
+
+    remedy: Remedy
+    loss_before: float
+    loss_after: float
+    finite: bool
+    guess: float = math.nan
+    steadiness: float = 1.0
+    plan: Plan | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def share(self) -> float:
+        """Share of a constant guess's loss that is left; Inf where the run broke."""
+        if not self.finite:
+            return math.inf
+        bound = self.guess if self.guess > 0 else abs(self.loss_before)
+        return self.loss_after / bound if bound > 0 else self.loss_after
+
+    @property
+    def trains(self) -> bool:
+        """Whether the loss fell and stayed finite."""
+        return self.finite and self.loss_after < self.loss_before
+
+    @property
+    def rank(self) -> float:
+        """Lower is better; equal is alike."""
+        if not self.finite:
+            return math.inf
+        steps = math.log(max(self.share, LEARNT) / LEARNT) / math.log(ALIKE)
+        return round(steps) + (2.0 if self.steadiness > UNSTEADY else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """All trials, the best first; the run as it is stands among them."""
+
+    trials: tuple[Trial, ...]
+
+    def __iter__(self) -> Iterator[Trial]:
+        """The trials, the best first."""
+        return iter(self.trials)
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self.trials)
+
+    def __str__(self) -> str:
+        """A table: loss before and after, what is left of a constant guess's, the remedy."""
+        if not self.trials:
+            return "no optimizer was given, so nothing could be tried"
+        lines = [
+            "remedies tried on copies, best first (loss before -> after, share of a constant guess's loss)"
+        ]
+        shown = [trial for i, trial in enumerate(self.trials) if i < SHOWN or trial.remedy.action == AS_IT_IS]
+        for trial in shown:
+            after = f"{trial.loss_after:.3g}" if trial.finite else "broke"
+            share = f"{trial.share:.0%}" if trial.share < 1e3 else "-" if trial.finite else ""
+            lines.append(f"  {trial.loss_before:>9.3g} -> {after:<9} {share:>6}  {trial.remedy}")
+        if len(shown) < len(self.trials):
+            lines.append(f"  and {len(self.trials) - len(shown)} more that did no better")
+        return "\n".join(lines)
+
+
+def try_all(seen: Look, kinds: Iterable[str], steps: int) -> Trials:
+    """Try every remedy that needs no other architecture, and the best together with others.
+
+    Args:
+        seen: what one step of the training showed; it has an optimizer.
+        kinds: kinds of the checkup's findings.
+        steps: training steps for each.
+    """
+    case = Case(seen, frozenset(kinds))
+    with preserved(seen.model, seen.loss_fn), torch.random.fork_rng(devices=[]):
+        guess = _guess(seen)
+        plans = list(_plans(case))
+        tried = [trial for plan in plans if (trial := _tried(plan, seen, steps, guess)) is not None]
+        pairs = list(_pairs(_ordered(tried), plans))
+        tried += [trial for plan in pairs if (trial := _tried(plan, seen, steps, guess)) is not None]
+    return Trials(tuple(_ordered(tried)))
+
+
+def _plans(case: Case) -> Iterator[Plan]:
+    """From what is nearest to the root of a fault to what only bounds its effect: the order breaks ties."""
+    yield Plan(Remedy(AS_IT_IS), "none", lambda _: None)
+    yield from wiring_plans(case)
+    yield from data_plans(case)
+    yield from start_plans(case)
+    yield from steps_plans(case)
+
+
+def _pairs(tried: Sequence[Trial], plans: Sequence[Plan]) -> Iterator[Plan]:
+    if tried and tried[0].rank == 0:
+        return
+    roots = [one.plan for one in tried if one.plan is not None and one.plan.group not in {"none", "steps"}]
+    for root in roots[:COMBINED]:
+        for other in plans:
+            if other.group not in {"none", root.group} and not (
+                other.group == "wiring" and root.group != "wiring"
+            ):
+                yield root.then(other)
+
+
+def _ordered(trials: Sequence[Trial]) -> list[Trial]:
+    return sorted(trials, key=lambda trial: trial.rank)
+
+
+def _guess(seen: Look) -> float:
+    output = seen.output_tensor
+    if output is None or seen.loss_fn is None or output.dim() == 0:
+        return math.nan
+    return best_constant(seen.loss_at, torch.nan_to_num(output.float())).loss
+
+
+def _tried(plan: Plan, seen: Look, steps: int, guess: float) -> Trial | None:
+    optimizer = seen.optimizer
+    assert optimizer is not None
+    # A remedy that can't be done to this training (no layer to initialise, a dtype that an operation lacks) is none.
+    with contextlib.suppress(Exception), preserved(seen.model, seen.loss_fn):
+        torch.manual_seed(0)
+        setup: Setup = copied(seen.model, optimizer, seen.batch, seen.loss_fn)
+        plan.apply(setup)
+        return _trial(plan, rehearse(setup, steps), guess)
+    return None
+
+
+def _trial(plan: Plan, run: Rehearsal, guess: float) -> Trial | None:
+    if not run.losses:
+        return None
+    quarter, half = max(1, len(run.losses) // 4), max(1, len(run.losses) // 2)
+    trial = Trial(plan.remedy, run.losses[0], math.nan, run.finite, guess, plan=plan)
+    if not run.finite:
+        return trial
+    after = median(run.losses[-quarter:])
+    return replace(trial, loss_after=after, steadiness=max(run.losses[-half:]) / after if after > 0 else 1.0)

@@ -1,0 +1,96 @@
+"""Remedies are tried, ranked by what happened, and told in a table."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from benchmarks.remedies.judge import trains
+from benchmarks.remedies.recipes import RECIPES
+from torch import nn
+
+import steadygrad as sg
+from steadygrad.checkup.remedies import Trial, Trials
+from steadygrad.checkup.remedies.trials import AS_IT_IS
+from steadygrad.records import Remedy
+
+CURES = {
+    "softmax_twice": "Use the loss that takes probabilities",
+    "climbs_the_loss": "Descend",
+    "frozen_by_mistake": "Unfreeze",
+    "optimizer_of_a_copy": "Build the optimizer from the model",
+    "half_precision_loses_epsilon": "Compute in float32",
+    "logarithm_of_softmax": "Normalise the inputs",
+    "adam_rate_of_a_half_kills_units": "Lower the learning rate",
+    "deep_sigmoid_narrow_adam": "Scale each layer",
+    "sigmoid_output_large_targets": "Scale the targets",
+    "linear_rate_of_three": "Initialise",
+}
+
+
+def built(name):
+    torch.manual_seed(0)
+    return RECIPES[name]()
+
+
+@pytest.mark.parametrize("name", CURES)
+def test_the_first_remedy_is_the_cure_and_cures(name):
+    assert not trains(built(name), None)[0]
+    first = next(trial for trial in built(name).check().try_remedies() if trial.remedy.action != AS_IT_IS)
+    assert first.remedy.action.startswith(CURES[name])
+    assert first.remedy.code
+    assert first.trains or first.finite
+    assert trains(built(name), first.plan)[0]
+
+
+def test_without_an_optimizer_nothing_is_tried():
+    trials = sg.check(nn.Linear(3, 1), torch.randn(8, 3), lambda out: out.square().mean()).try_remedies()
+    assert len(trials) == 0
+    assert str(trials) == "no optimizer was given, so nothing could be tried"
+
+
+def trial(before, after, guess=1.0, **more):
+    return Trial(Remedy("act", "code"), before, after, math.isfinite(after), guess, **more)
+
+
+def test_what_broke_is_last_and_what_learnt_the_batch_is_alike():
+    assert trial(1.0, math.nan).rank == math.inf
+    assert trial(1.0, 0.04).rank == trial(1.0, 1e-9).rank == 0
+    assert trial(1.0, 0.9).rank > trial(1.0, 0.3).rank > 0
+    assert trial(1.0, 0.04, steadiness=10.0).rank > 0
+
+
+def test_without_a_guess_the_first_loss_is_the_measure():
+    assert trial(4.0, 2.0, math.nan).share == 0.5
+    assert trial(4.0, 2.0).share == 2.0
+
+
+def test_the_table_has_the_best_first_and_always_the_run_as_it_is():
+    as_it_is = Trial(Remedy(AS_IT_IS), 1.0, math.nan, finite=False)
+    table = str(Trials((*[trial(1.0, 0.1 + i / 100) for i in range(12)], as_it_is)))
+    lines = table.splitlines()
+    assert "0.1" in lines[1]
+    assert "broke" in lines[-2]
+    assert AS_IT_IS in lines[-2]
+    assert lines[-1].strip() == "and 4 more that did no better"
+
+
+def test_a_pair_says_both():
+    trials = built("linear_rate_of_three").check().try_remedies(10)
+    pair = next(one for one in trials if ", and " in one.remedy.action)
+    assert "; " in pair.remedy.code
+
+
+def test_trying_is_reproducible():
+    checkup = built("sigmoid_output_large_targets").check()
+    once, again = checkup.try_remedies(5), checkup.try_remedies(5)
+    assert [(one.remedy, one.loss_after) for one in once] == [(one.remedy, one.loss_after) for one in again]
+
+
+def test_the_guard_says_nothing_and_leaves_no_trace(capfd, monkeypatch):
+    built("recurrent_linear_explodes").check().try_remedies(5)
+    assert capfd.readouterr() == ("", "")
+    import os
+
+    assert "STEADYGRAD_QUIET" not in os.environ
