@@ -47,14 +47,14 @@ def main() -> None:
                 table.add_row(f"YOLO11n {task}", name, *_cells(run))
                 said += [f"{task}, {name}: {line}" for line in (run.error, *run.findings) if line]
     console.print(table)
+    console.print("fitness: mAP50-95 of the boxes; for pose plus that of the key points\n", highlight=False)
     for line in said:
         console.print(line, soft_wrap=True, highlight=False)
     console.print(f"\nnext: steadygrad explain {RUNS / 'yolo-detect.steady'}", highlight=False)
 
 
 def _cells(run: Result) -> tuple[str, ...]:
-    # Ultralytics' fitness: mAP50-95 of the boxes, for pose plus that of the key points.
-    ends = f"dies in epoch {run.epochs}" if run.error else f"{EPOCHS} epochs, mAP50-95 {run.fitness:.2f}"
+    ends = f"dies in epoch {run.epochs}" if run.error else f"{EPOCHS} epochs, fitness {run.fitness:.2f}"
     return ends, str(run.skipped) if run.skipped else "-", ", ".join(run.nonfinite) or "-"
 
 

@@ -39,7 +39,7 @@ def test_poisoned_image_leaves_weights_finite():
     # BatchNorm's running statistics took the batch in during the forward pass, before any gradient;
     # every later step in training mode is still finite, because batch statistics are used there.
     assert guard.counts.skipped == 1
-    assert guard.findings[0].kind == "nonfinite_gradient"
+    assert guard.findings[0].kind == "nonfinite_input"
     assert guard.findings[0].step == 2
 
 

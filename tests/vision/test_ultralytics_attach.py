@@ -105,7 +105,7 @@ def test_ruined_optimizer_never_reaches_a_file(vision, data, tmp_path, monkeypat
     def ruin(trainer):
         if trainer.epoch == 1:
             state = next(iter(trainer.optimizer.state.values()))
-            state["exp_avg"].fill_(math.nan)
+            next(value for value in state.values() if torch.is_tensor(value) and value.dim()).fill_(math.nan)
 
     begin = integration.Attachment.on_train_start
 

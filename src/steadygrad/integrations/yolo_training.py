@@ -159,7 +159,10 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 def _terms(trainer: Any) -> dict[str, Tensor]:
     """The terms of the loss by name; older releases have them in one tensor."""
     items = trainer.loss_items
-    return dict(items) if isinstance(items, Mapping) else dict(zip(trainer.loss_names, items, strict=True))
+    if isinstance(items, Mapping):
+        return dict(items)
+    # Some name a term more than there are numbers.
+    return dict(zip(trainer.loss_names, items.reshape(-1), strict=False))
 
 
 def _finite(values: Any) -> bool:
