@@ -58,7 +58,7 @@ def backward_into(loss: Tensor, params: Iterable[Tensor]) -> None:
         params: where gradients are wanted.
     """
     own = {id(param) for param in params}
-    others = [(leaf, leaf.grad) for leaf in _leaves(loss) if id(leaf) not in own]
+    others = [(leaf, leaf.grad) for leaf in leaves_of([loss]) if id(leaf) not in own]
     for leaf, _ in others:
         leaf.grad = None
     try:
@@ -73,11 +73,11 @@ def _modules(things: Iterable[object]) -> list[nn.Module]:
     return list(dict.fromkeys(found))
 
 
-def _leaves(loss: Tensor) -> list[Tensor]:
-    """Tensors in which a backward pass would leave a gradient."""
+def leaves_of(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Tensors in which a backward pass from these would leave a gradient."""
     leaves: list[Tensor] = []
     seen: set[Any] = set()
-    ahead: list[Any] = [loss.grad_fn]
+    ahead: list[Any] = [tensor.grad_fn for tensor in tensors]
     while ahead:
         node = ahead.pop()
         if node is None or node in seen:

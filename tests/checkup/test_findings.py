@@ -120,6 +120,35 @@ def test_parameters_that_the_optimizer_lacks():
     assert kinds(model, batch, square, optimizer) == ["disconnected_parameters"]
 
 
+def test_layers_in_a_plain_list_are_told():
+    class Hidden(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.layers = nn.Linear(8, 1), [nn.Linear(4, 8)]
+
+        def forward(self, x):
+            return self.head(self.layers[0](x).relu())
+
+    (first,) = sg.check(Hidden(), torch.randn(16, 4), square).findings
+    assert first.kind == "disconnected_parameters"
+    assert "2 parameters that model.parameters() doesn't list" in first.summary
+
+
+def test_an_epsilon_of_zero_is_told():
+    model, batch = linear_stack()
+    model[0].bias.data[:4] = -100.0
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3, eps=0.0)
+    assert kinds(model, batch, square, optimizer)[0] == "nonfinite_parameter"
+
+
+def test_sparse_gradients_are_looked_at():
+    model = nn.Sequential(nn.Embedding(20, 4, sparse=True), nn.Linear(4, 1))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    found = sg.check(model, torch.randint(0, 20, (16, 3)), square, optimizer)
+    assert found.ok
+    assert found.notes == ()
+
+
 def test_dead_and_saturated_units():
     model, batch = linear_stack()
     model[0].bias.data.fill_(-100.0)

@@ -111,9 +111,10 @@ def _findings(seen: Look) -> tuple[list[Finding], list[str]]:
     twin = awake(seen.model)
     settled = seen if twin is None else look(twin, seen.batch, seen.loss_fn, None)
     more, left = _run((scales,), seen)
-    grown, missed = _run((growth, units), settled)
+    grown, missed = _run((growth,), settled)
     last, rest = _run((outputs, precision, rate), seen)
-    return [*found, *more, *grown, *last], [*notes, *left, *missed, *rest]
+    stuck, skipped = _run((units,), settled)
+    return [*found, *more, *grown, *last, *stuck], [*notes, *left, *missed, *rest, *skipped]
 
 
 def _reproducible(seen: Look) -> list[str]:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from steadygrad.calling import LossFn, call_model, loss_of, tensors_in
 from steadygrad.gains import GainProbe, Gains
-from steadygrad.preserve import backward_into, preserved
+from steadygrad.preserve import backward_into, leaves_of, preserved
 
 # Modules whose input is what the layer before fired: there dead and saturated units show, whether the
 # activation was a module or a function.
@@ -54,6 +54,7 @@ class Look:
         fired: input of each weighted layer but those that the data itself feeds, by name.
         fed: input of each layer that the data feeds, by name: root mean square, lowest, highest.
         peaks: largest finite absolute value that a module returned in float16, by name.
+        unknown: parameters that the output depends on and the model doesn't list.
         called: names of the modules whose forward ran.
         gains: growth of the gradient.
     """
@@ -70,6 +71,7 @@ class Look:
     fired: dict[str, Tensor] = field(default_factory=dict)
     fed: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     peaks: dict[str, float] = field(default_factory=dict)
+    unknown: list[Tensor] = field(default_factory=list)
     called: set[str] = field(default_factory=set)
     gains: Gains = field(default_factory=Gains)
 
@@ -93,11 +95,12 @@ def look(model: nn.Module, batch: object, loss_fn: LossFn | None, optimizer: Opt
         loss = loss_of(output, batch, loss_fn)
         probe.forward_ended()
         seen.output, seen.output_node = _detached(output), _node_of(output)
+        seen.unknown = _unknown(model, output)
         seen.loss, seen.connected = float(loss.detach()), loss.requires_grad
         if loss.requires_grad:
             backward_into(loss, model.parameters())
         seen.grads = {
-            name: None if param.grad is None else param.grad.detach().clone()
+            name: None if param.grad is None else _values(param.grad.detach())
             for name, param in model.named_parameters()
         }
     seen.gains = probe.gains()
@@ -159,6 +162,17 @@ def _units(module: nn.Module, values: Tensor) -> Tensor:
     most = max(2, MOST_KEPT // max(1, flat.shape[1]))
     # Rows from all over: the first ones may be one picture, or padding.
     return flat[:: max(1, -(-len(flat) // most))].float().clone()
+
+
+def _values(grad: Tensor) -> Tensor:
+    """A copy of what a gradient holds; of a sparse one, what isn't left out."""
+    return grad.coalesce().values() if grad.is_sparse else grad.clone()
+
+
+def _unknown(model: nn.Module, output: Any) -> list[Tensor]:
+    known = {id(param) for param in model.parameters()}
+    leaves = leaves_of(tensors_in(output))
+    return [leaf for leaf in leaves if isinstance(leaf, nn.Parameter) and id(leaf) not in known]
 
 
 def _detached(output: Any) -> Any:

@@ -41,19 +41,26 @@ def precision(seen: Look) -> Iterator[Finding]:
 def _epsilon(seen: Look) -> Iterator[Finding]:
     groups = [] if seen.optimizer is None else seen.optimizer.param_groups
     for group in groups:
-        lost = float(group.get("eps", 1.0)) <= SMALLEST
-        if lost and any(param.dtype == torch.float16 for param in group["params"]):
-            finding = make(
-                "nonfinite_parameter",
-                "error",
-                0,
-                f"The optimizer's epsilon {group['eps']:.0e} is 0 in float16, the dtype of its weights: where a gradient "
-                "is 0 it divides 0 by 0.",
-                evidence={"eps": float(group["eps"]), "smallest of float16": 2.0**-24},
-            )
-            larger = Remedy("Enlarge epsilon", f"{type(seen.optimizer).__name__}(params, eps=1e-4)")
-            causes = sorted(finding.causes, key=lambda cause: "epsilon" not in cause)
-            yield replace(
-                finding, causes=tuple(causes), remedies=(finding.remedies[-1], larger, *finding.remedies[:-1])
-            )
+        eps = float(group.get("eps", 1.0))
+        half = any(param.dtype == torch.float16 for param in group["params"])
+        if eps == 0.0 and any(grad is not None and not bool(grad.all()) for grad in seen.grads.values()):
+            yield _zero("The optimizer's epsilon is 0: where a gradient is 0 it divides 0 by 0.", eps, seen)
             return
+        if eps <= SMALLEST and half:
+            text = (
+                f"The optimizer's epsilon {eps:.0e} is 0 in float16, the dtype of its weights: where a gradient is 0 it "
+                "divides 0 by 0."
+            )
+            yield _zero(text, eps, seen)
+            return
+
+
+def _zero(summary: str, eps: float, seen: Look) -> Finding:
+    finding = make(
+        "nonfinite_parameter", "error", 0, summary, evidence={"eps": eps, "smallest of float16": 2.0**-24}
+    )
+    larger = Remedy("Enlarge epsilon", f"{type(seen.optimizer).__name__}(params, eps=1e-4)")
+    causes = sorted(finding.causes, key=lambda cause: "epsilon" not in cause)
+    return replace(
+        finding, causes=tuple(causes), remedies=(finding.remedies[-1], larger, *finding.remedies[:-1])
+    )

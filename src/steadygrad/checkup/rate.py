@@ -52,7 +52,7 @@ def rate(seen: Look) -> Iterator[Finding]:
         yield _stalled(seen, optimizer)
     elif _ruins(seen, tried):
         yield _too_high(seen, first, tried, "error")
-    elif _late(tried) >= NO_PROGRESS * tried.losses[0] or tried.update_ratio > HUGE:
+    elif min(tried.losses[-4:]) >= NO_PROGRESS * tried.losses[0] or tried.update_ratio > HUGE:
         calmer = _calmer(seen, optimizer, tried)
         if calmer is not None:
             yield _too_high(seen, calmer, tried, "warning")
@@ -60,15 +60,17 @@ def rate(seen: Look) -> Iterator[Finding]:
 
 def _calmer(seen: Look, optimizer: Optimizer, tried: Rehearsal) -> Setup | None:
     """A copy that a smaller rate has trained better; None where none does."""
-    late = _late(tried)
+    # The best of the last few: a catapult has come back down by then.
+    late, best = _late(tried), min(tried.losses[-4:])
+    stuck = best >= NO_PROGRESS * tried.losses[0]
     for factor in SLOWER:
         slower = copied(seen.model, optimizer, seen.batch, seen.loss_fn)
         for group in slower.optimizer.param_groups:
             group["lr"] = group["lr"] / factor
         run = rehearse(slower, STEPS)
         fell = run.finite and _late(run) < NO_PROGRESS * tried.losses[0]
-        as_well = tried.update_ratio > HUGE and _late(run) < AS_WELL * late
-        if fell and (_late(run) < BETTER * late or as_well):
+        as_well = tried.update_ratio > HUGE and _late(run) < AS_WELL * best
+        if fell and (as_well or (stuck and _late(run) < BETTER * late)):
             return slower
     return None
 

@@ -20,7 +20,7 @@ DEAD = 0.9
 STUCK = 0.7
 """Share of a layer's outputs within 1 % of the ends of tanh or sigmoid."""
 
-HARMS = 0.95
+HARMS = 0.8
 """Share beyond which a saturated layer passes next to nothing on; below it the others go on learning."""
 
 DAMPED = 1e-2

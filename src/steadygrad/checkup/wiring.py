@@ -33,8 +33,24 @@ def wiring(seen: Look) -> Iterator[Finding]:
             evidence={"parameters": len(trained)},
         )
         return
+    yield from _unknown(seen)
     yield from _cut_off(seen, [name for name in trained if name not in got])
     yield from _optimizer(seen, got)
+
+
+def _unknown(seen: Look) -> Iterator[Finding]:
+    groups = [] if seen.optimizer is None else seen.optimizer.param_groups
+    held = {id(param) for group in groups for param in group["params"]}
+    unknown = [param for param in seen.unknown if id(param) not in held]
+    if unknown:
+        yield make(
+            "disconnected_parameters",
+            "warning",
+            0,
+            f"The output depends on {len(unknown)} parameters that model.parameters() doesn't list: layers in a plain "
+            "list or dict, which nn.ModuleList and nn.ModuleDict are for.",
+            evidence={"count": len(unknown)},
+        )
 
 
 def _cut_off(seen: Look, missing: list[str]) -> Iterator[Finding]:
