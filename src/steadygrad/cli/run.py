@@ -99,7 +99,7 @@ def command(
     meant = corrected_command(words, _options(guard, policy, out, quiet))
     if meant is not None:
         raise click.UsageError(
-            f"{words[1] if words[0] == '-m' else words[0]} starts other processes. Run inside them: {meant}"
+            f"{words[1] if words[0] == '-m' else words[0]} starts other processes. Run inside them: `{meant}`."
         )
     try:
         target = find_target(words)

@@ -48,8 +48,9 @@ def _nothing_trained(script: str, seen: Sequence[Training]) -> str:
         steps, model = by_hand[0].steps, by_hand[0].model
         return f"{script} made {steps:,} backward passes through {model} and changed no parameter: nothing was trained"
     return (
-        f"{script} trained nothing in this process: no optimizer made a step. Training in child processes is "
-        "seen only there: call steadygrad.watch() in them"
+        f"{script} trained nothing that can be seen from here: no optimizer made a step, and no backward() was "
+        "followed by an update. Child processes that train call steadygrad.watch() themselves; gradients from "
+        "torch.func or torch.autograd.grad are not seen"
     )
 
 

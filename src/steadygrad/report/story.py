@@ -22,6 +22,7 @@ from steadygrad.report.sparkline import Mark, Sparkline
 from steadygrad.report.verdict import Verdict, verdict
 from steadygrad.report.wording import duration, moment, number, plural, share, some, visible
 from steadygrad.runfile import Run
+from steadygrad.runfile.own_clip import own_clip
 
 WIDTH = 100
 MOST_CHAPTERS = 12
@@ -85,6 +86,7 @@ class Story:
             yield Paragraph(("at least " if facts.at_least else "") + ", ".join(acted), "acted on")
         if not isnan(facts.first_loss):
             yield Paragraph(f"{number(facts.first_loss)} -> {number(facts.last_loss)}", "loss")
+        yield from _own_clip(run)
 
     def _findings(self) -> Iterator[RenderableType]:
         if self.chapters:
@@ -108,6 +110,17 @@ def _opening(run: Run, told: Verdict) -> Iterator[RenderableType]:
     yield line.append("  " + ", ".join(visible(fact) for fact in facts if fact), style="not bold dim")
     yield Text()
     yield Text(told.sentence, style=STYLES.get(told.state, "bold"))
+
+
+def _own_clip(run: Run) -> Iterator[RenderableType]:
+    """The script's own ``clip_grad_norm_``: how often it acted, and the norm on both sides of it."""
+    clip = own_clip(run)
+    if clip is None or not len(clip.steps):
+        return
+    sides = [norms[np.isfinite(norms)] for norms in (clip.before, clip.after)]
+    medians = [number(float(np.median(norms))) if norms.size else "never finite" for norms in sides]
+    acted = f"at {clip.clipped:,} of {plural(len(clip.steps), 'step')}"
+    yield Paragraph(f"{acted}; median norm {medians[0]} before, {medians[1]} after", "own clip")
 
 
 def _course(run: Run) -> Iterator[RenderableType]:

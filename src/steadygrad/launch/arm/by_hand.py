@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -83,12 +82,6 @@ class HandSeat(Seat):
         self._told_apart.moved = False
         self._told_apart.steps = 0
         self._erase()
-
-    def _erase(self) -> None:
-        """Remove the run file, which is ours and tells of no training."""
-        if self._told_apart.run is not None:
-            Path(self._told_apart.run).unlink(missing_ok=True)
-            self._told_apart.run = None
 
     def _step(self, losses: Losses) -> None:
         self._log_loss(losses)

@@ -32,12 +32,21 @@ class Losses:
         # Where the product overflows, no division brings the loss back.
         self._scaled = (weakref.ref(scaled), loss.detach())
 
-    def add(self, tensors: object) -> None:
-        """Take what a backward pass starts from; what is no single number is no loss."""
+    def add(self, tensors: object, gradient: object = None) -> None:
+        """Take what a backward pass starts from; what is no single number is no loss.
+
+        Args:
+            tensors: its roots.
+            gradient: what the root's gradient is set to, where that isn't one: a critic's
+                ``loss.backward(-one)`` goes uphill.
+        """
         root = tensors[0] if isinstance(tensors, (list, tuple)) and len(tensors) == 1 else tensors
         if not isinstance(root, Tensor) or root.numel() != 1 or not root.is_floating_point():
             return
         loss = self._unscaled(root).reshape(())
+        factor = gradient[0] if isinstance(gradient, (list, tuple)) and len(gradient) == 1 else gradient
+        if isinstance(factor, Tensor) and factor.numel() == 1:
+            loss = loss * factor.detach().reshape(()).to(loss.device)
         if self._open and self.value is not None and self.value.device == loss.device:
             loss = self.value + loss
         elif not self._open:

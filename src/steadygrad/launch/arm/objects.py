@@ -37,8 +37,12 @@ def held_by(optimizer: Optimizer) -> list[Tensor]:
 
 
 def optimizers_of(ids: set[int]) -> list[Optimizer]:
-    """The optimizers that hold any of these parameters, given by ``id``."""
-    return [one for one in living(Optimizer) if any(id(param) in ids for param in held_by(one))]
+    """The optimizers that hold any of these parameters, given by ``id``.
+
+    A stand-in that never became an optimizer itself (Accelerate's) has no hooks, and hands its steps on.
+    """
+    found = [one for one in living(Optimizer) if "_optimizer_step_pre_hooks" in vars(one)]
+    return [one for one in found if any(id(param) in ids for param in held_by(one))]
 
 
 def leaves_behind(roots: object) -> list[Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,9 +12,8 @@ from torch import Tensor
 from steadygrad.launch.arm.losses import Losses
 from steadygrad.launch.result import Training
 from steadygrad.monitor import Monitor
+from steadygrad.runfile.own_clip import AFTER, BEFORE
 
-BEFORE = "total_norm before clip"
-AFTER = "total_norm after clip"
 # What clip_grad_norm_ adds to the norm that it divides by.
 _CLIP_EPS = 1e-6
 
@@ -111,6 +111,14 @@ class Seat:
             monitor.detach()
         self.tell()
         self._kept = None
+        if self.own and not self._training.steps and not self._training.findings:
+            self._erase()
+
+    def _erase(self) -> None:
+        """Remove the run file, which is ours and tells of no training."""
+        if self._training.run is not None:
+            Path(self._training.run).unlink(missing_ok=True)
+            self._training.run = None
 
     def tell(self) -> None:
         """Bring the numbers up to date."""

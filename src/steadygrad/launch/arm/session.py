@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from steadygrad.attachment import attached_to, guard, watch
 from steadygrad.containment import Containment
 from steadygrad.errors import RunFileError, UsageError
 from steadygrad.launch.arm.by_hand import HandSeat
+from steadygrad.launch.arm.course import Course
 from steadygrad.launch.arm.losses import Losses
 from steadygrad.launch.arm.objects import held_by, leaves_behind, optimizers_of
 from steadygrad.launch.arm.seat import Seat
@@ -50,7 +52,7 @@ class Session:
 
     def __init__(self, orders: Orders, policy: Policy | None, result: Result) -> None:
         self.active = True
-        self.losses = Losses()
+        self._course = Course()
         self._orders = orders
         self._policy = policy
         self._result = result
@@ -58,10 +60,15 @@ class Session:
         self.contained = Containment(lambda text: self._notices.say(text, text)).run
         self._pid = os.getpid()
         self._seats: weakref.WeakKeyDictionary[Optimizer, Seat | None] = weakref.WeakKeyDictionary()
+        # Threads may train side by side: what is walked over is copied first, which is one step.
+        self._known: list[Seat] = []
         self._hands: list[HandSeat] = []
-        self._inside: Seat | None = None
-        self._passes = 0
         self._searches = 0
+
+    @property
+    def losses(self) -> Losses:
+        """The losses of this thread's training."""
+        return self._course.losses
 
     def disarm(self) -> None:
         """Do nothing from now on: this is a forked child."""
@@ -72,29 +79,30 @@ class Session:
         if not self.active or os.getpid() != self._pid:
             return
         self.active = False
-        for seat in [*self._seats.values(), *self._hands]:
-            if seat is not None:
-                self.contained("closing", seat.end)
+        for seat in [*self._known, *self._hands]:
+            self.contained("closing", seat.end)
         self._notices.flush()
 
     # What follows is called by the taps.
 
-    def before_backward(self, tensors: object) -> None:
+    def before_backward(self, tensors: object, gradient: object) -> None:
         """A backward pass begins."""
-        self.losses.add(tensors)
-        if self._inside is not None:
-            self._inside.closure_backward(self.losses)
+        course = self._course
+        course.losses.add(tensors, gradient)
+        if course.inside is not None:
+            course.inside.closure_backward(course.losses)
 
     def after_backward(self, tensors: object) -> None:
         """A backward pass has ended: gradients are there."""
-        for seat in self._known():
+        course = self._course
+        for seat in self._known[:]:
             seat.new_gradients()
         fresh = [hand for hand in self._hands if hand.fresh]
         for hand in fresh:
-            hand.backward_done(self.losses)
-        self._passes = 0 if fresh else self._passes + 1
-        looks = _LATER_LOOKS if self._known() or self._hands else {_FIRST_LOOK, *_LATER_LOOKS}
-        if self._inside is None and self._passes in looks:
+            hand.backward_done(course.losses)
+        course.passes = 0 if fresh else course.passes + 1
+        looks = _LATER_LOOKS if self._known or self._hands else {_FIRST_LOOK, *_LATER_LOOKS}
+        if course.inside is None and course.passes in looks:
             self.contained("search for a loop by hand", self._look_for_hand_loop, tensors)
 
     def before_clip(self, params: Sequence[Tensor]) -> list[Seat]:
@@ -107,10 +115,10 @@ class Session:
         hands = [hand for hand in self._hands if hand.ids & ids]
         for hand in hands:
             hand.hand_clip(self.losses)
-        seats = [seat for seat in self._known() if seat.ids & ids]
+        seats = [seat for seat in self._known if seat.ids & ids]
         if not seats and not hands and self._searches < _MOST_SEARCHES:
             self._searches += 1
-            found = [self._seat_of(optimizer) for optimizer in optimizers_of(ids)]
+            found = [self._seat_of(optimizer) for optimizer in _without_rivals(optimizers_of(ids))]
             seats = [seat for seat in found if seat is not None]
         for seat in seats:
             seat.before_clip()
@@ -118,30 +126,29 @@ class Session:
 
     def before_step(self, optimizer: Optimizer, *, closure: bool) -> None:
         """An optimizer is asked to step."""
-        self._passes = 0
-        self._inside = None
+        course = self._course
+        course.passes, course.inside = 0, None
         seat = self._seat_of(optimizer)
         if seat is not None:
-            seat.begin_step(self.losses, closure=closure)
-            self._inside = seat if closure else None
+            seat.begin_step(course.losses, closure=closure)
+            course.inside = seat if closure else None
 
     def after_step(self, optimizer: Optimizer) -> None:
         """An optimizer has stepped."""
-        self._inside = None
+        self._course.inside = None
         self.losses.end_round()
         seat = self._seats.get(optimizer)
         if seat is not None:
             seat.end_step()
-
-    def _known(self) -> list[Seat]:
-        return [seat for seat in list(self._seats.values()) if seat is not None]
 
     def _seat_of(self, optimizer: Optimizer) -> Seat | None:
         """The seat of an optimizer, made now if it is new; None where it can't have one."""
         if optimizer not in self._seats:
             # Noted first: what can't be attached is not tried again at every step.
             self._seats[optimizer] = None
-            self._seats[optimizer] = self.contained("attaching", self._attach, optimizer)
+            seat = self._seats[optimizer] = self.contained("attaching", self._attach, optimizer)
+            if seat is not None:
+                self._known.append(seat)
         return self._seats[optimizer]
 
     def _attach(self, optimizer: Optimizer) -> Seat | None:
@@ -210,4 +217,11 @@ class Session:
 
     def _left(self, seat: Seat) -> None:
         if self.active:
+            self._known.remove(seat)
             self.contained("closing", seat.end)
+
+
+def _without_rivals(optimizers: Sequence[Optimizer]) -> list[Optimizer]:
+    """Those that share no parameter with another: of an optimizer around an optimizer only one will step."""
+    holders = Counter(id(param) for one in optimizers for param in held_by(one))
+    return [one for one in optimizers if all(holders[id(param)] == 1 for param in held_by(one))]

@@ -12,6 +12,9 @@ from steadygrad.launch.arm.objects import living, variable_names
 # They hold the user's model as their only child and add nothing to train.
 _WRAPPERS = frozenset({"DistributedDataParallel", "DataParallel", "OptimizedModule"})
 
+# A training of many models has a title all the same.
+_MOST_TITLES = 3
+
 
 class Gathered(nn.Module):
     """Stands for several models, or for tensors without one, that are trained together."""
@@ -19,7 +22,9 @@ class Gathered(nn.Module):
     @property
     def title(self) -> str:
         """What it stands for, in words."""
-        return " and ".join(self._modules) or "loose tensors"
+        names = list(self._modules or self._parameters)
+        rest = f" and {len(names) - _MOST_TITLES} more" if len(names) > _MOST_TITLES else ""
+        return ", ".join(names[:_MOST_TITLES]) + rest if rest else " and ".join(names)
 
 
 def module_of(params: Sequence[Tensor]) -> nn.Module:
@@ -46,7 +51,19 @@ def module_of(params: Sequence[Tensor]) -> nn.Module:
         if _ids(root) & wanted:
             chosen.append(root)
             wanted -= _ids(root)
-    return _gathered(chosen, [param for param in params if id(param) in wanted])
+    loose = [param for param in params if id(param) in wanted]
+    return chosen[0] if _left_behind(chosen, params, loose) else _gathered(chosen, loose)
+
+
+def _left_behind(chosen: Sequence[nn.Module], params: Sequence[Tensor], loose: Sequence[Tensor]) -> bool:
+    """Whether the loose tensors are of a part of the model that the script has since replaced.
+
+    Nothing names them any more, and the model has parameters that aren't among those in training.
+    """
+    if len(chosen) != 1 or not loose or variable_names(loose):
+        return False
+    held = {id(param) for param in params}
+    return any(param.requires_grad and id(param) not in held for param in chosen[0].parameters())
 
 
 def _roots() -> list[nn.Module]:

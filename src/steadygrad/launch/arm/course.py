@@ -1,0 +1,23 @@
+"""What leads up to the next step: one for each thread, so that trainings side by side don't mix."""
+
+from __future__ import annotations
+
+import threading
+
+from steadygrad.launch.arm.losses import Losses
+from steadygrad.launch.arm.seat import Seat
+
+
+class Course(threading.local):
+    """Where one thread's training stands.
+
+    Attributes:
+        losses: what its backward passes started from since its last step.
+        inside: whose step with a closure is under way.
+        passes: backward passes since the last step.
+    """
+
+    def __init__(self) -> None:
+        self.losses = Losses()
+        self.inside: Seat | None = None
+        self.passes = 0
