@@ -19,7 +19,7 @@ from steadygrad.launch.arm.course import Course
 from steadygrad.launch.arm.losses import Losses
 from steadygrad.launch.arm.objects import held_by, leaves_behind, optimizers_of
 from steadygrad.launch.arm.seat import Seat
-from steadygrad.launch.arm.tree import Gathered, module_of
+from steadygrad.launch.arm.tree import module_of
 from steadygrad.launch.orders import Orders
 from steadygrad.launch.result import Result, Training
 from steadygrad.monitor import Monitor
@@ -203,8 +203,7 @@ class Session:
         return self._orders.folder / f"{self._orders.name}{rank}{_SUFFIX}"
 
     def _tell_of(self, monitor: Monitor, module: nn.Module, *, by_hand: bool = False) -> Training:
-        name = module.title if isinstance(module, Gathered) else type(module).__name__
-        training = Training(monitor.mode, name, monitor.run, by_hand)
+        training = Training(monitor.mode, type(module).__name__, monitor.run, by_hand)
         self._result.trainings.append(training)
         return training
 

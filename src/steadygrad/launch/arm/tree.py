@@ -19,12 +19,12 @@ _MOST_TITLES = 3
 class Gathered(nn.Module):
     """Stands for several models, or for tensors without one, that are trained together."""
 
-    @property
-    def title(self) -> str:
-        """What it stands for, in words."""
+    def take_name(self) -> None:
+        """Be called after what is in it, as a model is called by its class: ``qf1 and qf2``."""
         names = list(self._modules or self._parameters)
-        rest = f" and {len(names) - _MOST_TITLES} more" if len(names) > _MOST_TITLES else ""
-        return ", ".join(names[:_MOST_TITLES]) + rest if rest else " and ".join(names)
+        more = len(names) - _MOST_TITLES
+        title = f"{', '.join(names[:_MOST_TITLES])} and {more} more" if more > 0 else " and ".join(names)
+        self.__class__ = type(title, (Gathered,), {})
 
 
 def module_of(params: Sequence[Tensor]) -> nn.Module:
@@ -103,6 +103,7 @@ def _gathered(modules: Sequence[nn.Module], loose: Sequence[Tensor]) -> nn.Modul
         name = names.get(id(tensor), f"param{len(whole._parameters)}")  # noqa: SLF001 - as below
         # register_parameter takes only Parameters.
         whole._parameters[_free(name, whole._parameters)] = tensor  # type: ignore[assignment]  # noqa: SLF001
+    whole.take_name()
     return whole
 
 
