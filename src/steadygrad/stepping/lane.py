@@ -181,7 +181,8 @@ class Lane:
         # A policy learns from parameter norms, and probes come when the clock allows: were they to
         # bring norms of their own, the same seed would not give the same run twice.
         fits = fresh is not None or not self._param_norms
-        if self.budget.due(self.step) and fits and not verdict.skipped:
+        # Without an optimizer the parameters move when this step is over: a probe would see them stand still.
+        if groups and self.budget.due(self.step) and fits and not verdict.skipped:
             self._contained(_PROBE, self._open_probe, self._now)
         return measurement.total_norm
 
