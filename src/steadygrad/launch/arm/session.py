@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections import Counter
 from collections.abc import Sequence
@@ -62,6 +63,7 @@ class Session:
         self._seats: weakref.WeakKeyDictionary[Optimizer, Seat | None] = weakref.WeakKeyDictionary()
         # Threads may train side by side: what is walked over is copied first, which is one step.
         self._known: list[Seat] = []
+        self._attaching = threading.RLock()
         self._hands: list[HandSeat] = []
         self._searches = 0
 
@@ -144,11 +146,13 @@ class Session:
     def _seat_of(self, optimizer: Optimizer) -> Seat | None:
         """The seat of an optimizer, made now if it is new; None where it can't have one."""
         if optimizer not in self._seats:
-            # Noted first: what can't be attached is not tried again at every step.
-            self._seats[optimizer] = None
-            seat = self._seats[optimizer] = self.contained("attaching", self._attach, optimizer)
-            if seat is not None:
-                self._known.append(seat)
+            # Trainings that begin in threads would claim one run file together.
+            with self._attaching:
+                # Noted first: what can't be attached is not tried again at every step.
+                self._seats[optimizer] = None
+                seat = self._seats[optimizer] = self.contained("attaching", self._attach, optimizer)
+                if seat is not None:
+                    self._known.append(seat)
         return self._seats[optimizer]
 
     def _attach(self, optimizer: Optimizer) -> Seat | None:

@@ -60,10 +60,22 @@ def _left_behind(chosen: Sequence[nn.Module], params: Sequence[Tensor], loose: S
 
     Nothing names them any more, and the model has parameters that aren't among those in training.
     """
-    if len(chosen) != 1 or not loose or variable_names(loose):
+    if len(chosen) != 1 or not loose:
         return False
     held = {id(param) for param in params}
-    return any(param.requires_grad and id(param) not in held for param in chosen[0].parameters())
+    if not any(param.requires_grad and id(param) not in held for param in chosen[0].parameters()):
+        return False
+    names = variable_names(params)
+    left = {id(param) for param in loose}
+    # A list of parameters that was made for the optimizer names nothing: the model's own are in it too.
+    lists = {_list_of(name) for key, name in names.items() if key not in left} - {None}
+    return all(key not in names or _list_of(names[key]) in lists for key in left)
+
+
+def _list_of(name: str) -> str | None:
+    """``params`` of ``params[3]``."""
+    variable, bracket, _ = name.partition("[")
+    return variable if bracket else None
 
 
 def _roots() -> list[nn.Module]:

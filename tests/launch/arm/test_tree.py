@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from steadygrad.launch.arm.tree import module_of
+
+
+@pytest.fixture
+def body():
+    return nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+
+
+def names(module):
+    return [name for name, _ in module.named_parameters()]
+
+
+def test_a_part_in_training_is_named_by_the_whole_model(body):
+    assert module_of(list(body[0].parameters())) is body
+
+
+def test_wrappers_are_looked_through(body):
+    wrapped = nn.DataParallel(body)
+    assert module_of(list(wrapped.parameters())) is body
+
+
+def test_a_copy_is_another_model(body):
+    import copy
+
+    other = copy.deepcopy(body)
+    assert module_of(list(other.parameters())) is other
+
+
+def test_models_under_one_optimizer_are_named_by_their_variables(body):
+    head, temperature = nn.Linear(1, 1), nn.Parameter(torch.zeros(()))
+    whole = module_of([*body.parameters(), *head.parameters(), temperature])
+    assert type(whole).__name__ == "body and head"
+    assert names(whole)[0] == "temperature"
+    assert names(whole)[-1] == "head.bias"
+
+
+def test_many_models_have_a_short_title():
+    nets = [nn.Linear(1, 1) for _ in range(5)]
+    whole = module_of([param for net in nets for param in net.parameters()])
+    assert type(whole).__name__ == "nets[0], nets[1], nets[2] and 2 more"
+
+
+def test_loose_tensors_are_named_by_their_variables():
+    w, b = torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)
+    assert names(module_of([w, b])) == ["w", "b"]
+
+
+def test_what_is_left_of_a_replaced_layer_does_not_hide_the_model(body):
+    held = list(body.parameters())
+    body[1] = nn.Linear(2, 3)
+    # The list that was made for the optimizer is no name of the layer.
+    assert module_of(held) is body
+
+
+def test_a_parameter_of_its_own_beside_part_of_a_model_stays_one(body):
+    temperature = nn.Parameter(torch.zeros(()))
+    whole = module_of([*body[0].parameters(), temperature])
+    assert names(whole)[0] == "temperature"

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from steadygrad.launch.closing import closing_line
+from steadygrad.launch.result import Result, Training
+from steadygrad.records import Finding
+
+
+def finding(kind, severity, step, where=()):
+    return Finding(kind, severity, step, where, "", MappingProxyType({}), (), (), "")
+
+
+def told(*trainings, **result):
+    return closing_line("train.py", Result(list(trainings), **result), torch_imported=True)
+
+
+def test_the_worst_and_of_equals_the_first_is_named():
+    found = (
+        finding("a", "warning", 1),
+        finding("b", "error", 9, ("x.weight",)),
+        finding("c", "error", 5, ("y.weight", "z")),
+        finding("d", "info", 0),
+    )
+    line = told(Training("watch", "Net", None, steps=1200, findings=found))
+    assert line == "watched 1,200 steps of Net, c at step 5 in y.weight and 2 more"
+
+
+def test_what_the_guard_did_is_counted():
+    line = told(Training("guard", "Net", None, steps=1, clipped=1, skipped=0))
+    assert line == "guarded 1 step of Net (1 clipped), nothing found"
+
+
+def test_the_next_command_is_about_the_worst_of_several():
+    ill = Training("watch", "B", "/x y/b.steady", steps=2, findings=(finding("k", "error", 1),))
+    line = told(Training("watch", "A", "/x y/a.steady", steps=2), ill)
+    assert line.endswith("next: steadygrad explain '/x y/b.steady'")
+    assert "recorded in /x y/a.steady, /x y/b.steady" in line
+
+
+def test_many_models_are_told_together():
+    many = [Training("watch", "Net", f"/r/{i}.steady", steps=3) for i in range(5)]
+    line = told(*many, unrecorded=2)
+    assert line.startswith("watched 15 steps of 5 models, one after the other or together, nothing found")
+    assert "2 of them not recorded; recorded in /r/ (5 runs)" in line
+
+
+def test_nothing_trained_and_nothing_watched():
+    assert "trained nothing that can be seen from here" in told()
+    by_hand = Training("watch", "Net", None, by_hand=True, moved=False, steps=3)
+    assert "made 3 backward passes through Net and changed no parameter" in told(by_hand)
+    assert "by a fault of steadygrad's own (OSError: x)" in told(fault="OSError: x")

@@ -1,0 +1,78 @@
+"""Scripts with habits of their own: how they clip, run in threads, replace layers, are killed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from steadygrad import open_run
+from steadygrad.report import Story
+from steadygrad.runfile.own_clip import own_clip
+
+SCRIPTS = Path(__file__).parent / "scripts"
+
+
+def test_parameters_that_can_be_walked_over_once_are_clipped_all_the_same(plain, launched):
+    expected, ended = plain("clips.py"), launched("clips.py")
+    assert ended.out == expected.out
+    (run,) = ended.runs
+    clip = own_clip(run)
+    assert clip.steps.tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(clip.before, ended.losses("before")[:4], rtol=1e-5)
+    np.testing.assert_allclose(clip.after, ended.losses("after")[:4], rtol=1e-4)
+    # The clip by value leaves another norm; what is recorded came before it.
+    np.testing.assert_allclose(run.total_norm, ended.losses("before"), rtol=1e-3)
+    assert "own clip at 4 of 4 steps; median norm" in " ".join(str(Story(run)).split())
+
+
+def test_trainings_in_threads_keep_their_losses(plain, launched):
+    ended = launched("threads.py")
+    assert ended.out == plain("threads.py").out
+    printed = sorted([float(word) for word in line.split()] for line in ended.out.splitlines())
+    recorded = sorted(run.scalars("loss")[1].tolist() for run in ended.runs)
+    np.testing.assert_allclose(recorded, printed, atol=1e-5)
+
+
+def test_a_loss_that_goes_uphill_counts_as_such(launched):
+    ended = launched("critic.py")
+    (run,) = ended.runs
+    np.testing.assert_allclose(run.scalars("loss")[1], ended.losses(), atol=1e-6)
+
+
+def test_a_layer_replaced_after_the_optimizer_was_made(launched):
+    ended = launched("new_head.py")
+    (run,) = ended.runs
+    assert run.info.model == "Net"
+    assert {"fc.weight", "fc.bias"} <= set(next(f for f in run.findings if f.kind == "stale_optimizer").where)
+    assert "stale_optimizer at step 0 in fc.weight" in ended.closing
+
+
+def test_an_optimizer_that_stands_in_for_another_is_one_training(plain, launched):
+    pytest.importorskip("accelerate")
+    ended = launched("with_accelerate.py", "--guard")
+    assert ended.out == plain("with_accelerate.py").out
+    (run,) = ended.runs
+    assert len(run.steps) == 4
+    assert ended.closing.count("guarded") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_ended_by_a_signal_leaves_a_whole_file(tmp_path, number):
+    words = ["-m", "steadygrad", "run", str(SCRIPTS / "endless.py")]
+    with subprocess.Popen(
+        [sys.executable, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while "1000\n" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    assert process.returncode == -number
+    with open_run(tmp_path / "steadygrad-runs" / "endless.steady") as run:
+        # What was made in the last moments of a killed process may be missing.
+        assert int(run.resolution.sum()) >= (1000 if number == signal.SIGINT else 200)
+        assert np.isfinite(run.total_norm).all()
