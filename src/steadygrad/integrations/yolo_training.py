@@ -42,6 +42,7 @@ class YoloTraining:
         self._loss: Tensor | None = None
         self._means: dict[str, Tensor] | None = None
         self._steps = 0
+        self._settled = False
         self._borrowed = Borrowed()
         self._borrowed.wrap(trainer, "preprocess_batch", self._preprocessing)
         self._borrowed.wrap(trainer.scaler, "unscale_", self._unscaling)
@@ -96,6 +97,7 @@ class YoloTraining:
         norm = self.monitor.clip_()
         if self._acts:
             self._contained("repair of buffers", self._buffers.settle)
+            self._settled = True
             # On an accelerator the host doesn't know; there the average moves towards weights that stayed.
             self._average(norm.device.type != "cpu" or math.isfinite(norm))
 
@@ -115,7 +117,9 @@ class YoloTraining:
     def _mend(self) -> None:
         trainer = self._trainer
         self._average(True)
-        self._buffers.settle()
+        if not self._settled:  # no step followed this batch
+            self._buffers.settle()
+        self._settled = False
         # Ultralytics has just read the loss for its progress bar, so reading it here waits for nothing.
         if math.isfinite(trainer.loss.detach()):
             self._loss, self._means = trainer.loss.detach(), trainer.tloss
