@@ -88,7 +88,7 @@ def _finding(said: Said) -> Finding:
     return Finding(
         said["kind"],
         said["severity"],
-        said["step"],
+        min(said["step"], said["raised"]),  # what a look before training saw was there before the first step
         tuple(said["where"]),
         said["summary"],
         optimizer=said["optimizer"],

@@ -56,3 +56,20 @@ def test_noise_around_a_lucky_first_loss_is_not_blamed(stream, context):
 
 def test_it_is_told_once(stream, context):
     assert len(found(run(stream, [1.0, *np.full(250, 1e6)], 0.5), context)) == 1
+
+
+def explosion_after(calm):
+    losses = np.array([2.3, *np.full(calm, 1.0), *1e5 ** np.arange(1.0, 4.0)])
+    norms = np.where(losses > 10, 1e4, 1.0)[:, None] * np.ones((losses.size, 2))
+    return losses, norms
+
+
+@pytest.mark.parametrize(("calm", "raised", "told"), [(8, False, True), (70, False, False), (70, True, True)])
+def test_a_run_that_was_on_course_is_blamed_on_the_rate_only_where_that_was_raised(
+    stream, context, calm, raised, told
+):
+    losses, norms = explosion_after(calm)
+    readings = run(stream, losses, 0.01, norms)
+    if raised:
+        readings = [replace(r, lr=30.0) if r.step > calm else r for r in readings]
+    assert bool(found(readings, context)) is told

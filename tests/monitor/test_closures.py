@@ -17,6 +17,7 @@ from tests.monitor.workloads import (
 )
 from torch import nn
 
+import steadygrad as sg
 from steadygrad.policies import Policy, clip_norm
 
 both_paths = pytest.mark.parametrize("late", [False, True], ids=["host", "late"])
@@ -133,3 +134,18 @@ class Second(Policy):
 
 def norm_of(model):
     return float(torch.cat([param.grad.flatten() for param in model.parameters()]).norm())
+
+
+def test_a_step_of_several_evaluations_is_not_measured_for_its_length():
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=4)
+    with sg.watch(model, optimizer) as monitor:
+
+        def closure():
+            optimizer.zero_grad()
+            loss = (model(torch.ones(4, 3)) - 3.0).square().mean()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        assert monitor.last.update_norms is None

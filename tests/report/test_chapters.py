@@ -81,3 +81,9 @@ def test_the_order_of_recording_doesnt_change_how_many_stories_there_are(finding
 
 def test_every_known_kind_that_is_named_here_is_in_the_catalog_or_still_to_come():
     assert {"exploding_gradient", "disconnected_loss", "nonfinite_gradient"} <= set(LEADS_TO) & set(CATALOG)
+
+
+@pytest.mark.parametrize(("kind", "together"), [("missing_zero_grad", True), ("oversized_update", False)])
+def test_what_is_wrong_at_every_step_may_show_its_effect_late(kind, together):
+    late = finding("exploding_gradient", WINDOW_STEPS + 50)
+    assert (len(chapters([finding(kind, 3), late])) == 1) is together

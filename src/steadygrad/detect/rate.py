@@ -19,6 +19,7 @@ class RateState(NamedTuple):
         seen: losses taken in.
         start: the first one, from before any step.
         norm: total norm of the first reading.
+        lr: learning rate of the first reading.
         rising: step from which every loss lay above the start; None where the newest didn't.
         above: the losses since, newest last.
         largest: largest step relative to the weights that was measured.
@@ -28,6 +29,7 @@ class RateState(NamedTuple):
     seen: int = 0
     start: float = math.nan
     norm: float = 0.0
+    lr: float = 0.0
     rising: int | None = None
     above: tuple[float, ...] = ()
     largest: float = 0.0
@@ -43,7 +45,9 @@ class LearningRateTooHigh:
 
     * *large steps*: a step moved the weights by a tenth of their length or more, and the newest 24 losses
       all lie above the first one, by twice as much as they differ from each other or three times over.
-    * *growing*: the loss is 10,000 times the first one and the gradient ten times its first norm, or more.
+    * *growing*: the loss is 10,000 times the first one and the gradient ten times its first norm, or more. A run
+      that had been on course before is left by one huge step for other reasons (a batch, the optimizer's state,
+      gradients that add up): there the rate is only blamed where it had been raised.
 
     Attributes:
         young: losses after which the rate is no longer what decides; see `Divergence`.
@@ -51,6 +55,8 @@ class LearningRateTooHigh:
         losses: losses in a row above the first.
         rise: rise that counts whatever the noise, for a loss above 0.
         explosion: rise of *growing*.
+        course: losses after which a run that lay below its start counts as on course; no rate that was too high
+            from the start let a recorded run get that far.
     """
 
     young: int = 256
@@ -58,6 +64,7 @@ class LearningRateTooHigh:
     losses: int = 24
     rise: float = 3.0
     explosion: float = 1e4
+    course: int = 32
 
     def start(self) -> RateState:
         """No loss yet."""
@@ -77,7 +84,7 @@ class LearningRateTooHigh:
         if loss is None or not math.isfinite(loss) or reading.overflow:
             return state, None
         if not state.seen:
-            return state._replace(seen=1, start=loss, norm=reading.total_norm), None
+            return state._replace(seen=1, start=loss, norm=reading.total_norm, lr=reading.lr), None
         if loss <= state.start:
             return state._replace(seen=state.seen + 1, rising=None, above=()), None
         rising = reading.step if state.rising is None else state.rising
@@ -94,7 +101,9 @@ class LearningRateTooHigh:
         return lowest - state.start > 2.0 * (highest - lowest) or lowest > self.rise * state.start > 0.0
 
     def _growing(self, state: RateState, loss: float, reading: Reading) -> bool:
-        return loss > self.explosion * state.start > 0.0 and reading.total_norm > 10.0 * state.norm > 0.0
+        grown = loss > self.explosion * state.start > 0.0 and reading.total_norm > 10.0 * state.norm > 0.0
+        late = state.seen - len(state.above) > self.course
+        return grown and (not late or reading.lr > 1.5 * state.lr)
 
     def _report(self, state: RateState, loss: float, reading: Reading, context: Context) -> Finding:
         rising = reading.step if state.rising is None else state.rising

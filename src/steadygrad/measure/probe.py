@@ -82,6 +82,10 @@ class UpdateProbe:
         """Remember the parameters as they are before the step."""
         self._before = [_sample(param).clone() for param in params]
 
+    def forget(self) -> None:
+        """Leave this step unmeasured."""
+        self._before = None
+
     def close(self, params: Sequence[Tensor]) -> Tensor | None:
         """Norms of what the step changed, ``[P]`` float32; None when no probe is open."""
         before, self._before = self._before, None

@@ -10,6 +10,9 @@ from steadygrad.records import SEVERITIES, Finding, Severity
 WINDOW_STEPS = 64
 """How long after a cause a consequence may show: the detectors' statistics look back this far."""
 
+STANDING = frozenset({"stale_optimizer", "missing_zero_grad", "unnormalised_input", "single_class_softmax"})
+"""Faults that are there at every step, not only at the one that told them: what follows may take its time."""
+
 _RUINED = frozenset({"nonfinite_activation", "nonfinite_loss", "nonfinite_gradient", "nonfinite_parameter"})
 _UNSTABLE = frozenset(
     {"exploding_gradient", "loss_spike", "divergence", "clip_is_step_limiter", "overflow_streak", *_RUINED}
@@ -19,7 +22,9 @@ _STUCK = frozenset({"dead_units", "saturated_units", "vanishing_gradient", "stal
 LEADS_TO: dict[str, frozenset[str]] = {
     "stale_optimizer": frozenset({"disconnected_loss", "disconnected_parameters", "stalled_update"}),
     "disconnected_loss": frozenset({"disconnected_parameters", "vanishing_gradient", "stalled_update"}),
-    "missing_zero_grad": _UNSTABLE | {"oversized_update"},
+    "missing_zero_grad": _UNSTABLE | {"oversized_update", "learning_rate_too_high"},
+    "unnormalised_input": _UNSTABLE | _STUCK | {"oversized_update", "learning_rate_too_high"},
+    "single_class_softmax": _STUCK | {"vanishing_in_time"},
     "nonfinite_input": _RUINED | {"overflow_streak", "optimizer_state_corrupt"},
     "optimizer_state_corrupt": _UNSTABLE | {"oversized_update"},
     "exploding_in_time": _UNSTABLE | {"oversized_update"},
@@ -31,7 +36,8 @@ LEADS_TO: dict[str, frozenset[str]] = {
     "nonfinite_loss": frozenset(
         {"nonfinite_gradient", "nonfinite_parameter", "overflow_streak", "optimizer_state_corrupt"}
     ),
-    "nonfinite_gradient": frozenset({"nonfinite_parameter", "optimizer_state_corrupt", "overflow_streak"}),
+    # Unguarded, one such step ruins the weights, and with them whatever comes after.
+    "nonfinite_gradient": _RUINED - {"nonfinite_gradient"} | {"optimizer_state_corrupt", "overflow_streak"},
     "nonfinite_parameter": _RUINED - {"nonfinite_parameter"} | {"overflow_streak"},
     "loss_spike": frozenset({"divergence"}),
     "dead_units": frozenset({"vanishing_gradient", "stalled_update"}),
@@ -76,7 +82,8 @@ class Chapter:
         """Whether ``finding`` can follow from something in the chapter, not long before it."""
         return any(
             finding.optimizer == cause.optimizer
-            and 0 <= finding.step - cause.step <= WINDOW_STEPS
+            and finding.step - cause.step >= 0
+            and (finding.step - cause.step <= WINDOW_STEPS or cause.kind in STANDING)
             and finding.kind in LEADS_TO.get(cause.kind, ())
             for cause in self.findings
         )

@@ -198,6 +198,9 @@ class Lane:
         now = self._now
         if now is None:
             return True
+        if now.probing:  # several evaluations make one step: its length says nothing about the rate
+            now.probing = False
+            self._probe.forget()
         measurement = self._measurer.measure(groups, self._treatment.loss_scale)
         if self.policy is None:
             verdict = self._watched(measurement)
