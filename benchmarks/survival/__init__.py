@@ -1,0 +1,1 @@
+"""How many unstable trainings each way of clipping keeps alive, and what it does to stable ones."""
