@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from steadygrad.policies.base import Policy
+from steadygrad.policies.ceiling import RateCeiling
 from steadygrad.policies.footing import HEARD, RECENT, RECURRING, Footing
 from steadygrad.policies.history import Tally
 from steadygrad.policies.hold import HOLD, Hold
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 _WHOLE = 1.0
 # A single layer compounds nothing; 1/20 of a layer still stops what is absurd.
 _SINGLE = 0.05
+_TOO_HOT = (
+    "for most of the last 32 steps the rate carried the weights a third of their own length and more at each"
+)
 _RECURRING = (
     f"{RECURRING} spikes within {RECENT} steps: they belong to the run, or to its data; from here on they are "
     f"scaled to {HEARD:g} x the typical norm instead of down to it"
@@ -41,26 +45,28 @@ def auto() -> Auto:
     Like anti-lock brakes. A healthy run is left alone: not one bit of its weights changes. Let
     ``reach`` be the length of an SGD update beside the weights, momentum played out, and
     ``growth`` the norm beside its typical value: the lower quartile of the last 80, or of the last 8
-    where that is larger (a loss leaving its plateau is no accident). Either sign engages the caps, in
+    where that is larger (a loss leaving its plateau is no accident). Any sign engages the caps, in
     the very step that shows it:
 
-    * ``reach * depth > 3``, which needs no history and so protects the first step; depth is the
-      root of the number of matrices after the first that no normalisation follows: their changes
-      compound, like independent ones;
-    * ``growth * reach > 10``: the farther the step goes, the less it may rise suddenly.
+    * ``reach * depth > 0.75`` within the first 10 steps, which needs no history and so protects the
+      first step; depth is the root of the number of matrices after the first that no normalisation
+      follows: their changes compound, like independent ones;
+    * ``growth * reach > 10``: the farther the step goes, the less it may rise suddenly;
+    * ``reach * depth > 1/3`` in three quarters of the last 32 steps: a loss that leaves its plateau
+      goes that far for a few steps, a rate that is too high for good.
 
     Engaged, the run is held to `steady`'s caps until 32 steps in a row were calm (no sign, and
-    ``reach * depth < 0.1`` or nothing for the caps to do), or until 100 steps have brought no new
+    ``reach * depth < 0.1`` or nothing for the caps to do), or until 1000 steps have brought no new
     sign: an engagement that was wrong ends. One that turns out to be needed again within the next
-    100 steps has twice that patience. A stored momentum that would carry the weights farther than
+    1000 steps has twice that patience. A stored momentum that would carry the weights farther than
     they are long, as after a jump of the rate, is slowed by lowering the rate for the step.
 
     All other optimizers normalise the gradient, so reach doesn't depend on it. There the sign is a
     sudden ``growth > 32``, and engaged means a cap at the typical norm. Spikes that come 8 times
     within 256 steps may be what the run is about, like a rare reward, or faulty batches: from then
     on the cap is 8 times the typical norm, so that they are heard and don't drown everything else.
-    A rate that alone would carry the weights farther than they are long is lowered for the step.
-    SGD on parameters without any matrix, whose length says nothing, is treated in the same way, and
+    A rate that alone would carry the weights farther than they are long is lowered for the step, and
+    so is one of more than ten times the largest rate the run had 16 steps ago. SGD on parameters without any matrix, whose length says nothing, is treated in the same way, and
     its rate left alone.
 
     Only ratios are compared: multiplying the loss (and dividing SGD's rate) by a number changes
@@ -93,10 +99,12 @@ class Auto(Policy):
         self._relative = RelativeStep()
         self._steady = Steady()
         self._footing = Footing()
+        self._ceiling = RateCeiling()
         self._hold = Hold()
         self._depth = 1.0
         self._limit = math.inf
         self._unrest = math.inf
+        self._span = math.inf
         self._by_reach = False
         self._tally = Tally()
 
@@ -118,7 +126,7 @@ class Auto(Policy):
 
     def scale(self, measurement: Measurement) -> Tensor | None:
         """None or exactly 1 while the run is healthy, the capped factor from the first sign on."""
-        self.cap, self._limit, self._unrest = None, math.inf, math.inf
+        self.cap, self._limit, self._unrest, self._span = None, math.inf, math.inf, math.inf
         is_sgd = self._by_reach = self._measures_reach(measurement)
         cap = self._steady.aim(measurement) if is_sgd else self._footing.spike_cap()
         if cap is None or cap == math.inf:
@@ -137,8 +145,11 @@ class Auto(Policy):
     def lr_factor(self, measurement: Measurement) -> float:
         """Below 1 when the rate alone outruns the weights, or jumps under a stored momentum."""
         if not self._measures_reach(measurement):
-            factor = adaptive_lr_factor(self._relative, measurement, _WHOLE)
-            return factor if self._relative.has_matrix else 1.0
+            lr = facts_of(measurement.groups).lr
+            factor = self._ceiling.factor(lr) if shared_kind(measurement.groups) == "adaptive" else 1.0
+            if self._relative.has_matrix:
+                factor = min(factor, adaptive_lr_factor(self._relative, measurement, _WHOLE))
+            return factor
         if self.engaged or self._momentum_runs_away(measurement):
             return self._steady.lr_factor(measurement)
         return 1.0
@@ -147,11 +158,12 @@ class Auto(Policy):
         """Update the history from one finite step and look for signs of trouble."""
         self._relative.learn(reading)
         self._steady.learn(reading)
+        self._ceiling.add(reading.lr * reading.lr_factor)
         self._tally.add(reading)
         was_recurring = self._footing.recurring
-        self._footing.add(reading.total_norm)
+        self._footing.add(reading.total_norm, reading.total_norm / self._span * self._depth)
         change = self._hold.add(
-            sign=reading.total_norm > self._limit,
+            sign=reading.total_norm > self._limit or self._footing.hot,
             unrest=reading.total_norm > self._unrest,
             lowered=reading.lr_factor < 1.0,
         )
@@ -178,6 +190,7 @@ class Auto(Policy):
         """Everything learnt."""
         return {
             "footing": self._footing.state_dict(),
+            "ceiling": self._ceiling.state_dict(),
             "hold": self._hold.state_dict(),
             "tally": self._tally.state_dict(),
             "steady": self._steady.state_dict(),
@@ -186,16 +199,18 @@ class Auto(Policy):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         self._footing.load_state_dict(state["footing"])
+        self._ceiling.load_state_dict(state["ceiling"])
         self._hold.load_state_dict(state["hold"])
         self._tally.load_state_dict(state["tally"])
         self._steady.load_state_dict(state["steady"])
 
     def _tell(self, change: Change, reading: Reading) -> Incident:
+        slips = reading.total_norm > self._limit
+        why = f"the gradient norm is {reading.total_norm / self._limit:.3g} x what is safe" if slips else _TOO_HOT
         reasons = {
-            "engage": f"the gradient norm is {reading.total_norm / self._limit:.3g} x what is safe: caps on "
-            f"until {HOLD} calm steps have passed",
-            "lower": "the learning rate would carry the weights farther than they are long: it is "
-            f"multiplied by {reading.lr_factor:.3g} for the step, and by as much as needed from here on",
+            "engage": f"{why}: caps on until {HOLD} calm steps have passed",
+            "lower": "the learning rate would carry the weights farther than they are long, or is far above all "
+            f"it has been: it is multiplied by {reading.lr_factor:.3g} for the step, and by as much as needed from here on",
             "calm": f"calm for {HOLD} steps: caps off",
             "patience": f"not calm, but no new sign in {self._hold.waited} steps: caps off",
         }
@@ -213,6 +228,7 @@ class Auto(Policy):
             spike = self._footing.spike_limit()
             return spike, spike
         span = weight_norm / self._relative.rate(measurement)
+        self._span = span
         slip = self._footing.slip_limit(span, self._depth)
         return slip, min(slip, self._footing.calm_limit(span, self._depth))
 

@@ -15,8 +15,12 @@ from steadygrad.policies.history import NormWindow
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REACH = 3.0
-"""Reach times depth that no healthy SGD step has; at sane rates controls stay below, unstable starts 2 to 500."""
+REACH = 0.75
+"""Reach times depth that no healthy run has at its start: 27 controls stay below 0.33, unstable ones begin at 0.9
+to 200. Later it is no sign: a loss that leaves its plateau goes to 2 for a few steps, and all is well."""
+HOT = 1 / 3
+"""Reach times depth of a rate that is too high, where three quarters of the last 32 steps exceed it: healthy runs
+stay below 0.27, runs that end several times worse than at a lower rate are at 0.34 to 0.65."""
 CALM = 0.1
 """Reach times depth below which an engaged run is calm; let go at 0.25, a bad start is lost after all."""
 SLIP = 10.0
@@ -31,6 +35,8 @@ RECENT = 256
 HEARD = 8.0
 """Weight of a recurring spike; 8 serves a rare reward and survives faulty batches, 1 and 32 fail at one."""
 
+_FIRST = 10
+_HOT_WINDOW = 32
 _WINDOW = 80
 _LAST = 8
 _MIN_HISTORY = 2
@@ -51,17 +57,31 @@ class Footing:
         """Start with no history."""
         self._window = NormWindow(_WINDOW)
         self._last = NormWindow(_LAST)
+        self._reach = NormWindow(_HOT_WINDOW)
         self._spike_steps: deque[int] = deque(maxlen=RECURRING)
         self._steps = 0
         self._in_spike = False
 
-    def add(self, norm: float) -> None:
-        """Take in the norm of one finite step, before any scaling; zero says nothing about size."""
+    @property
+    def hot(self) -> bool:
+        """Whether steps have been too long for too many of the last 32: the rate is too high for good."""
+        full = len(self._reach) == _HOT_WINDOW
+        return full and self._reach.quantile(_TYPICAL_QUANTILE) > math.log(HOT)
+
+    def add(self, norm: float, reach: float = 0.0) -> None:
+        """Take in one finite step.
+
+        Args:
+            norm: before any scaling; zero says nothing about size.
+            reach: its reach times depth; zero where that can't be known.
+        """
         self._steps += 1
         if norm > 0.0:
             self._note_spike(norm)
             self._window.add(norm)
             self._last.add(norm)
+            if reach > 0.0:
+                self._reach.add(reach)
 
     @property
     def recurring(self) -> bool:
@@ -93,8 +113,8 @@ class Footing:
     def slip_limit(self, span: float, depth: float) -> float:
         """Norm above which the next SGD step loses its footing.
 
-        That is ``REACH * span / depth``, which needs no history and so protects the first step, or
-        the ``n`` where ``n / usual * n / span = SLIP`` if it is smaller: a short step may be many times
+        That is ``REACH * span / depth`` at the start, which needs no history and so protects the first
+        step, or the ``n`` where ``n / usual * n / span = SLIP`` if it is smaller: a short step may be many times
         the usual one, a long step only a few times. Usual is the typical norm, or the lower quartile
         of the last 8 where that is larger: when a loss leaves its plateau, norms rise tenfold within
         twenty steps, and all is well; an explosion is faster.
@@ -105,7 +125,8 @@ class Footing:
             depth: root of the number of layers through which a change of the weights compounds; below
                 1 it is a network that can hardly run away, and so may slip more.
         """
-        return min(REACH * span / depth, math.sqrt(SLIP / min(depth, 1.0) * span) * math.sqrt(self._usual()))
+        reach = REACH if self._steps < _FIRST else math.inf
+        return min(reach * span / depth, math.sqrt(SLIP / min(depth, 1.0) * span) * math.sqrt(self._usual()))
 
     @staticmethod
     def calm_limit(span: float, depth: float) -> float:
@@ -128,6 +149,7 @@ class Footing:
         """The norms held."""
         return {
             "window": self._window.state_dict(),
+            "reach": self._reach.state_dict(),
             "spike_steps": list(self._spike_steps),
             "steps": self._steps,
             "in_spike": self._in_spike,
@@ -137,6 +159,7 @@ class Footing:
         """Restore what ``state_dict`` returned."""
         self._window.load_state_dict(state["window"])
         self._last.load_state_dict(state["window"])
+        self._reach.load_state_dict(state["reach"])
         self._spike_steps = deque(state["spike_steps"], maxlen=RECURRING)
         self._steps = int(state["steps"])
         self._in_spike = bool(state["in_spike"])

@@ -11,18 +11,19 @@ Change = Literal["engage", "lower", "calm", "patience"]
 
 HOLD = 32
 """Calm steps after which the caps go; 16 to 256 differ by noise only, and short is cheap if wrong."""
-PATIENCE = 100
-"""Steps without a new sign after which the caps go, calm or not: a wrong engagement must stay cheap."""
-MAX_PATIENCE = 1600
+PATIENCE = 1000
+"""Steps without a new sign after which the caps go, calm or not. `steady`'s caps harm little, and a run that has
+shown trouble is lost when they go too early: 100 lost 3 of 11 unstable workloads that 1000 keeps."""
+MAX_PATIENCE = 16000
 """Where the patience stops doubling: also a run that needs the caps again and again is tried anew."""
 
 
 class Hold:
     """Whether the caps are on, step by step.
 
-    Letting go too early costs little, since the next sign engages again in its own step; never
-    letting go may cost all the learning. So patience is short at first, and doubles each time the
-    caps are needed again soon after patience has ended.
+    A run that is calm is let go at once; one that never calms down keeps the caps for long, since the
+    step that shows that they were needed may be the one that ruins the weights. Patience doubles each
+    time the caps are needed again soon after it has ended.
 
     Attributes:
         engagements: how often the caps went on.
