@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.policies.streams import norms_of_any_size, patient, poison
 
-from steadygrad.policies.footing import CALM, HEARD, REACH, RECENT, RECURRING, SLIP, SPIKE, Footing
+from steadygrad.policies.footing import CALM, HEARD, HOT, REACH, RECENT, RECURRING, SLIP, SPIKE, Footing
 
 STREAMS = st.lists(st.one_of(st.floats(1e-3, 1e3), norms_of_any_size(), poison()), max_size=160)
 SPANS = st.floats(1e-6, 1e6)
@@ -45,19 +45,37 @@ def test_the_slip_limit_is_where_reach_or_growth_times_reach_is_used_up(stream, 
     footing, logs = stood(stream), usable(stream)
     limit = footing.slip_limit(span, depth)
     reach = limit / span
+    at_start = reach * depth / REACH if len(stream) < 10 else 0.0
     if len(logs) < 2:
-        assert reach * depth == pytest.approx(REACH)
+        assert at_start == pytest.approx(1.0) if len(stream) < 10 else limit == math.inf
         return
     usual = max(np.quantile(logs[-80:], 0.25), np.quantile(logs[-8:], 0.25))
     growth = limit / math.exp(usual)
-    assert max(reach * depth / REACH, growth * reach * min(depth, 1.0) / SLIP) == pytest.approx(1.0)
+    assert max(at_start, growth * reach * min(depth, 1.0) / SLIP) == pytest.approx(1.0)
 
 
 @patient
 @given(STREAMS, SPANS, DEPTHS)
 def test_calm_ends_long_before_the_reach_of_a_slip(stream, span, depth):
     assert stood(stream).calm_limit(span, depth) == pytest.approx(CALM * span / depth)
-    assert stood([]).slip_limit(span, depth) > 10.0 * Footing.calm_limit(span, depth)
+    assert stood([]).slip_limit(span, depth) > 5.0 * Footing.calm_limit(span, depth)
+
+
+@pytest.mark.parametrize(("share", "hot"), [(0.5, False), (0.9, True)])
+def test_steps_that_are_too_long_for_too_many_of_the_last_are_hot(share, hot):
+    footing = Footing()
+    for i in range(64):
+        footing.add(1.0, 2.0 * HOT if i % 20 < 20 * share else 0.1 * HOT)
+    assert footing.hot == hot
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 0.0])
+def test_what_is_no_reach_says_nothing(bad):
+    footing = Footing()
+    for _ in range(31):
+        footing.add(1.0, 2.0 * HOT)
+    footing.add(1.0, bad)
+    assert not footing.hot
 
 
 def test_a_loss_that_leaves_its_plateau_does_not_slip():

@@ -29,13 +29,13 @@ def test_a_calm_run_is_let_go_after_the_hold():
 def test_unrest_keeps_the_caps_until_patience_ends():
     hold = Hold()
     take(hold, 1, sign=True)
-    assert take(hold, 300, unrest=True) == {PATIENCE: "patience"}
+    assert take(hold, 3 * PATIENCE, unrest=True) == {PATIENCE: "patience"}
 
 
 def test_each_new_sign_starts_the_patience_anew():
     hold = Hold()
     take(hold, 50, sign=True)
-    assert take(hold, 300, unrest=True) == {PATIENCE: "patience"}
+    assert take(hold, 3 * PATIENCE, unrest=True) == {PATIENCE: "patience"}
 
 
 def test_a_run_that_needs_the_caps_again_at_once_gets_twice_the_patience_up_to_a_limit():
@@ -44,7 +44,7 @@ def test_a_run_that_needs_the_caps_again_at_once_gets_twice_the_patience_up_to_a
         take(hold, 1, sign=True)
         waits += take(hold, 2 * MAX_PATIENCE, unrest=True) and [hold._patience]
         hold._let_go_at = hold._steps
-    assert waits == [100, 200, 400, 800, 1600, 1600, 1600, 1600]
+    assert waits == [1000, 2000, 4000, 8000, 16000, 16000, 16000, 16000]
 
 
 def test_patience_is_short_again_after_a_good_while():

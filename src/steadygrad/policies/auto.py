@@ -206,7 +206,11 @@ class Auto(Policy):
 
     def _tell(self, change: Change, reading: Reading) -> Incident:
         slips = reading.total_norm > self._limit
-        why = f"the gradient norm is {reading.total_norm / self._limit:.3g} x what is safe" if slips else _TOO_HOT
+        why = (
+            f"the gradient norm is {reading.total_norm / self._limit:.3g} x what is safe"
+            if slips
+            else _TOO_HOT
+        )
         reasons = {
             "engage": f"{why}: caps on until {HOLD} calm steps have passed",
             "lower": "the learning rate would carry the weights farther than they are long, or is far above all "
