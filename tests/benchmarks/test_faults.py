@@ -12,6 +12,7 @@ import torch
 from benchmarks.faults.case import CASES
 from benchmarks.faults.classic import RIGHT, Probe
 from benchmarks.faults.drive import answered, chosen, one
+from benchmarks.faults.remedies import tried
 from benchmarks.faults.run import BEFORE
 from benchmarks.faults.score import Answer
 from benchmarks.faults.split import JUDGED, TUNING
@@ -159,3 +160,9 @@ def test_the_probe_sees_dead_units_and_accuracy():
     assert look.accuracy in {0.0, 1.0}
     assert all(later >= 0 for later in look.ratios)
     assert list(pairwise(look.norms)) == [(0.0, 0.0)]
+
+
+def test_a_first_remedy_is_tried_on_batches_of_its_own():
+    remedy, left = tried("summed_loss_at_the_rate_of_a_mean")
+    assert remedy != "none"
+    assert left > 0.0
