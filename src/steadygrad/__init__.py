@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steadygrad import errors, initialise, policies, sinks
+    from steadygrad import errors, initialise, policies, recover, sinks
     from steadygrad.attachment import guard, watch
     from steadygrad.checkup import Checkup, check
     from steadygrad.monitor import Monitor
@@ -38,12 +38,13 @@ __all__ = [
     "initialise",
     "open_run",
     "policies",
+    "recover",
     "sinks",
     "trace",
     "watch",
 ]
 
-_SUBMODULES = ("errors", "initialise", "policies", "sinks")
+_SUBMODULES = ("errors", "initialise", "policies", "recover", "sinks")
 _HOMES = {
     "attachment": ("guard", "watch"),
     "checkup": ("Checkup", "check"),

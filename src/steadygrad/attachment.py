@@ -16,6 +16,7 @@ from steadygrad.errors import UsageError
 from steadygrad.monitor import Monitor
 from steadygrad.policies import Policy, auto
 from steadygrad.recording import as_run_path
+from steadygrad.recover import Rollback, as_rollback, possible
 from steadygrad.stepping import check_max_consecutive
 from steadygrad.usage import as_optimizers, check_model, check_overhead, check_policy, check_shared
 
@@ -86,7 +87,7 @@ def guard(
     optimizer: Optimizer | Iterable[Optimizer] | None = None,
     *,
     policy: Policy | None = None,
-    recover: None = None,
+    recover: Rollback | bool | None = None,
     run: str | os.PathLike[str] | None = None,
     max_consecutive_skips: int | None = 10,
     overhead: float = 0.02,
@@ -103,7 +104,12 @@ def guard(
             updates parameters by hand: call ``guard.clip_()`` where ``clip_grad_norm_`` stood.
         policy: what to do with finite gradients; None is `steadygrad.policies.auto`. The guard works
             with a copy of its own, one for each of several optimizers: see ``guard.policy``.
-        recover: must be None; going back to an earlier state is not built yet.
+        recover: whether to go back to the last good state when the present one is ruined (weights that
+            are no finite numbers, a loss that has left its course), and change something; see
+            `steadygrad.recover.rollback`, which also takes a scaler, a moving average and so on. True is
+            ``rollback()``; False never goes back. None goes back too, where two copies of the state fit a
+            quarter of the free host memory and one process trains alone, and does without elsewhere. A
+            healthy run is the same to the last bit whichever it is.
         run: path of the run file to write; None records nothing.
         max_consecutive_skips: skipped steps in a row after which the run is stopped with an error
             that explains; None never stops. Ten is long enough for a run of bad batches and short
@@ -116,8 +122,8 @@ def guard(
 
     Raises:
         UsageError: nothing to guard (no parameters, all frozen, none shared with the optimizer), an
-            argument out of range, or one of the optimizers has a guard already that this call would
-            need to change.
+            argument out of range, recovery asked for where it can't be had, or one of the optimizers has
+            a guard already that this call would need to change.
         RunFileError: ``run`` can't be written.
 
     Example:
@@ -131,11 +137,10 @@ def guard(
         0.224
         >>> guard.close()
     """
-    if recover is not None:
-        raise UsageError(f"guard(recover={recover!r}): only recover=None is supported in this version.")
+    plan = as_rollback(recover)
     check_policy(policy)
     check_max_consecutive(max_consecutive_skips)
-    return _attach("guard", model, optimizer, policy, run, max_consecutive_skips, overhead)
+    return _attach("guard", model, optimizer, policy, run, max_consecutive_skips, overhead, plan)
 
 
 def _attach(
@@ -146,6 +151,7 @@ def _attach(
     run: str | os.PathLike[str] | None,
     max_skips: int | None,
     overhead: float,
+    plan: Rollback | None = None,
 ) -> Monitor:
     check_model(mode, model)
     optimizers = as_optimizers(mode, optimizer)
@@ -159,7 +165,10 @@ def _attach(
     _close_watches(targets)
     # Two guards must not learn into one policy, and a second one begins with nothing learnt.
     own = None if mode == "watch" else auto() if policy is None else policy.fresh()
-    monitor = Monitor(mode, model, optimizers, own, run=run, max_skips=max_skips, overhead=overhead)
+    plan = None if plan is None else possible(plan, model, optimizers)
+    monitor = Monitor(
+        mode, model, optimizers, own, run=run, max_skips=max_skips, overhead=overhead, recover=plan
+    )
     asked = "" if own is None else repr(own)
     attachment = _Attachment(weakref.ref(monitor), mode, asked, path, len(targets))
     for target in targets:

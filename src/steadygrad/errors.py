@@ -5,7 +5,8 @@ SteadygradError
 │   └── PolicyError       a policy argument out of range
 ├── FrameworkMissing      also an ImportError: an integration's framework is absent or too old
 ├── TrainingStopped       the guard ended the run on purpose
-│   └── NonfiniteStreak   too many steps in a row had non-finite gradients
+│   ├── NonfiniteStreak   too many steps in a row had non-finite gradients
+│   └── RecoveryFailed    going back to an earlier state didn't help
 └── RunFileError          a run file that can't be opened, read or written
     └── NotARunFile       the file exists, but steadygrad didn't write it
 
@@ -36,6 +37,10 @@ class TrainingStopped(SteadygradError, RuntimeError):
 
 class NonfiniteStreak(TrainingStopped):
     """More optimizer steps in a row were skipped for non-finite gradients than allowed."""
+
+
+class RecoveryFailed(TrainingStopped):
+    """The state was ruined again and again, whatever was changed after going back."""
 
 
 class RunFileError(SteadygradError, OSError):

@@ -26,6 +26,8 @@ MAX_FINDINGS = 1000
 
 Listener = Callable[[Reading], None]
 Teller = Callable[[Finding], Finding]
+ScalarListener = Callable[[int, str, float], None]
+Starter = Callable[[], None]
 
 
 class Sink(Protocol):
@@ -60,6 +62,8 @@ class Logbook:
         tellers: each finding passes through them before it is kept: whoever knows the data adds what
             it knows.
         sinks: pairs of the name of a part and the sink.
+        scalar_listeners: the same for each number that is logged: step, name, value.
+        starters: the same for what is to be done before each step.
     """
 
     def __init__(self) -> None:
@@ -76,6 +80,8 @@ class Logbook:
         self.tellers: list[Teller] = []
         self.sinks: list[tuple[str, Sink]] = []
         self._course = Course(self.finding)
+        self.scalar_listeners: list[tuple[str, ScalarListener]] = []
+        self.starters: list[tuple[str, Starter]] = []
         self._notices = Notices()
         self._newest_loss = (-1, math.nan)
 
@@ -87,6 +93,12 @@ class Logbook:
         """A part of steadygrad's own has been switched off."""
         self.faults.append(text)
         self.say(f"fault {len(self.faults)}", text)
+
+    def begins(self, track: Track) -> None:
+        """A step is about to be measured."""
+        del track
+        for part, starter in self.starters:
+            self.contained(part, starter)
 
     def reading(self, track: Track, reading: Reading) -> None:
         """A step has ended: count it, keep it, record it, show a skip."""
@@ -127,6 +139,8 @@ class Logbook:
         """Something was done: record it, show it."""
         if incident.action == "engage" and self.counts.engaged_at is None:
             self.counts.engaged_at = incident.step
+        self.counts.rollbacks += incident.action == "rollback"
+        self.counts.repairs += incident.action == "repair"
         first_sentence = incident.reason.partition(". ")[0].rstrip(".")
         self.say(incident.action, f"step {incident.step}: {incident.action}: {first_sentence}")
         if self.recorder is not None:
@@ -161,6 +175,8 @@ class Logbook:
             self._newest_loss = (step, value)
             give_loss(self.recent, step, value)
             self.contained("detection by loss", self._course.loss, step, value)
+        for part, listener in self.scalar_listeners:
+            self.contained(part, listener, step, name, value)
         if self.recorder is not None:
             self.contained("recording", self.recorder.scalar, step, name, value)
         for part, sink in self.sinks:

@@ -27,13 +27,15 @@ from steadygrad.measure import ParamTable, parameter_names
 from steadygrad.policies import Policy
 from steadygrad.recording import Recorder, as_run_path, run_info
 from steadygrad.records import Finding, Reading
-from steadygrad.stepping import SkipStreak, Track
+from steadygrad.recover import Rescue, Rollback
+from steadygrad.stepping import SkipStreak, Track, is_late
 from steadygrad.summary import Counts, no_step_seen, summarise
 from steadygrad.usage import saved_tracks, unheld
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_RECOVERY = "recovery"
 # Whether the optimizer still holds the model's own parameters is asked at these steps: it costs a
 # walk over the module tree, and a head that is replaced is replaced early.
 _WIRING_STEPS = frozenset({1, 16, 256})
@@ -58,6 +60,7 @@ class Monitor:
         max_skips: int | None,
         overhead: float,
         late: bool | None = None,
+        recover: Rollback | None = None,
     ) -> None:
         """See `watch` and `guard`."""
         self.mode = mode
@@ -85,15 +88,32 @@ class Monitor:
                 overhead=overhead,
                 clock=lambda: time.perf_counter() - began,
                 late=late,
+                recovers=recover is not None,
             )
             for index, one in enumerate(held)
         )
         guarded = policy is not None
         self._logbook.forensics = self._containment.run("tracing", partial(Forensics, model, guarded=guarded))
+        self._rescue = None if recover is None else self._rescued(model, recover, overhead, late=late)
         # The optimizers' hooks hold the logbook, and it holds us: nobody has to keep the monitor.
         self._logbook.listeners.append(("wiring check", self._after_step))
         self._check_wiring(0)
         self._containment.run("weights check", self._check_weights)
+
+    def _rescued(
+        self, model: nn.Module, plan: Rollback, overhead: float, *, late: bool | None
+    ) -> Rescue | None:
+        """Recovery, listening before everybody else: what it undoes must not be looked at."""
+        book, tracks = self._logbook, self._tracks
+        if late is None:
+            late = any(is_late(track.table.params) for track in tracks)
+        make = partial(Rescue, model, tracks, plan, overhead=overhead, late=late, outlet=book)
+        rescue = self._containment.run(_RECOVERY, make)
+        if rescue is not None:
+            book.starters.append((_RECOVERY, rescue.begins))
+            book.scalar_listeners.append((_RECOVERY, rescue.scalar))
+            book.listeners.append((_RECOVERY, rescue.stepped))
+        return rescue
 
     def _opened(
         self,
@@ -279,6 +299,8 @@ class Monitor:
         if self.closed:
             return
         self.closed = True
+        if self._rescue is not None:
+            self._rescue.between_steps = True
         for track in self._tracks:
             track.close()
         self._logbook.close()
@@ -308,9 +330,13 @@ class Monitor:
         self._logbook.say(key, text)
 
     def _deliver(self) -> None:
+        if self._rescue is not None:
+            self._rescue.between_steps = True
         for track in self._tracks:
             track.lane.deliver()
         self._logbook.scalars.deliver()
+        if self._rescue is not None:
+            self._rescue.between_steps = False
 
     def _after_step(self, reading: Reading) -> None:
         if reading.step in _WIRING_STEPS:

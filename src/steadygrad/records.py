@@ -151,7 +151,7 @@ class Incident:
 
     Attributes:
         step: step at which it happened.
-        action: ``skip``, ``engage``, ``release``, ``rollback``, ``stop`` or ``fault``
+        action: ``skip``, ``engage``, ``release``, ``rollback``, ``repair``, ``refuse``, ``stop`` or ``fault``
             (a fault of steadygrad's own that switched one of its parts off).
         reason: one sentence for a person.
         where: qualified names it concerns.

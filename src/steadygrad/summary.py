@@ -28,6 +28,8 @@ class Counts:
         nonfinite: steps with non-finite gradients, skipped or not.
         lowered: steps made at a lowered learning rate.
         engaged_at: step at which the policy first had to engage; None where it never did.
+        rollbacks: returns to an earlier state.
+        repairs: times that non-finite buffers were put back.
     """
 
     steps: int = 0
@@ -37,6 +39,8 @@ class Counts:
     nonfinite: int = 0
     lowered: int = 0
     engaged_at: int | None = None
+    rollbacks: int = 0
+    repairs: int = 0
 
     def add(self, reading: Reading) -> None:
         """Count one step."""
@@ -109,6 +113,10 @@ def _deeds(mode: str, counts: Counts) -> str:
         parts.append(f"{counts.overflows:,} of them GradScaler overflows")
     if counts.lowered:
         parts.append(f"{counts.lowered:,} at a lowered learning rate")
+    if counts.rollbacks:
+        parts.append(f"{counts.rollbacks:,} rollback{'s' if counts.rollbacks != 1 else ''}")
+    if counts.repairs:
+        parts.append(f"buffers repaired {counts.repairs:,} time{'s' if counts.repairs != 1 else ''}")
     return ", ".join(parts)
 
 

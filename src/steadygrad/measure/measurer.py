@@ -90,6 +90,10 @@ class Measurer:
         self._countdown -= 1
         return self._param_norms
 
+    def expire_param_norms(self) -> None:
+        """Have `fresh_param_norms` measure at the next call."""
+        self._countdown = 0
+
     def norms_of(self, params: Sequence[Tensor]) -> Tensor:
         """Norms ``[P]`` of parameters; 0 for one that a lazy module has not given a shape yet."""
         with torch.no_grad():

@@ -32,10 +32,13 @@ class Budget:
     Args:
         overhead: share of the step time steadygrad may take in all.
         clock: seconds, monotonic.
+        share: share of that overhead which these probes may take.
     """
 
-    def __init__(self, overhead: float, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._share = overhead * PROBE_SHARE
+    def __init__(
+        self, overhead: float, clock: Callable[[], float] = time.perf_counter, share: float = PROBE_SHARE
+    ) -> None:
+        self._share = overhead * share
         self._clock = clock
         self._last: float | None = None
         self._step_s = 0.0

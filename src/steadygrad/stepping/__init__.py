@@ -1,6 +1,7 @@
 """One optimizer's step from the inside: hooks, verdicts, and how they are carried out."""
 
 from steadygrad.stepping.apply import Applier, ClipCall, HandLoop
+from steadygrad.stepping.brake import Brake, BrakedPolicy
 from steadygrad.stepping.hooks import StepHooks
 from steadygrad.stepping.lane import Lane, is_late
 from steadygrad.stepping.streak import SkipStreak, check_max_consecutive
@@ -10,6 +11,8 @@ from steadygrad.stepping.zero_grad import ZeroGradCheck
 
 __all__ = [
     "Applier",
+    "Brake",
+    "BrakedPolicy",
     "ClipCall",
     "HandLoop",
     "Lane",

@@ -109,6 +109,10 @@ class Lane:
         """Take note that parameters were appended to the table."""
         self._measurer.grow()
 
+    def look_again(self) -> None:
+        """Measure the parameters' norms at the next step: something has happened to them."""
+        self._measurer.expire_param_norms()
+
     def go_on(self) -> None:
         """The step that a `ClipCall` has judged begins: carry out the skip it has put off."""
         now, treatment = self._now, self._treatment

@@ -22,6 +22,7 @@ from steadygrad.measure import ParamTable
 from steadygrad.policies.base import Policy
 from steadygrad.records import Finding, Incident, Reading, TensorInfo
 from steadygrad.stepping.apply import Applier, ClipCall, HandLoop
+from steadygrad.stepping.brake import Brake, BrakedPolicy
 from steadygrad.stepping.hooks import StepHooks
 from steadygrad.stepping.judge import Treatment
 from steadygrad.stepping.lane import Lane, is_late
@@ -37,6 +38,9 @@ _REPORTING = "reporting"
 
 class Outlet(Protocol):
     """Where a track's results go."""
+
+    def begins(self, track: Track) -> None:
+        """A step is about to be measured."""
 
     def reading(self, track: Track, reading: Reading) -> None:
         """A step has ended."""
@@ -68,6 +72,7 @@ class Track:
         overhead: share of the step time to spend at most.
         clock: seconds since the run began.
         late: the numbers must not be waited for; by default, whether they are on an accelerator.
+        recovers: somebody may want to put the `brake` on.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class Track:
         overhead: float,
         clock: Callable[[], float],
         late: bool | None = None,
+        recovers: bool = False,
     ) -> None:
         self.index = index
         self.table = table
@@ -93,10 +99,12 @@ class Track:
         self._outlet = outlet
         self._contained = containment.run
         self._shielded = None if policy is None else ShieldedPolicy(policy, containment)
+        self.brake = Brake()
+        braked = recovers and self._shielded is not None
         self.lane = Lane(
             index,
             table,
-            self._shielded,
+            BrakedPolicy(self._shielded, self.brake) if braked and self._shielded else self._shielded,
             late=self._late,
             overhead=overhead,
             on_reading=self._on_reading,
@@ -205,6 +213,7 @@ class Track:
             raise
 
     def _begin(self, treatment: Treatment) -> Tensor:
+        self._outlet.begins(self)
         groups = self._groups()
         if self.optimizer is not None and self.table.grown(groups):
             self._grow(groups)

@@ -1,0 +1,190 @@
+"""Two generations of copies: one that is trusted, one that has to prove itself."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steadygrad.measure import Budget
+from steadygrad.recover.copies import nbytes
+from steadygrad.recover.soundness import Inspection
+from steadygrad.recover.state import TrainingState
+
+PROBATION = 20
+"""Clean steps after which a copy is trusted: a blow-up takes a few steps from its cause to its first sign."""
+SNAPSHOT_SHARE = 0.4
+"""Share of the guard's overhead that copies may take; measuring takes the rest."""
+FREE_SHARE = 0.25
+"""Share of the free memory that a guard takes which nobody told to recover."""
+BUFFERS_EVERY = 10
+"""Steps between two looks at the buffers: as often as the weights' norms are measured."""
+
+
+@dataclass(slots=True, eq=False)
+class Snapshot:
+    """A copy of the state.
+
+    Attributes:
+        step: optimizer steps made before it.
+        kept: the copy.
+        clean: clean steps since.
+        sound: whether its numbers were looked through and found well.
+    """
+
+    step: int
+    kept: dict[str, Any]
+    clean: int = 0
+    sound: bool = False
+
+
+class TooLargeError(MemoryError):
+    """Two copies of the state don't fit the memory they may take."""
+
+
+class Keeper:
+    """Takes copies as often as they may cost, and knows which of them to trust.
+
+    Args:
+        state: what is copied.
+        inspection: looks through it.
+        budget: spaces the copies.
+        every: fixed spacing instead, in steps.
+        max_bytes: most memory for both copies together; asked for when a copy is due.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        inspection: Inspection,
+        budget: Budget,
+        *,
+        every: int | None,
+        max_bytes: Callable[[], float],
+    ) -> None:
+        self.good: Snapshot | None = None
+        self.nbytes = 0
+        self.taken = 0
+        self._state = state
+        self._inspection = inspection
+        self._budget = budget
+        self._every = every
+        self._max_bytes = max_bytes
+        self._pending: Snapshot | None = None
+        self._spare: dict[str, Any] | None = None
+        self._asked: list[Snapshot | None] = []
+        self._cost: tuple[int, torch.Event, torch.Event] | None = None
+
+    def first(self) -> None:
+        """Copy the state the run begins with: there is nothing before it, so it is trusted."""
+        self._make_room()
+        self.good = Snapshot(0, self._state.copy(None), PROBATION, sound=True)
+        self.nbytes = 2 * nbytes(self.good.kept)
+
+    def ill(self) -> list[str]:
+        """What the newest look through state or buffers found; call once a step."""
+        found: list[str] = []
+        while self._asked and (names := self._inspection.take()) is not None:
+            looked_at = self._asked.pop(0)
+            found += names
+            if looked_at is not None:
+                looked_at.sound = not names
+        return found
+
+    def look_at_buffers(self) -> None:
+        """Look through the buffers now."""
+        self._inspection.start(buffers_only=True)
+        self._asked.append(None)
+
+    def step(self, step: int, *, clean: bool) -> None:
+        """One step has been made; copy the state if it is time to."""
+        is_due = self._budget.due(step)
+        self._settle_cost()
+        self._prove(clean=clean)
+        if self._every is not None:
+            is_due = step % self._every == 0
+        if is_due and clean and self._pending is None:
+            self._take(step)
+        elif step % BUFFERS_EVERY == 0:
+            self.look_at_buffers()
+
+    def went_back(self) -> None:
+        """The state is that of the trusted copy again; a younger copy is worth nothing."""
+        if self._pending is not None:
+            self._spare, self._pending = self._pending.kept, None
+        self._asked = [None] * len(self._asked)
+
+    def _prove(self, *, clean: bool) -> None:
+        pending = self._pending
+        if pending is None:
+            return
+        pending.clean = pending.clean + 1 if clean else 0
+        if pending.clean >= PROBATION and pending.sound:
+            self._spare = None if self.good is None else self.good.kept
+            self.good, self._pending = pending, None
+
+    def _take(self, step: int) -> None:
+        self._make_room()
+        began = time.perf_counter()
+        start = _event(self._state)
+        self._pending = Snapshot(step, self._state.copy(self._spare))
+        self._spare = None
+        end = _event(self._state)
+        self._inspection.start()
+        self._asked.append(self._pending)
+        self.taken += 1
+        self.nbytes = 2 * nbytes(self._pending.kept)
+        self._budget.paid(step, time.perf_counter() - began)
+        if start is not None and end is not None:
+            self._cost = step, start, end
+
+    def _make_room(self) -> None:
+        needed = 2 * self._state.nbytes()
+        allowed = self._max_bytes()
+        if needed > allowed:
+            raise TooLargeError(
+                f"two copies of the training's state take {needed / 1e9:.2f} GB of host memory, "
+                f"{allowed / 1e9:.2f} GB are allowed"
+            )
+
+    def _settle_cost(self) -> None:
+        """Account for a copy from an accelerator: what it took there is known later, and not waited for."""
+        if self._cost is None or not self._cost[2].query():
+            return
+        step, start, end = self._cost
+        self._cost = None
+        self._budget.paid(step, start.elapsed_time(end) / 1000.0)
+
+
+def _event(state: TrainingState) -> torch.Event | None:
+    device = state.device()
+    if device.type != "cuda":
+        return None
+    event = torch.Event(device, enable_timing=True)
+    event.record()
+    return event
+
+
+def free_bytes() -> float:
+    """Host memory that is free, the page cache included; ``inf`` where the system doesn't say."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return float(line.split()[1]) * 1024.0
+        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (OSError, ValueError, AttributeError):
+        return float("inf")
+
+
+def is_concentrated(tensor: Tensor) -> bool:
+    """Whether a few elements hold more than half of the squared norm: the mark of flipped bits."""
+    values = tensor.detach().abs().reshape(-1).to(torch.float64)
+    few = max(1, min(8, values.numel() // 8))
+    squares = (values / values.amax().clamp(min=1e-300)).square()
+    return bool(squares.topk(few).values.sum() > 0.5 * squares.sum())

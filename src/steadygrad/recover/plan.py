@@ -1,0 +1,192 @@
+"""What a training is to do when its state is ruined: `rollback`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from steadygrad.errors import UsageError
+from steadygrad.measure import is_sharded
+
+MAX_ROLLBACKS = 6
+"""One to leave the batches behind, one under a cap, four with the rate down to 1/16: past that it is not the step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """How to go back; made by `rollback`.
+
+    Attributes:
+        scaler: a ``GradScaler``, or None.
+        schedulers: learning-rate schedulers.
+        average: the module that holds the moving average of the weights, or None.
+        loader: an object whose ``state_dict()`` tells the position in the data, or None.
+        every: steps between two snapshots; None spaces them by what they cost.
+        max_rollbacks: rollbacks in a row after which the run is stopped.
+        max_bytes: most host memory for both snapshots.
+        is_default: nobody asked for it: where it can't be had, the run goes on without.
+    """
+
+    scaler: Any = None
+    schedulers: tuple[Any, ...] = ()
+    average: nn.Module | None = None
+    loader: Any = None
+    every: int | None = None
+    max_rollbacks: int = MAX_ROLLBACKS
+    max_bytes: int | None = None
+    is_default: bool = False
+
+
+def rollback(
+    *,
+    scaler: Any = None,
+    scheduler: Any = None,
+    ema: Any = None,
+    loader: Any = None,
+    every: int | None = None,
+    max_rollbacks: int = MAX_ROLLBACKS,
+    max_bytes: int | None = None,
+) -> Rollback:
+    """Go back to the last good state when the present one is ruined, and change something.
+
+    Parameters, buffers, optimizer state, the policy's statistics and, where given, moving average and
+    ``GradScaler`` are copied to host memory, before the first step and then as often as the guard's
+    ``overhead`` allows. A copy is trusted only after 20 clean steps. The state counts as ruined when
+
+    * a parameter or an optimizer's state is no finite number;
+    * a weight has moved farther than its updates could carry it, or Adam's moments contradict each other
+      (a flipped bit in memory);
+    * a few steps in a row were skipped as non-finite, and it isn't the input that is;
+    * the loss, where ``guard.log(loss=...)`` tells it, stays far above its course or comes there again
+      and again. A single finite spike never counts.
+
+    Each rollback changes more than the one before: the batches since the copy are left behind; then
+    gradients are capped at their usual norm; then the learning rate is halved for the steps to come, around
+    ``optimizer.step`` and without the scheduler noticing. Cap and rate return geometrically while steps are
+    clean. After ``max_rollbacks`` in a row the run stops and says why.
+
+    The clock doesn't go back: scheduler, random generators and loader go on, since the loop does. They are
+    part of the copy for `guard.save`.
+
+    Args:
+        scaler: the ``GradScaler`` in use.
+        scheduler: a learning-rate scheduler, or several.
+        ema: the moving average of the weights: a module, or an object with one as ``.module`` or ``.ema``.
+        loader: an object with ``state_dict()`` that tells the position in the data.
+        every: steps between two copies. By default their cost decides, which differs from run to run; a
+            number makes a run with a rollback repeatable.
+        max_rollbacks: rollbacks in a row after which the run is stopped.
+        max_bytes: most host memory for the two copies; by default no limit. (The recovery that a guard
+            brings by itself takes at most a quarter of the memory that is free.)
+
+    Returns:
+        What ``sg.guard(..., recover=...)`` takes.
+
+    Raises:
+        UsageError: an argument can't be used.
+
+    Example:
+        >>> import torch, steadygrad as sg
+        >>> model = torch.nn.Linear(4, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> guard = sg.guard(model, optimizer, recover=sg.recover.rollback(every=50))
+        >>> guard.close()
+
+    References:
+        Chowdhery et al., PaLM, 2022, arXiv:2204.02311, sec. 5.1 (restart 100 steps earlier, with other
+        batches); Lewkowycz et al., The large learning rate phase of deep learning: the catapult mechanism,
+        2020, arXiv:2003.02218 (why one spike is none of our business).
+    """
+    _check_count("every", every)
+    _check_count("max_rollbacks", max_rollbacks)
+    _check_count("max_bytes", max_bytes)
+    if loader is not None and not callable(getattr(loader, "state_dict", None)):
+        raise UsageError(
+            f"rollback(loader=...): expected an object with state_dict(), got {type(loader).__name__}. Leave it out: a "
+            "rollback doesn't need it."
+        )
+    return Rollback(
+        scaler=scaler,
+        schedulers=_schedulers(scheduler),
+        average=None if ema is None else _module_of(ema),
+        loader=loader,
+        every=every,
+        max_rollbacks=max_rollbacks,
+        max_bytes=max_bytes,
+    )
+
+
+def as_rollback(recover: object) -> Rollback | None:
+    """What ``guard(recover=...)`` was given, as a plan; None for no recovery."""
+    if recover is False:
+        return None
+    if recover is None:
+        return Rollback(is_default=True)
+    if recover is True:
+        return Rollback()
+    if isinstance(recover, Rollback):
+        return recover
+    hint = " Did you mean recover=sg.recover.rollback()?" if recover is rollback else ""
+    raise UsageError(
+        f"guard(recover={recover!r}): expected True, False, None or sg.recover.rollback(...), got "
+        f"{type(recover).__name__}.{hint}"
+    )
+
+
+def possible(plan: Rollback, model: nn.Module, optimizers: Sequence[Optimizer]) -> Rollback | None:
+    """The plan where it can be carried out; None where it can't and nobody has asked for it.
+
+    Raises:
+        UsageError: it can't, and was asked for.
+    """
+    reason = _obstacle(model, optimizers)
+    if not reason:
+        return plan
+    if plan.is_default:
+        return None
+    raise UsageError(f"guard(recover=...): {reason}. Leave recover out, or say recover=False.")
+
+
+def _obstacle(model: nn.Module, optimizers: Sequence[Optimizer]) -> str:
+    spread = torch.distributed
+    if not optimizers:
+        return "a loop without an optimizer updates its weights where nobody can see it, so it can't be turned back"
+    if spread.is_available() and spread.is_initialized() and spread.get_world_size() > 1:
+        return "several processes would have to go back in the same step, and this version doesn't make them agree"
+    if any(is_sharded(param) for param in model.parameters()):
+        return "sharded parameters can't be copied to one host"
+    return ""
+
+
+def _schedulers(scheduler: Any) -> tuple[Any, ...]:
+    if scheduler is None:
+        return ()
+    many = scheduler if isinstance(scheduler, Iterable) else [scheduler]
+    found = tuple(many)
+    for one in found:
+        if not callable(getattr(one, "state_dict", None)):
+            raise UsageError(
+                f"rollback(scheduler=...): expected schedulers with state_dict(), got {type(one).__name__}."
+            )
+    return found
+
+
+def _module_of(ema: Any) -> nn.Module:
+    candidates = (ema, getattr(ema, "module", None), getattr(ema, "ema", None))
+    for one in candidates:
+        if isinstance(one, nn.Module):
+            return one
+    raise UsageError(
+        f"rollback(ema=...): expected a module, or an object with one as .module or .ema, got {type(ema).__name__}."
+    )
+
+
+def _check_count(name: str, value: object) -> None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return
+    raise UsageError(f"rollback({name}={value!r}): expected a whole number of at least 1.")

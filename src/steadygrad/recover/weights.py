@@ -1,0 +1,96 @@
+"""Did a weight move farther than its updates could carry it? Then something else has written to it.
+
+Between two measurements of the weights (ten steps) a tensor's norm can grow by no more than its updates are
+long:
+
+* SGD: ``||Δθ|| <= lr / (1 - mu) * Σ ||g||`` over these ten steps and the ten before, whose momentum still runs;
+* Adam and its kin: about ``lr`` an element and step, so ``Σ lr * sqrt(numel)``.
+
+A tensor that grew by more, and now consists of a few huge elements, has been corrupted: a flipped bit in
+the memory of the weight or of its moments multiplies one element by 2**8 or more. A norm that grew evenly
+has been set by the user (a checkpoint loaded, a layer drawn anew), and is none of our business.
+
+Shape legend: P parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steadygrad.measure.hyper import Kind
+from steadygrad.records import FloatArray, Reading, TensorInfo
+
+SLACK = 4.0
+"""Times the bound: Adam's elements move by up to 7 lr after a calm, but not all of them at once."""
+UNKNOWN_GROWTH = 100.0
+"""Where the update's formula isn't known, only a norm a hundred times as large is suspect."""
+
+
+class WeightWatch:
+    """Compares the growth of each weight's norm with what its updates allow.
+
+    Args:
+        tensors: the optimizer's parameters, ``P`` of them.
+    """
+
+    def __init__(self, tensors: Sequence[TensorInfo]) -> None:
+        self.meet(tensors)
+
+    def __len__(self) -> int:
+        """Number of parameters it knows."""
+        return len(self._roots)
+
+    def meet(self, tensors: Sequence[TensorInfo]) -> None:
+        """Begin again, with these parameters."""
+        self._roots: NDArray[np.float64] = np.sqrt(np.array([t.numel for t in tensors], np.float64))
+        self.forget()
+
+    def forget(self) -> None:
+        """The weights have been put back: the next measurement is the first."""
+        self._before: FloatArray | None = None
+        self._gradients: NDArray[np.float64] = np.zeros(len(self._roots))
+        self._earlier: NDArray[np.float64] = np.zeros(len(self._roots))
+        self._rates = 0.0
+
+    def suspects(self, reading: Reading, kind: Kind, momentum: float) -> NDArray[np.intp]:
+        """Positions of tensors that grew by more than their updates; call once a step.
+
+        A Reading's parameter norms are those before its step.
+
+        Args:
+            reading: of the step just made.
+            kind: how the optimizer's update depends on the gradient.
+            momentum: heavy-ball momentum; of several groups the largest.
+        """
+        found: NDArray[np.intp] = np.zeros(0, np.intp)
+        if reading.param_norms is not None and len(reading.param_norms) == len(self._roots):
+            if self._before is not None:
+                found = self._compare(self._before, reading.param_norms, kind, momentum)
+            self._before = reading.param_norms
+            self._earlier, self._gradients = self._gradients, np.zeros(len(self._roots))
+            self._rates = 0.0
+        self._add(reading)
+        return found
+
+    def _add(self, reading: Reading) -> None:
+        if reading.skipped or len(reading.norms) != len(self._roots):
+            return
+        rate = reading.lr * reading.lr_factor
+        self._rates += rate
+        if np.isfinite(reading.total_norm):
+            self._gradients += (rate * reading.clip_coef) * reading.norms
+
+    def _compare(self, before: FloatArray, now: FloatArray, kind: Kind, momentum: float) -> NDArray[np.intp]:
+        with np.errstate(invalid="ignore", over="ignore"):
+            usual = before.astype(np.float64)
+            growth = now - usual
+            if kind == "sgd":
+                allowed = SLACK * (self._gradients + self._earlier) / max(1.0 - momentum, 1e-3)
+            elif kind == "adaptive":
+                allowed = SLACK * self._rates * self._roots
+            else:
+                allowed = UNKNOWN_GROWTH * (usual + self._roots)
+            return np.flatnonzero(growth > allowed + 0.1 * usual)
