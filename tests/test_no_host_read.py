@@ -22,6 +22,7 @@ from steadygrad.policies import (
     steady,
     zclip,
 )
+from steadygrad.recover import rollback
 
 WAITS = {
     "_local_scalar_dense",
@@ -132,6 +133,14 @@ def test_the_default_guard_of_every_fused_optimizer_reads_nothing(name):
 def test_guarding_an_unfused_optimizer_reads_one_flag(name, policy):
     guard = partial(attach, "guard", policy=POLICIES[policy](), late=True)
     assert own_reads(name, guard) == [1] * 8
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_copying_the_state_reads_nothing(name):
+    def guard(model, optimizer):
+        attach("guard", model, optimizer, late=True, recover=rollback(every=1))
+
+    assert own_reads(name, guard, steps=30) == [0] * 30
 
 
 def test_one_packet_a_step_is_copied(copies):

@@ -120,8 +120,9 @@ def test_forgotten_parentheses_behind_a_policy():
     refuse(sg.guard, *workload(), match=r"Did you mean policy=auto\(\)\?", policy=sg.policies.auto)
 
 
-def test_recovery_is_not_built_yet():
-    refuse(sg.guard, *workload(), match="only recover=None", recover="auto")
+@pytest.mark.parametrize("recover", ["auto", 1, sg.recover.rollback])
+def test_something_that_is_no_recovery(recover):
+    refuse(sg.guard, *workload(), match="expected True, False, None or", recover=recover)
 
 
 @both_calls

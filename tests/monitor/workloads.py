@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from steadygrad.monitor import Monitor
 from steadygrad.policies import Policy, auto
+from steadygrad.recover import Rollback
 
 Batch = tuple[Tensor, Tensor]
 Make = Callable[[Iterable[Tensor]], Optimizer]
@@ -124,13 +125,22 @@ def attach(
     max_skips: int | None = 10,
     overhead: float = 0.02,
     run: Any = None,
+    recover: Rollback | None = None,
 ) -> Monitor:
     """`watch` or `guard`, with the accelerator's path forced where ``late`` says so."""
     optimizers = optimizer if isinstance(optimizer, list) else [] if optimizer is None else [optimizer]
     if mode == "guard":
         policy = policy or auto()
     return Monitor(
-        mode, model, optimizers, policy, run=run, max_skips=max_skips, overhead=overhead, late=late
+        mode,
+        model,
+        optimizers,
+        policy,
+        run=run,
+        max_skips=max_skips,
+        overhead=overhead,
+        late=late,
+        recover=recover,
     )
 
 

@@ -23,6 +23,9 @@ class Outlet:
         self.traced = []
         self.events = []
 
+    def begins(self, track):
+        pass
+
     def reading(self, track, reading):
         self.events.append(("reading", reading))
 

@@ -74,10 +74,10 @@ class Copies:
 
 def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
     """Copy each source into its target; from and to one device in one fused call."""
-    pairs: dict[tuple[str, torch.dtype], tuple[list[Tensor], list[Tensor]]] = {}
+    pairs: dict[tuple[object, ...], tuple[list[Tensor], list[Tensor]]] = {}
     for target, source in zip(targets, sources, strict=True):
         # One dtype each: the fused call falls back to a slow one where they are mixed.
-        to, come = pairs.setdefault((f"{source.device}{target.device}", source.dtype), ([], []))
+        to, come = pairs.setdefault((source.device, target.device, source.dtype), ([], []))
         to.append(target)
         come.append(source)
     with torch.no_grad():

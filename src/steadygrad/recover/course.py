@@ -14,8 +14,9 @@ REFERENCE = 64
 """Losses that say what is usual; the median of as many follows a learning run, and not its noise."""
 LEAST = 32
 """Below this many nothing is judged: before, a loss has no course yet."""
-STAYS = 8
-"""So many in a row above the limit, and not falling, are a divergence."""
+STAYS = 12
+"""So many in a row above the limit, the last 8 not falling, are a divergence: a catapult's way up is shorter."""
+_FALL = 8
 RECENT = 16
 AGAIN = 8
 """So many of the last 16 above the limit are repeated spikes."""
@@ -56,7 +57,7 @@ class Course:
             self._due -= 1
             if self._due <= 0 and len(self._reference) >= LEAST:
                 self._limit = _limit_of(self._reference)
-                self._due = STAYS
+                self._due = _FALL
 
     def trouble(self) -> str:
         """What is wrong with it, as a sentence; empty while it is on its course."""
@@ -67,7 +68,7 @@ class Course:
         told = f"the loss is {losses[-1]:.3g}, and was {usual:.3g}"
         if self._above >= TOO_LONG:
             return f"divergence: {told} until {self._above} steps ago"
-        if self._above >= STAYS and not _falls(losses[-STAYS:]):
+        if self._above >= STAYS and not _falls(losses[-_FALL:]):
             return f"divergence: {told} until {self._above} steps ago"
         if sum(above for _, above in self._newest) >= AGAIN > self._above and not _falls(losses):
             return f"repeated spikes: {told}; far above in {AGAIN} of the last {len(losses)} steps"

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from steadygrad.measure import Budget
-from steadygrad.recover.copies import nbytes
 from steadygrad.recover.soundness import Inspection
-from steadygrad.recover.state import TrainingState
+from steadygrad.recover.state import Live, TrainingState
 
 PROBATION = 20
 """Clean steps after which a copy is trusted: a blow-up takes a few steps from its cause to its first sign."""
@@ -83,9 +82,9 @@ class Keeper:
 
     def first(self) -> None:
         """Copy the state the run begins with: there is nothing before it, so it is trusted."""
-        self._make_room()
-        self.good = Snapshot(0, self._state.copy(None), PROBATION, sound=True)
-        self.nbytes = 2 * nbytes(self.good.kept)
+        live = self._state.live()
+        self._make_room(live)
+        self.good = Snapshot(0, self._state.copy(live, None), PROBATION, sound=True)
 
     def ill(self) -> list[str]:
         """What the newest look through state or buffers found; call once a step."""
@@ -99,7 +98,7 @@ class Keeper:
 
     def look_at_buffers(self) -> None:
         """Look through the buffers now."""
-        self._inspection.start(buffers_only=True)
+        self._inspection.start(Live({}, self._state.buffers(), [], {}))
         self._asked.append(None)
 
     def step(self, step: int, *, clean: bool) -> None:
@@ -130,22 +129,23 @@ class Keeper:
             self.good, self._pending = pending, None
 
     def _take(self, step: int) -> None:
-        self._make_room()
         began = time.perf_counter()
-        start = _event(self._state)
-        self._pending = Snapshot(step, self._state.copy(self._spare))
+        live = self._state.live()
+        if self._spare is None:
+            self._make_room(live)
+        start = _event(live)
+        self._pending = Snapshot(step, self._state.copy(live, self._spare))
         self._spare = None
-        end = _event(self._state)
-        self._inspection.start()
+        end = _event(live)
+        self._inspection.start(live, self._state.optimizers)
         self._asked.append(self._pending)
         self.taken += 1
-        self.nbytes = 2 * nbytes(self._pending.kept)
         self._budget.paid(step, time.perf_counter() - began)
         if start is not None and end is not None:
             self._cost = step, start, end
 
-    def _make_room(self) -> None:
-        needed = 2 * self._state.nbytes()
+    def _make_room(self, live: Live) -> None:
+        self.nbytes = needed = 2 * live.nbytes()
         allowed = self._max_bytes()
         if needed > allowed:
             raise TooLargeError(
@@ -162,8 +162,8 @@ class Keeper:
         self._budget.paid(step, start.elapsed_time(end) / 1000.0)
 
 
-def _event(state: TrainingState) -> torch.Event | None:
-    device = state.device()
+def _event(live: Live) -> torch.Event | None:
+    device = live.device()
     if device.type != "cuda":
         return None
     event = torch.Event(device, enable_timing=True)

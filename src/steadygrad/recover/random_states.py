@@ -1,4 +1,4 @@
-"""State of every random generator in plain containers, so that ``torch.load(weights_only=True)`` reads it."""
+"""State of every random generator, and the same in containers that ``torch.load(weights_only=True)`` reads."""
 
 from __future__ import annotations
 
@@ -13,28 +13,34 @@ from steadygrad.calling import random_states, restore_random_states
 
 
 def read_random_states() -> dict[str, Any]:
-    """The generators of torch (on the host and on accelerators), numpy and Python.
+    """The generators of torch (on the host and on accelerators), numpy and Python, as they give themselves."""
+    state = np.random.get_state(legacy=True)  # noqa: NPY002 - the user's own is what has to be kept
+    return {"torch": random_states(), "numpy": state, "python": random.getstate()}
+
+
+def plain(states: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as tensors, lists and numbers.
 
     Example:
-        >>> state = read_random_states()
+        >>> state = plain(read_random_states())
         >>> first = random.random()
         >>> restore(state)
         >>> random.random() == first
         True
     """
-    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002 - the user's
-    version, internal, gauss_next = random.getstate()
+    kind, keys, *gauss = states["numpy"]
+    version, internal, gauss_next = states["python"]
     return {
-        "torch": random_states(),
-        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss],
+        "torch": states["torch"],
+        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *gauss],
         "python": [version, torch.tensor(internal), gauss_next],
     }
 
 
 def restore(states: Mapping[str, Any]) -> None:
-    """Put back what `read_random_states` returned."""
+    """Put back what `plain` returned."""
     restore_random_states(states["torch"])
-    kind, keys, position, has_gauss, gauss = states["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
+    kind, keys, *gauss = states["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *gauss))  # noqa: NPY002 - as above
     version, internal, gauss_next = states["python"]
     random.setstate((version, tuple(internal.tolist()), gauss_next))

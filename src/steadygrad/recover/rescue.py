@@ -20,13 +20,14 @@ from steadygrad.recover.keeper import (
     FREE_SHARE,
     SNAPSHOT_SHARE,
     Keeper,
+    Snapshot,
     TooLargeError,
     free_bytes,
     is_concentrated,
 )
 from steadygrad.recover.plan import Rollback
-from steadygrad.recover.soundness import Inspection
-from steadygrad.recover.state import Trained, TrainingState
+from steadygrad.recover.soundness import BUFFER, Inspection
+from steadygrad.recover.state import Live, Trained, TrainingState
 from steadygrad.recover.weights import WeightWatch
 from steadygrad.stepping import Brake, Lane
 
@@ -51,6 +52,9 @@ class Guarded(Trained, Protocol):
     lane: Lane
     brake: Brake
     policy: Policy | None
+
+    def went_back(self, step: int) -> None:
+        """Take note that weights and state have been put back to those of ``step``."""
 
 
 class Outlet(Protocol):
@@ -98,7 +102,7 @@ class Rescue:
         self._plan = plan
         self._outlet = outlet
         self.state = TrainingState(model, tracks, plan)
-        self._inspection = Inspection(self.state, late=late)
+        self._inspection = Inspection(late=late)
         self._keeper = Keeper(
             self.state,
             self._inspection,
@@ -119,7 +123,7 @@ class Rescue:
         self._since = 0
         self._began = self._off = False
         self._put_off: tuple[str, list[str]] | None = None
-        self._inspection.exempt_nonfinite()
+        self._inspection.exempt_nonfinite(self.state.live())
         # The first batch may ruin the statistics of normalisation layers before the first step is made.
         self._first_buffers = {name: one.detach().clone() for name, one in self.state.buffers().items()}
 
@@ -143,11 +147,11 @@ class Rescue:
         if self._began or self._off:
             return
         self._began = True
-        ill = self._inspection.nonfinite_now(buffers_only=True)
+        ill = self._inspection.nonfinite_now(Live({}, self.state.buffers(), [], {}))
         if ill:
             self._repair_first(ill)
         self._first_buffers = {}
-        self._inspection.exempt_nonfinite()
+        self._inspection.exempt_nonfinite(self.state.live())
         for watch, track in zip(self._watches, self._tracks, strict=True):
             watch.meet(track.table.tensors)
         self._attempt_copy(self._keeper.first)
@@ -194,7 +198,7 @@ class Rescue:
             )
             if bad:
                 return f"non-finite parameters in {listed(bad)}", bad
-        deep = [name for name in ill if not name.startswith("buffer ")]
+        deep = [name for name in ill if not name.startswith(f"{BUFFER} ")]
         if deep:
             self._tell_corrupt(reading, deep)
             return f"impossible or non-finite numbers in {listed(deep)}", deep
@@ -263,7 +267,7 @@ class Rescue:
 
     def _mend(self, reading: Reading, ill: Sequence[str]) -> None:
         """Put back buffers that are non-finite, and nothing else: the weights don't depend on them."""
-        names = [name.removeprefix("buffer ") for name in ill if name.startswith("buffer ")]
+        names = [name.removeprefix(f"{BUFFER} ") for name in ill if name.startswith(f"{BUFFER} ")]
         good = self._keeper.good
         if not names or good is None:
             return
@@ -271,7 +275,7 @@ class Rescue:
         self._tell_repair(reading.step, names, f"those of step {good.step} put back")
 
     def _repair_first(self, ill: Sequence[str]) -> None:
-        names = [name.removeprefix("buffer ") for name in ill]
+        names = [name.removeprefix(f"{BUFFER} ") for name in ill]
         buffers = self.state.buffers()
         for name in names:
             before: Tensor | None = self._first_buffers.get(name)
@@ -307,19 +311,16 @@ class Rescue:
         if good is None:
             return
         if self._attempts >= self._plan.max_rollbacks:
-            self._stop(reading, trouble, where)
+            self._stop(reading, trouble, where, good)
         lost = max(0, self._tracks[reading.optimizer].lane.step - good.step)
         self.state.put_back(good.kept)
         self.rollbacks += 1
         self._attempts += 1
         change = self._change()
-        self._forget()
-        reason = f"{trouble}. Back to the state of step {good.step:,}, {lost:,} steps lost; {change}"
+        self._forget(good.step)
+        reason = f"{trouble}: back to the state of step {good.step:,}, {lost:,} steps lost; {change}"
         told = Incident(reading.step, "rollback", reason, tuple(where[:16]), reading.optimizer)
         self._outlet.incident(told)
-        self._outlet.say(
-            "rollback to", f"back to the state of step {good.step:,}, {lost:,} steps lost; {change}"
-        )
 
     def _change(self) -> str:
         """Do something differently this time: more with each attempt."""
@@ -332,7 +333,7 @@ class Rescue:
         told = f"gradients capped at {listed([f'{cap:.3g}' for cap in caps])}"
         return told if rate == 1.0 else f"{told}, learning rate x {rate:g}"
 
-    def _forget(self) -> None:
+    def _forget(self, step: int) -> None:
         """What was under way belongs to weights that are gone."""
         self._keeper.went_back()
         self._course.went_back()
@@ -343,13 +344,14 @@ class Rescue:
             # On an accelerator the Reading of the step just made is still under way.
             self._blind[index] = track.lane.step
             self._watches[index].forget()
-            track.lane.look_again()
+            track.went_back(step)
 
-    def _stop(self, reading: Reading, trouble: str, where: Sequence[str]) -> None:
+    def _stop(self, reading: Reading, trouble: str, where: Sequence[str], good: Snapshot) -> None:
+        self.state.put_back(good.kept)
         error = RecoveryFailed(
             f"stopped at step {reading.step}: {trouble}. {self._attempts} rollbacks in a row, the last ones with "
             f"gradients capped at their usual norm and the learning rate down to 1/{2 ** max(0, self._attempts - 2)}, "
-            "didn't help, so going on would only hide the fault. Look at the findings of guard.summary(), try a lower "
+            f"didn't help, so going on would only hide the fault. The state is that of step {good.step:,}. Look at the findings of guard.summary(), try a lower "
             "learning rate, or allow more with recover=sg.recover.rollback(max_rollbacks=...)."
         )
         incident = Incident(reading.step, "stop", str(error), tuple(where[:16]), reading.optimizer)

@@ -7,6 +7,8 @@ gradients were. Moments beyond it have been written to by something else.
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -15,30 +17,32 @@ from torch import Tensor
 from torch.optim import Adam, AdamW, NAdam, Optimizer, RAdam
 
 from steadygrad.measure import HostNorms, LateReads, device_norms
+from steadygrad.records import BoolArray, FloatArray
 from steadygrad.recover.copies import tensors_of
-from steadygrad.recover.state import TrainingState
+from steadygrad.recover.state import Live
 
 ROUNDING = 4.0
 """Times C: room for float32, and for betas that a schedule moves."""
+BUFFER = "buffer"
+"""Before the name of a buffer, in what is found ill."""
 _TINY = 1e-30
 _CHUNK_NUMEL = 16_777_216
 _FLOATS = (torch.float32, torch.float64)
 
-Packet = tuple[tuple[str, ...], int]
+Named = list[tuple[str, Tensor]]
 
 
 class Inspection:
     """Looks through a state without waiting: the answer is there one step later from an accelerator.
 
     Args:
-        state: what to look through.
         late: the numbers live on an accelerator.
     """
 
-    def __init__(self, state: TrainingState, *, late: bool) -> None:
-        self._state = state
+    def __init__(self, *, late: bool) -> None:
         self._late = late
-        self._reads: LateReads[Packet] = LateReads()
+        self._reads: LateReads[tuple[Live, int]] = LateReads()
+        self._answers: deque[list[str]] = deque()
         self._engines: dict[int, tuple[list[int], HostNorms]] = {}
         self._exempt: set[str] = set()
 
@@ -46,67 +50,96 @@ class Inspection:
         """Whether this tensor was non-finite from the start."""
         return name in self._exempt
 
-    def exempt_nonfinite(self) -> None:
+    def exempt_nonfinite(self, live: Live) -> None:
         """What is non-finite from the start (a mask of -inf) is meant to be."""
-        self._exempt.update(self.nonfinite_now())
+        self._exempt.update(self.nonfinite_now(live))
 
-    def nonfinite_now(self, *, buffers_only: bool = False) -> list[str]:
+    def nonfinite_now(self, live: Live) -> list[str]:
         """Names of what is non-finite, looked at on the spot."""
-        named = _named(self._state, buffers_only=buffers_only)
-        norms = self._norms([tensor for _, tensor in named])
-        bad = ~np.isfinite(norms.cpu().numpy())
-        return [
-            name for (name, _), is_bad in zip(named, bad, strict=True) if is_bad and name not in self._exempt
-        ]
+        tensors = _tensors(live)
+        if not tensors:
+            return []
+        return self._named(live, ~np.isfinite(self._norms(tensors).cpu().numpy()))
 
-    def start(self, *, buffers_only: bool = False) -> None:
-        """Begin to look."""
-        named = _named(self._state, buffers_only=buffers_only)
-        if not named:
+    def start(self, live: Live, optimizers: Sequence[Optimizer] = ()) -> None:
+        """Begin to look.
+
+        Args:
+            live: the tensors.
+            optimizers: those whose moments are to be compared.
+        """
+        tensors = _tensors(live)
+        if not tensors:
+            self._answers.append([])
             return
-        norms = self._norms([tensor for _, tensor in named])
-        excess, owners = ([], []) if buffers_only else _excesses(self._state.optimizers)
-        parts = [norms.to(torch.float64)]
+        excess = _excesses(optimizers)
+        if not self._late:
+            self._answers.append(self._answer(live, *self._host_numbers(tensors, excess)))
+            return
+        norms = device_norms(tensors)
         if excess:
-            parts.append(torch.stack([one.to(norms.device, torch.float64) for one in excess]))
-        names = (*(name for name, _ in named), *owners)
-        self._reads.send(torch.cat(parts), (names, len(named)))
+            norms = torch.cat([norms, torch.stack([one.to(norms.device, norms.dtype) for one in excess])])
+        self._reads.send(norms, (live, len(tensors)))
 
     def take(self) -> list[str] | None:
         """Names of what was found ill, empty where all is well; None while nothing has come back."""
+        if self._answers:
+            return self._answers.popleft()
         arrived = self._reads.take()
         if arrived is None:
             return None
-        (names, count), numbers = arrived
-        ill = np.concatenate([~np.isfinite(numbers[:count]), ~(numbers[count:] <= 0.0)])
+        (live, count), numbers = arrived
+        return self._answer(live, numbers[:count], numbers[count:])
+
+    def _host_numbers(self, tensors: list[Tensor], excess: list[Tensor]) -> tuple[FloatArray, FloatArray]:
+        norms, total = self._engine(tensors)(tensors)
+        above: FloatArray = torch.stack(excess).numpy() if excess else np.zeros(0, np.float32)
+        return (norms[:0] if math.isfinite(total) else norms), above
+
+    def _answer(self, live: Live, norms: FloatArray, excess: FloatArray) -> list[str]:
+        ill = self._named(live, ~np.isfinite(norms))
+        return ill if bool((excess <= 0.0).all()) else [*ill, "Adam's moments"]
+
+    def _named(self, live: Live, ill: BoolArray) -> list[str]:
+        if not ill.any():
+            return []
+        names = [name for name, _ in _all(live)]
         return [names[i] for i in np.flatnonzero(ill) if names[i] not in self._exempt]
 
     def _norms(self, tensors: list[Tensor]) -> Tensor:
-        if not tensors:
-            return torch.zeros(0)
         if self._late:
             return device_norms(tensors)
+        return torch.from_numpy(self._engine(tensors)(tensors)[0])
+
+    def _engine(self, tensors: list[Tensor]) -> HostNorms:
         sizes = [tensor.numel() for tensor in tensors]
         known = self._engines.get(len(tensors))
         if known is None or known[0] != sizes:
             known = self._engines[len(tensors)] = (sizes, HostNorms(tensors))
-        return torch.from_numpy(known[1](tensors)[0])
+        return known[1]
 
 
-def _named(state: TrainingState, *, buffers_only: bool) -> list[tuple[str, Tensor]]:
-    found = [(f"buffer {name}", tensor) for name, tensor in state.buffers().items()]
-    if not buffers_only:
-        params = state.params()
-        names = {id(param): name for name, param in params.items()}
-        found += list(params.items())
-        for moments in state.moments():
-            for param, entries in moments.items():
-                owner = names.get(id(param), "an optimizer")
-                found += [(f"optimizer state of {owner}", one) for one in _moment_tensors(entries)]
-        found += [(f"average {name}", tensor) for name, tensor in state.average().items()]
-    return [
-        (name, tensor.detach()) for name, tensor in found if tensor.is_floating_point() and tensor.numel()
-    ]
+def _tensors(live: Live) -> list[Tensor]:
+    """Every tensor that can be non-finite, in the order of `_all`."""
+    found = [*live.buffers.values(), *live.params.values()]
+    for moments in live.moments:
+        for entries in moments.values():
+            found += _moment_tensors(entries)
+    found += live.average.values()
+    return [tensor.detach() for tensor in found if tensor.is_floating_point() and tensor.numel()]
+
+
+def _all(live: Live) -> Named:
+    """The same with their names: only asked for when something is ill."""
+    found = [(f"{BUFFER} {name}", tensor) for name, tensor in live.buffers.items()]
+    found += list(live.params.items())
+    names = {id(param): name for name, param in live.params.items()}
+    for moments in live.moments:
+        for param, entries in moments.items():
+            owner = names.get(id(param), "an optimizer")
+            found += [(f"optimizer state of {owner}", one) for one in _moment_tensors(entries)]
+    found += [(f"average {name}", tensor) for name, tensor in live.average.items()]
+    return [(name, tensor) for name, tensor in found if tensor.is_floating_point() and tensor.numel()]
 
 
 def _moment_tensors(entries: object) -> list[Tensor]:
@@ -116,10 +149,9 @@ def _moment_tensors(entries: object) -> list[Tensor]:
     return tensors_of(entries)
 
 
-def _excesses(optimizers: Sequence[Optimizer]) -> tuple[list[Tensor], list[str]]:
+def _excesses(optimizers: Sequence[Optimizer]) -> list[Tensor]:
     """Largest ``m² - C v`` of each parameter's moments, 0-d each; above 0 is impossible."""
     found: list[Tensor] = []
-    owners: list[str] = []
     for optimizer in optimizers:
         if type(optimizer) not in (Adam, AdamW, NAdam, RAdam):
             continue
@@ -132,8 +164,7 @@ def _excesses(optimizers: Sequence[Optimizer]) -> tuple[list[Tensor], list[str]]
                 bounds = torch._foreach_mul(second, limit)
                 torch._foreach_add_(bounds, _TINY)
                 found += [one.amax() for one in torch._foreach_sub(squared, bounds)]
-                owners += ["Adam's moments"] * len(first)
-    return found, owners
+    return found
 
 
 def _cauchy(beta1: float, beta2: float) -> float:

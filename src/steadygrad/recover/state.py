@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from steadygrad.measure import parameter_names
@@ -25,6 +27,35 @@ class Trained(Protocol):
     @property
     def optimizer(self) -> Optimizer | None:
         """The optimizer, while it lives."""
+
+
+# A lazy module's tensor has no values yet. As a plain function: mypy takes the guard for one that always succeeds.
+_lazy: Callable[[Any], bool] = is_lazy
+
+
+@dataclass(frozen=True)
+class Live:
+    """Tensors of a state where they live.
+
+    Attributes:
+        params: parameters by name.
+        buffers: buffers by name.
+        moments: each optimizer's state by parameter.
+        average: parameters and buffers of the moving average.
+    """
+
+    params: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    moments: list[dict[Any, Any]]
+    average: dict[str, Tensor]
+
+    def nbytes(self) -> int:
+        """Bytes of one copy."""
+        return nbytes(list(vars(self).values()))
+
+    def device(self) -> torch.device:
+        """Where the parameters live; the first of them, where they are spread."""
+        return next((param.device for param in self.params.values()), torch.device("cpu"))
 
 
 class TrainingState:
@@ -57,7 +88,8 @@ class TrainingState:
         names = {} if model is None else parameter_names(model)
         found: dict[str, Tensor] = {}
         if model is not None:
-            found = {names.get(id(param), name): param for name, param in model.named_parameters()}
+            params = ((name, param) for name, param in model.named_parameters() if not _lazy(param))
+            found = {names.get(id(param), name): param for name, param in params}
         for index, optimizer in enumerate(self.optimizers):
             for group, position, param in _held(optimizer):
                 if id(param) not in names:
@@ -67,7 +99,8 @@ class TrainingState:
     def buffers(self) -> dict[str, Tensor]:
         """Buffers of the model by name."""
         model = self._model()
-        return {} if model is None else dict(model.named_buffers())
+        named = () if model is None else model.named_buffers()
+        return {name: buffer for name, buffer in named if not _lazy(buffer)}
 
     def moments(self) -> list[dict[Any, Any]]:
         """Each optimizer's state, by parameter."""
@@ -78,39 +111,28 @@ class TrainingState:
         module = self._plan.average
         return {} if module is None else dict(module.state_dict(keep_vars=True))
 
-    def device(self) -> torch.device:
-        """Where the parameters live; the first of them, where they are spread."""
-        return next((param.device for param in self.params().values()), torch.device("cpu"))
+    def live(self) -> Live:
+        """All of it, as it is now."""
+        return Live(self.params(), self.buffers(), self.moments(), self.average())
 
-    def nbytes(self) -> int:
-        """Bytes of one copy, as things are now."""
-        return nbytes([self.params(), self.buffers(), self.moments(), self.average()])
-
-    def copy(self, old: dict[str, Any] | None, *, rest: bool = True) -> dict[str, Any]:
+    def copy(self, live: Live, old: dict[str, Any] | None) -> dict[str, Any]:
         """Start copying everything to host memory, into the tensors of ``old`` where they fit.
 
         Args:
+            live: what there is.
             old: a copy that is no longer needed.
-            rest: whether to include what is kept but doesn't go back.
         """
         before = old or {}
         copies = Copies()
-        live = {
-            "params": self.params(),
-            "buffers": self.buffers(),
-            "moments": self.moments(),
-            "average": self.average(),
-            "scaler": _scaler_tensors(self._plan.scaler),
-        }
-        kept = {key: copies.keep(value, before.get(key)) for key, value in live.items()}
+        tensors = {**vars(live), "scaler": _scaler_tensors(self._plan.scaler)}
+        kept = {key: copies.keep(value, before.get(key)) for key, value in tensors.items()}
         copies.start()
         kept["policies"] = [{} if t.policy is None else t.policy.state_dict() for t in self._tracks]
-        if rest:
-            kept["rest"] = self.rest()
+        kept["rest"] = self.rest()
         return kept
 
     def rest(self) -> dict[str, Any]:
-        """Random generators, schedulers and the loader's position, in plain containers."""
+        """Random generators, schedulers and the loader's position."""
         plan = self._plan
         found: dict[str, Any] = {"random": read_random_states()}
         found["schedulers"] = [dict(one.state_dict()) for one in plan.schedulers]

@@ -23,10 +23,15 @@ from numpy.typing import NDArray
 from steadygrad.measure.hyper import Kind
 from steadygrad.records import FloatArray, Reading, TensorInfo
 
-SLACK = 4.0
-"""Times the bound: Adam's elements move by up to 7 lr after a calm, but not all of them at once."""
-UNKNOWN_GROWTH = 100.0
-"""Where the update's formula isn't known, only a norm a hundred times as large is suspect."""
+SGD_SLACK = 10.0
+"""Times the bound, which is exact but for momenta that a schedule moves."""
+ADAPTIVE_SLACK = 100.0
+"""Times lr an element and step: RMSprop begins with 10, and its momentum multiplies that."""
+LEAST_GROWTH = 10.0
+"""Times its own norm a tensor must have grown in any case. A flip of the highest bit makes 2**128 of one element;
+one that makes 16 of it does no harm that training doesn't mend."""
+UNKNOWN_GROWTH = 1000.0
+"""The same where the update's formula isn't known."""
 
 
 class WeightWatch:
@@ -88,9 +93,9 @@ class WeightWatch:
             usual = before.astype(np.float64)
             growth = now - usual
             if kind == "sgd":
-                allowed = SLACK * (self._gradients + self._earlier) / max(1.0 - momentum, 1e-3)
+                allowed = SGD_SLACK * (self._gradients + self._earlier) / max(1.0 - momentum, 1e-3)
             elif kind == "adaptive":
-                allowed = SLACK * self._rates * self._roots
+                allowed = ADAPTIVE_SLACK * self._rates * self._roots
             else:
                 allowed = UNKNOWN_GROWTH * (usual + self._roots)
-            return np.flatnonzero(growth > allowed + 0.1 * usual)
+            return np.flatnonzero(growth > allowed + LEAST_GROWTH * usual)

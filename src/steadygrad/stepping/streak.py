@@ -31,6 +31,7 @@ class SkipStreak:
         self.first_step = 0
         self.length = 0
         self._overflows = 0
+        self.went_back_to: int | None = None
 
     def observe(self, reading: Reading) -> bool:
         """Count one step; returns True when the streak has become too long.
@@ -39,6 +40,7 @@ class SkipStreak:
         """
         if not reading.skipped:
             self.length = self._overflows = 0
+            self.went_back_to = None
             return False
         self._overflows += reading.overflow
         if reading.overflow and self._overflows <= CALIBRATION_STEPS:
@@ -50,10 +52,14 @@ class SkipStreak:
 
     def error(self, reading: Reading, where: str) -> NonfiniteStreak:
         """The error that ends the run, with what is known and what to do."""
+        weights = (
+            f"All of them were skipped, so the weights are still those from before step {self.first_step}"
+        )
+        if self.went_back_to is not None:
+            weights = f"Going back to the weights of step {self.went_back_to} didn't help"
         return NonfiniteStreak(
             f"stopped at step {reading.step}: {self.length} optimizer steps in a row had non-finite gradients, "
-            f"the first at step {self.first_step}, {where}. All of them were skipped, so the weights are still "
-            f"those from before step {self.first_step}. Skipping more would only hide the fault: look at the "
-            "batch and the loss of that step (a NaN in the data, log or sqrt of 0, a division by 0, a rate too "
+            f"the first at step {self.first_step}, {where}. {weights}. Skipping more would only hide the "
+            "fault: look at the batch and the loss of that step (a NaN in the data, log or sqrt of 0, a division by 0, a rate too "
             "high), or pass max_consecutive_skips= to allow more."
         )

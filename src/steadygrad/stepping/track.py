@@ -138,6 +138,11 @@ class Track:
         """The optimizer, while it lives."""
         return None if self._optimizer is None else self._optimizer()
 
+    def went_back(self, step: int) -> None:
+        """Take note that weights and state have been put back to those of ``step``."""
+        self._streak.went_back_to = step
+        self.lane.look_again()
+
     def close(self) -> None:
         """Take every hook off and put back what was borrowed.
 
