@@ -183,6 +183,14 @@ def test_a_new_level_of_the_loss_is_accepted_after_two_tries(late):
     assert run.rescue.snapshots > rejected
 
 
+def test_outliers_in_half_of_the_batches_cost_two_rollbacks_at_most_and_never_the_run():
+    run = Run(log=True)
+    run.go(100)
+    odd = iter(range(1000))
+    run.go(300, lambda batch: (batch[0], batch[1] * (1 + 30 * (next(odd) % 2))))
+    assert run.guard.counts.rollbacks <= 2
+
+
 def test_each_attempt_changes_more_and_the_last_one_stops():
     run = Run(log=True, plan=rollback(every=10, max_rollbacks=4))
     run.go(FAULT_AT)

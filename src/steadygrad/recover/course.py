@@ -22,13 +22,19 @@ AGAIN = 8
 """So many of the last 16 above the limit are repeated spikes."""
 TOO_LONG = 64
 """A loss may fall back slowly; one that is still above the limit after so many steps is not coming back."""
+SPIKES = "repeated spikes"
 SPREADS = 10.0
 _MAD_TO_SIGMA = 1.4826
 _FALLING = 0.9
 
 
 class Course:
-    """The losses of a run, and whether they are still where they should be."""
+    """The losses of a run, and whether they are still where they should be.
+
+    Attributes:
+        minds_spikes: whether spikes that come again and again are a trouble. They aren't where other weights
+            didn't keep them away: then they belong to the data, and between them the loss is what it was.
+    """
 
     def __init__(self) -> None:
         self._reference: deque[float] = deque(maxlen=REFERENCE)
@@ -36,6 +42,7 @@ class Course:
         self._limit = math.inf
         self._due = 0
         self._above = 0
+        self.minds_spikes = True
 
     @property
     def elevated(self) -> bool:
@@ -70,8 +77,9 @@ class Course:
             return f"divergence: {told} until {self._above} steps ago"
         if self._above >= STAYS and not _falls(losses[-_FALL:]):
             return f"divergence: {told} until {self._above} steps ago"
-        if sum(above for _, above in self._newest) >= AGAIN > self._above and not _falls(losses):
-            return f"repeated spikes: {told}; far above in {AGAIN} of the last {len(losses)} steps"
+        spikes = sum(above for _, above in self._newest)
+        if self.minds_spikes and spikes >= AGAIN > self._above and not _falls(losses):
+            return f"{SPIKES}: {told}; far above in {AGAIN} of the last {len(losses)} steps"
         return ""
 
     def went_back(self) -> None:

@@ -63,7 +63,8 @@ def rollback(
       (a flipped bit in memory);
     * a few steps in a row were skipped as non-finite, and it isn't the input that is;
     * the loss, where ``guard.log(loss=...)`` tells it, stays far above its course or comes there again
-      and again. A single finite spike never counts.
+      and again. A single finite spike never counts, nor do spikes
+      that come again after a rollback: they belong to the data.
 
     Each rollback changes more than the one before: the batches since the copy are left behind; then
     gradients are capped at their usual norm; then the learning rate is halved for the steps to come, around

@@ -15,7 +15,7 @@ from steadygrad.measure import Budget, ParamTable
 from steadygrad.policies.base import Policy
 from steadygrad.policies.relative import facts_of
 from steadygrad.records import Finding, Incident, Reading
-from steadygrad.recover.course import Course
+from steadygrad.recover.course import SPIKES, Course
 from steadygrad.recover.keeper import (
     FREE_SHARE,
     SNAPSHOT_SHARE,
@@ -315,6 +315,7 @@ class Rescue:
         lost = max(0, self._tracks[reading.optimizer].lane.step - good.step)
         self.state.put_back(good.kept)
         self.rollbacks += 1
+        self._course.minds_spikes = self._course.minds_spikes and not trouble.startswith(SPIKES)
         self._attempts += 1
         change = self._change()
         self._forget(good.step)
