@@ -42,7 +42,7 @@ class Regression(LightningModule):
         if self.kind == "lbfgs":
             return torch.optim.LBFGS(self.parameters(), lr=0.1, max_iter=4)
         if self.kind == "sgd":
-            return torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9)
+            return torch.optim.SGD(self.parameters(), lr=0.01, momentum=0.9)
         return torch.optim.Adam(self.parameters(), lr=0.01)
 
 
