@@ -25,7 +25,9 @@ SUBCOMMANDS = {
     "explain": Subcommand(
         "steadygrad.cli.explain", "Tell what happened in a run, where, why, what to change."
     ),
-    "export": Subcommand("steadygrad.cli.export", "Write a run's numbers as CSV, Parquet or TensorBoard files."),
+    "export": Subcommand(
+        "steadygrad.cli.export", "Write a run's numbers as CSV, Parquet or TensorBoard files."
+    ),
 }
 
 program = LazyGroup(
