@@ -53,9 +53,9 @@ def _rule(make: Callable[[], published.Rule]) -> Contender:
     return sit
 
 
-def _guarded(policy: Callable[[], Policy]) -> Contender:
+def _guarded(policy: Callable[[], Policy], *, recover: bool = False) -> Contender:
     def sit(model: nn.Module, optimizer: Optimizer) -> Seat:
-        guard = sg.guard(model, optimizer, policy=policy(), max_consecutive_skips=None)
+        guard = sg.guard(model, optimizer, policy=policy(), max_consecutive_skips=None, recover=recover)
         return Seat(lambda: None, guard)
 
     return sit
@@ -81,4 +81,5 @@ CONTENDERS: dict[str, Contender] = {
     "adagc": _guarded(sg.policies.adagc),
     "steady": _guarded(sg.policies.steady),
     "auto": _guarded(sg.policies.auto),
+    "auto_recover": _guarded(sg.policies.auto, recover=True),
 }

@@ -45,7 +45,8 @@ def load(path: Path) -> dict[str, Result]:
     found = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
-        found[entry.pop("key")] = Result(**entry)
+        key = entry.pop("key")
+        found[key] = Result(**entry)
     return found
 
 

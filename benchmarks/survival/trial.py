@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from benchmarks.survival.contenders import Contender
+from benchmarks.survival.contenders import Contender, Seat
 from benchmarks.survival.data import gen
 from benchmarks.survival.workload import Workload, follows_loss_scale
 from steadygrad.errors import TrainingStopped
@@ -62,7 +62,7 @@ def run(workload: Workload, contender: Contender, *, scale: float, seed: int) ->
     losses: list[float] = []
     stopped = False
     try:
-        losses += _train(workload, model, optimizer, seat.before_step, scale, seed, judged)
+        losses += _train(workload, model, optimizer, seat, scale, seed, judged)
     except TrainingStopped:
         stopped = True
     if seat.guard is not None:
@@ -76,7 +76,7 @@ def _train(
     workload: Workload,
     model: nn.Module,
     optimizer: Optimizer,
-    before_step: Callable[[], None],
+    seat: Seat,
     scale: float,
     seed: int,
     judged: Container[int],
@@ -93,7 +93,9 @@ def _train(
         optimizer.zero_grad()
         loss = workload.loss(model, next(stream)) * (scale * workload.loss_at(step))
         loss.backward()  # type: ignore[no-untyped-call]
-        before_step()
+        if seat.guard is not None:
+            seat.guard.log(loss=loss)
+        seat.before_step()
         optimizer.step()
         if step in judged:
             yield _held_out(workload, model)
