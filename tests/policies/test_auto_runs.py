@@ -257,3 +257,25 @@ def test_a_run_that_plain_training_loses_is_saved(name):
 
     assert not lost(guarded=False) < 0.95
     assert lost(guarded=True) < 0.88
+
+
+def test_a_high_rate_for_the_biases_alone_carries_the_weights_nowhere():
+    def run(*, guarded):
+        torch.manual_seed(0)
+        model = mlp(20, 64, 64, 10)
+        biases = [p for p in model.parameters() if p.dim() == 1]
+        weights = [p for p in model.parameters() if p.dim() > 1]
+        optimizer = optim.AdamW([{"params": biases, "lr": 0.1}, {"params": weights}], lr=1e-4)
+        guard = sg.guard(model, optimizer) if guarded else None
+        g = torch.Generator().manual_seed(1)
+        for _ in range(20):
+            x, y = classes(g)
+            optimizer.zero_grad()
+            cross_entropy(model(x), y.flatten()).backward()
+            optimizer.step()
+        if guard is not None:
+            guard.close()
+            assert guard.counts.lowered == guard.counts.clipped == 0
+        return outcome(model, optimizer)
+
+    assert run(guarded=True) == run(guarded=False)

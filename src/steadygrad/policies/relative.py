@@ -56,6 +56,8 @@ class RelativeStep:
         self._rates: tuple[tuple[float, ...], Tensor] | None = None
         self._group_of: NDArray[np.intp] | None = None
         self._shares: list[float] | None = None
+        self._numels: NDArray[np.float64] = np.zeros(0)
+        self._numels_by_group: list[float] | None = None
 
     def prepare(self, tensors: Sequence[TensorInfo], param_norms: FloatArray) -> None:
         """Meet the parameters."""
@@ -63,6 +65,8 @@ class RelativeStep:
         matrices = sum(map(_is_matrix, tensors))
         self.depth, self.has_matrix = max(1, matrices), matrices > 0
         self.numel = max(1, sum(tensor.numel for tensor in trainable))
+        self._numels = np.array([tensor.numel * tensor.trainable for tensor in tensors], np.float64)
+        self._numels_by_group = None
         self._floors = np.array(_floors_of(tensors), np.float32)
         self._rates = self._group_of = self._shares = None
         self._weigh(param_norms)
@@ -86,6 +90,19 @@ class RelativeStep:
             return measurement.total_norm * single
         reach: Tensor = torch.linalg.vector_norm(measurement.norms * self._rates_of(measurement))
         return reach
+
+    def longest(self, measurement: Measurement) -> float:
+        """Length of a normalised update whose every element is the rate of its group: ``||lr||``."""
+        groups = measurement.groups
+        lr = facts_of(groups).lr
+        if len(self._numels) != len(measurement.group_of) or all(group.lr == lr for group in groups):
+            return lr * math.sqrt(self.numel)
+        if self._numels_by_group is None:
+            places = np.asarray(measurement.group_of, np.intp)
+            found = np.bincount(places, weights=self._numels, minlength=len(groups))
+            self._numels_by_group = [float(numel) for numel in found]
+        squares = [group.lr**2 * numel for group, numel in zip(groups, self._numels_by_group, strict=False)]
+        return math.sqrt(sum(squares))
 
     def rate(self, measurement: Measurement) -> float:
         """Long-run rate of the gradient as a whole, a host number: ``reach`` is about ``rate * norm``.

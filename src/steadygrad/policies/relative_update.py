@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import torch
 
 from steadygrad.policies.base import Policy, require_positive
 from steadygrad.policies.history import Tally
-from steadygrad.policies.relative import RelativeStep, facts_of, shared_kind, single_rate
+from steadygrad.policies.relative import RelativeStep, shared_kind, single_rate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,9 +107,12 @@ class RelativeUpdate(Policy):
 
 
 def adaptive_lr_factor(relative: RelativeStep, measurement: Measurement, max_ratio: float) -> float:
-    """Factor for the rate of a normalising optimizer: ``min(1, max_ratio * w / (lr * sqrt(D)))``."""
+    """Factor for the rate of a normalising optimizer: ``min(1, max_ratio * w / (lr * sqrt(D)))``.
+
+    Where groups have rates of their own, ``lr * sqrt(D)`` is the root of the sum of their squares: a
+    high rate for the biases alone, as in YOLO's warm-up, carries the weights nowhere.
+    """
     if relative.weight_norm is None or shared_kind(measurement.groups) != "adaptive":
         return 1.0
-    lr = facts_of(measurement.groups).lr
-    reach = lr * math.sqrt(relative.numel)
+    reach = relative.longest(measurement)
     return min(1.0, max_ratio * relative.weight_norm / reach) if reach > 0.0 else 1.0
