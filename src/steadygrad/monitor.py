@@ -10,6 +10,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -25,9 +26,9 @@ from steadygrad.forensics import Forensics
 from steadygrad.logbook import Logbook, Sink
 from steadygrad.measure import ParamTable, parameter_names
 from steadygrad.policies import Policy
-from steadygrad.recording import Recorder, as_run_path, run_info
+from steadygrad.recording import as_run_path, begin_recording
 from steadygrad.records import Finding, Reading
-from steadygrad.recover import Rescue, Rollback
+from steadygrad.recover import Checkpoints, Rescue, Rollback
 from steadygrad.stepping import SkipStreak, Track, is_late
 from steadygrad.summary import Counts, no_step_seen, summarise
 from steadygrad.usage import saved_tracks, unheld
@@ -75,7 +76,12 @@ class Monitor:
         groups = [o.param_groups if o is not None else [{"params": list(model.parameters())}] for o in held]
         tables = [ParamTable(names, some, index) for index, some in enumerate(groups)]
         if run is not None:
-            self._logbook.recorder = self._opened(as_run_path(mode, run), model, optimizers, policy, tables)
+            recorder = begin_recording(
+                as_run_path(mode, run), mode, model, optimizers, policy, tables, self._logbook.fault
+            )
+            self._logbook.recorder = recorder
+            if recorder.notice is not None:
+                self.say("run file", recorder.notice)
         self._tracks = tuple(
             Track(
                 index,
@@ -94,19 +100,19 @@ class Monitor:
         )
         guarded = policy is not None
         self._logbook.forensics = self._containment.run("tracing", partial(Forensics, model, guarded=guarded))
-        self._rescue = None if recover is None else self._rescued(model, recover, overhead, late=late)
+        waits_not = any(is_late(table.params) for table in tables) if late is None else late
+        self._checkpoints = Checkpoints(
+            model, self._tracks, recover or Rollback(), late=waits_not, outlet=self._logbook
+        )
+        self._rescue = None if recover is None else self._rescued(model, recover, overhead, late=waits_not)
         # The optimizers' hooks hold the logbook, and it holds us: nobody has to keep the monitor.
         self._logbook.listeners.append(("wiring check", self._after_step))
         self._check_wiring(0)
         self._containment.run("weights check", self._check_weights)
 
-    def _rescued(
-        self, model: nn.Module, plan: Rollback, overhead: float, *, late: bool | None
-    ) -> Rescue | None:
+    def _rescued(self, model: nn.Module, plan: Rollback, overhead: float, *, late: bool) -> Rescue | None:
         """Recovery, listening before everybody else: what it undoes must not be looked at."""
         book, tracks = self._logbook, self._tracks
-        if late is None:
-            late = any(is_late(track.table.params) for track in tracks)
         make = partial(Rescue, model, tracks, plan, overhead=overhead, late=late, outlet=book)
         rescue = self._containment.run(_RECOVERY, make)
         if rescue is not None:
@@ -114,23 +120,6 @@ class Monitor:
             book.scalar_listeners.append((_RECOVERY, rescue.scalar))
             book.listeners.append((_RECOVERY, rescue.stepped))
         return rescue
-
-    def _opened(
-        self,
-        path: Path,
-        model: nn.Module,
-        optimizers: Sequence[Optimizer],
-        policy: Policy | None,
-        tables: Sequence[ParamTable],
-    ) -> Recorder:
-        """The run file, begun; says so where the place is a poor one."""
-        tensors = [tensor for table in tables for tensor in table.tensors]
-        policy_call = "" if policy is None else repr(policy)
-        info = run_info(path, self.mode, policy_call, type(model).__name__, optimizers, tensors)
-        recorder = Recorder(path, info, [len(table) for table in tables], self._logbook.fault)
-        if recorder.notice is not None:
-            self.say("run file", recorder.notice)
-        return recorder
 
     def __enter__(self) -> Self:
         """Use as a context manager: closed on the way out."""
@@ -241,6 +230,40 @@ class Monitor:
         norms = [track.clip_() for track in tracks]
         total = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
         return total.to(torch.float32)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every parameter, buffer and optimizer tensor is a finite number now; waits for the device."""
+        return not self._checkpoints.ill()
+
+    def save(self, path: str | os.PathLike[str]) -> bool:
+        """Save a checkpoint of model, optimizers, guard and random states, unless the state is ruined.
+
+        The file is written beside the old one, read back, and takes its place at once: a kill at any
+        instant leaves a whole file. What ``recover=sg.recover.rollback(...)`` was given is in it too.
+
+        Args:
+            path: ``torch.load(path, weights_only=True)`` gives a dict with ``model``, ``optimizers``,
+                ``guard``, ``random``, ``step``.
+
+        Returns:
+            Whether it was saved; where not, an older file is untouched, and a line on stderr says why.
+
+        Raises:
+            UsageError: a state dict holds what ``weights_only=True`` won't read.
+        """
+        return self._checkpoints.save(path, self.counts.steps, self.state_dict())
+
+    def protect(self, path: str | os.PathLike[str]) -> AbstractContextManager[Path]:
+        """Protect a checkpoint of your own: ``with guard.protect(path) as file: torch.save(state, file)``.
+
+        What is written to the path given inside takes the place of ``path`` whole, and only if the state of
+        the training is finite.
+
+        Raises:
+            UsageError: nothing was written to the path given.
+        """
+        return self._checkpoints.protect(path, self.counts.steps)
 
     def summary(self) -> str:
         """What happened so far, for a person."""

@@ -16,10 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
 from steadygrad import __version__
 from steadygrad.errors import UsageError
+from steadygrad.measure import ParamTable
+from steadygrad.policies import Policy
 from steadygrad.records import Finding, FloatArray, Incident, Reading, RunInfo, TensorInfo
 from steadygrad.runfile import RunWriter
 
@@ -153,3 +156,19 @@ class Recorder:
         self, rows: np.ndarray[tuple[int], np.dtype[np.int64]], values: FloatArray | None
     ) -> FloatArray | None:
         return None if values is None else self._spread(rows, values)
+
+
+def begin_recording(
+    path: Path,
+    mode: str,
+    model: nn.Module,
+    optimizers: Sequence[Optimizer],
+    policy: Policy | None,
+    tables: Sequence[ParamTable],
+    on_fault: Callable[[str], None],
+) -> Recorder:
+    """Open the run file of a new monitor; arguments as for `run_info` and `Recorder`."""
+    tensors = [tensor for table in tables for tensor in table.tensors]
+    policy_call = "" if policy is None else repr(policy)
+    info = run_info(path, mode, policy_call, type(model).__name__, optimizers, tensors)
+    return Recorder(path, info, [len(table) for table in tables], on_fault)

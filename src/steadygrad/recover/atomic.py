@@ -1,0 +1,55 @@
+"""A file is replaced whole or not at all, whenever the process dies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def partial_path(path: Path) -> Path:
+    """Where the new contents are written first: beside the file, since a rename can't leave a file system."""
+    return path.with_name(f".{path.name}.partial")
+
+
+@contextmanager
+def replacing(path: Path, accept: Callable[[Path], bool]) -> Iterator[Path]:
+    """Write to the path given inside; on the way out it takes the place of ``path``, if it is accepted.
+
+    The contents are on the disk before the name points to them, and the name is before this returns. An
+    exception, or a kill at any instant, leaves the old file as it was, and at most one partial file that
+    the next call overwrites.
+
+    Args:
+        path: the file to replace; its folder is made where it is missing.
+        accept: asked about what was written; where it says no, the old file stays.
+
+    Yields:
+        The path to write to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = partial_path(path)
+    fresh.unlink(missing_ok=True)
+    try:
+        yield fresh
+        if accept(fresh):
+            _to_disk(fresh)
+            fresh.replace(path)
+            _to_disk(path.parent)
+        fresh.unlink(missing_ok=True)
+    except BaseException:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
+
+
+def _to_disk(path: Path) -> None:
+    # A folder can be opened and synchronised on POSIX only; elsewhere a rename is as safe as it gets.
+    if path.is_dir() and os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
