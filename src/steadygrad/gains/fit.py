@@ -39,7 +39,7 @@ def growth_per_place(norms: Sequence[float]) -> float:
     logs = np.log([norms[int(i)] for i in places])
     later, earlier = np.triu_indices(places.size, 1)[::-1]
     slopes = (logs[later] - logs[earlier]) / (places[later] - places[earlier])
-    return math.exp(min(700.0, -float(np.median(slopes))))
+    return math.exp(min(700.0, max(-700.0, -float(np.median(slopes)))))
 
 
 def steepest_stretch(norms: Sequence[float]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Initial weights that keep the size of a signal from layer to layer."""
+"""Orthogonal matrices, and layers scaled on a batch."""
 
 from __future__ import annotations
 
