@@ -95,3 +95,25 @@ def test_parameters_that_join_are_watched_from_there(context):
     mask = absent(False, False, True)
     found = [f for s in range(20, 60) for f in panel.observe(Reading(s, np.ones(3), 1.7, absent=mask))]
     assert [(f.kind, f.where, f.step) for f in found] == [("disconnected_parameters", ("late",), 20)]
+
+
+def test_experts_that_are_seldom_chosen_are_waited_for(stream):
+    experts = (TensorInfo(f"experts.{i}.weight", (8, 8)) for i in range(4))
+    tensors = (*experts, TensorInfo("head", (8, 8)))
+    absent = np.array([False, False, False, True, False])
+
+    def told(steps, tensors=tensors):
+        readings = stream(np.where(absent, 0.0, 1.0) * np.ones((steps, 5)), absent=absent)
+        return [f.kind for f in over(readings, Context(tensors))]
+
+    assert not told(63)
+    assert told(64) == ["disconnected_parameters"]
+    plain = (*tensors[:3], TensorInfo("unused.weight", (8, 8)), tensors[4])
+    assert told(16, plain) == ["disconnected_parameters"]
+
+
+def test_gradients_that_come_and_go_are_waited_for(stream, context):
+    rows = [np.array([False, step % 2 == 0, True]) for step in range(80)]
+    readings = stream(np.ones((80, 3)), absent=rows)
+    assert not over(readings[:63], context(3))
+    assert [f.where for f in over(readings, context(3))] == [("layer2.weight",)]

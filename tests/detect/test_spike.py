@@ -63,6 +63,12 @@ def test_a_rise_below_the_start_or_after_a_raised_rate_stays_a_note(stream, cont
     assert [f.severity for f in found(stream, context, losses, lr=lr)] == ["info"]
 
 
+def test_another_task_that_is_learnt_like_the_first_stays_a_note(stream, context):
+    losses = course(0)
+    losses[200:] = 12.0 * np.exp(-np.arange(200) / 10.0) + 0.1
+    assert [f.severity for f in found(stream, context, losses)] == ["info"]
+
+
 @pytest.mark.parametrize(("scale", "shift"), [(1e-6, 0.0), (1e6, 0.0), (1.0, -50.0)])
 def test_neither_scale_nor_sign_of_the_loss_matters(stream, context, scale, shift):
     losses = course(1)

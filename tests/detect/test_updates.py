@@ -86,6 +86,14 @@ def test_healthy_small_steps_are_no_stall(stream, context, case):
     assert not found(run(stream, **case), context(2), "stalled_update")
 
 
+def test_a_schedule_that_runs_out_is_told_without_a_measured_step(stream, context):
+    rates = [0.1] * 20 + [0.0] * 40
+    (finding,) = over(stream(np.ones((60, 2)), lr=rates), context(2))
+    assert (finding.kind, finding.step) == ("stalled_update", 20)
+    assert not over(stream(np.ones((60, 2)), lr=0.0), context(2))
+    assert not over(stream(np.ones((60, 2)), lr=([0.1] * 9 + [0.0]) * 6), context(2))
+
+
 def test_a_converged_run_is_not_stalled(stream, context):
     readings = run(stream, lambda t: 1e-2 if t < 16 else 1e-9)
     calm = [replace(r, norms=r.norms * 1e-6, total_norm=r.total_norm * 1e-6) for r in readings[16:]]

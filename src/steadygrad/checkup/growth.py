@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from steadygrad.checkup.look import Look
 from steadygrad.checkup.weights import cause_and_cure
 from steadygrad.detect.finding import make
-from steadygrad.gains import FLOAT32_EPS, Gains, TimeGain
-from steadygrad.records import Finding, Remedy
+from steadygrad.detect.through_time import through_time
+from steadygrad.gains import Gains
+from steadygrad.records import Finding
 
 LOST = 1e-4
 """Share of the last layer's gradient that must reach the first. PyTorch's own initialisation multiplies it
@@ -18,10 +18,6 @@ by about 0.4 a layer, so ten plain layers pass, and thirty don't; residual nets 
 
 HOPELESS = 1e-8
 """Below float32's resolution of the last layer's gradient: no optimizer makes up for it."""
-
-CLOSED = 0.3
-"""Factor per time step below which a gated cell is no longer one that only begins half closed: an LSTM of torch's
-own initialisation starts at about 0.5 (its forget gate is a sigmoid around 0) and learns to open."""
 
 OVERFLOWED = 1e4
 """Growth of the signal until it overflowed above which its growth, not an operation, is to blame."""
@@ -32,7 +28,9 @@ def growth(seen: Look) -> Iterator[Finding]:
     for finding in _over_layers(seen.gains):
         yield cause_and_cure(finding, seen)
     for one in seen.gains.time:
-        yield from _over_time(one)
+        told = through_time(one)
+        if told is not None:
+            yield told
 
 
 def overflow(seen: Look) -> Iterator[Finding]:
@@ -90,43 +88,3 @@ def _over_layers(gains: Gains) -> Iterator[Finding]:
             "layers": len(gains.layers),
         },
     )
-
-
-def _over_time(one: TimeGain) -> Iterator[Finding]:
-    name = one.module or "the model"
-    steps = len(one.grad_norms)
-    evidence = {"gain per time step": one.per_step, "horizon": one.horizon, "time steps": steps}
-    if one.rise > 1 / LOST:
-        yield make(
-            "exploding_in_time",
-            "error" if one.rise > 1 / HOPELESS else "warning",
-            0,
-            f"The gradient grows x{one.per_step:.3g} for each time step back through {name}: {one.rise:.1e} over "
-            f"{steps} steps.",
-            where=[name],
-            evidence=evidence,
-        )
-    elif one.total < FLOAT32_EPS:
-        # A gated cell starts half closed and learns to open: no alarm before it has had the chance.
-        half_closed = one.gated and one.per_step > CLOSED
-        finding = make(
-            "vanishing_in_time",
-            "info" if half_closed else "warning",
-            0,
-            f"The gradient shrinks x{one.per_step:.3g} for each time step back through {name}: "
-            + (
-                f"only {one.horizon} of {steps} steps teach anything."
-                if one.both_ways
-                else f"only the last {one.horizon} of {steps} steps teach anything."
-            ),
-            where=[name],
-            evidence=evidence,
-        )
-        if one.gated:
-            closed = "The forget gate starts half closed (a sigmoid around 0), and the cell has to learn to open it."
-            finding = replace(finding, causes=(closed, *finding.causes), remedies=_gates_first(finding))
-        yield finding
-
-
-def _gates_first(finding: Finding) -> tuple[Remedy, ...]:
-    return tuple(sorted(finding.remedies, key=lambda remedy: "forget" not in remedy.action))

@@ -11,10 +11,11 @@ from steadygrad.detect.disconnected import DisconnectedLoss, DisconnectedParamet
 from steadygrad.detect.divergence import Divergence
 from steadygrad.detect.exploding import ExplodingGradient
 from steadygrad.detect.nonfinite import NonfiniteGradient, OverflowStreak
+from steadygrad.detect.optimizer_state import OptimizerStateCorrupt
 from steadygrad.detect.panel import COOL_DOWN, COURSE, DETECTORS, PROBED, Panel, over
 from steadygrad.detect.rate import LearningRateTooHigh
 from steadygrad.detect.spike import LossSpike
-from steadygrad.detect.updates import OversizedUpdate, StalledUpdate
+from steadygrad.detect.updates import OversizedUpdate, ScheduleRunOut, StalledUpdate
 from steadygrad.detect.values import NonfiniteLoss, NonfiniteParameter, nonfinite_parameter
 from steadygrad.detect.vanishing import VanishingGradient
 from steadygrad.detect.wiring import missing_zero_grad, stale_optimizer
@@ -36,9 +37,11 @@ __all__ = [
     "NonfiniteGradient",
     "NonfiniteLoss",
     "NonfiniteParameter",
+    "OptimizerStateCorrupt",
     "OverflowStreak",
     "OversizedUpdate",
     "Panel",
+    "ScheduleRunOut",
     "StalledUpdate",
     "VanishingGradient",
     "missing_zero_grad",

@@ -35,6 +35,9 @@ class Context:
         policy: the policy, written as the call that makes it; empty for ``watch``.
         policy_always_on: whether scaling most steps is what the policy is for.
         optimizer: index of the optimizer.
+        step_bound: largest step of an element in learning rates, whatever the gradients; None where the
+            optimizer's formula gives none, or a recorded run doesn't say.
+        weight_decay: largest decay of the optimizer's groups, for the bound.
     """
 
     tensors: tuple[TensorInfo, ...]
@@ -42,6 +45,8 @@ class Context:
     policy: str = ""
     policy_always_on: bool = False
     optimizer: int = 0
+    step_bound: float | None = None
+    weight_decay: float = 0.0
 
     def name(self, index: int) -> str:
         """Qualified name of a tensor; a stand-in for one that was added and not announced yet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -76,12 +77,14 @@ class UnfedState(NamedTuple):
         began: step of the first reading that counted.
         steps: readings counted.
         unfed: True for parameters without a gradient in all of them, ``[P - first]``.
+        routed: whether others had one in some of them and none in others.
     """
 
     first: int = 0
     began: int = 0
     steps: int = 0
     unfed: BoolArray | None = None
+    routed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +96,12 @@ class DisconnectedParameters:
     Attributes:
         steps: readings to wait; 16, so that branches that are drawn at random (layer drop, experts)
             have had their turn: a branch used every fourth step is blamed in 1 % of the runs.
+        routed_steps: readings to wait where gradients come and go, or where all that have none are one of
+            several alike (``experts.6`` of ``experts.0`` to ``7``): experts that are seldom chosen.
     """
 
     steps: int = 16
+    routed_steps: int = 64
 
     def start(self) -> UnfedState:
         """Nothing counted yet."""
@@ -119,16 +125,22 @@ class DisconnectedParameters:
             else state.unfed & absent[state.first :][: state.unfed.size]
         )
         began = state.began if state.steps else reading.step
-        if state.steps + 1 < self.steps:
-            return UnfedState(state.first, began, state.steps + 1, unfed), None
+        steps = state.steps + 1
+        # Who had no gradient so far and has one now, or the other way round: it comes and goes.
+        before = unfed if state.unfed is None else state.unfed[: unfed.size]
+        routed = state.routed or not np.array_equal(absent[state.first :][: unfed.size], before)
+        if steps == self.steps and not routed:
+            routed = _are_one_of_several(unfed, state.first, reading, context)
+        if steps < (self.routed_steps if routed else self.steps):
+            return UnfedState(state.first, began, steps, unfed, routed), None
         indices = [i for i in (np.flatnonzero(unfed) + state.first).tolist() if context.trainable(i)]
         settled = UnfedState(first=state.first + unfed.size)
-        return settled, self._report(indices, began, size, context) if indices else None
+        return settled, self._report(indices, began, steps, size, context) if indices else None
 
-    def _report(self, indices: list[int], began: int, size: int, context: Context) -> Finding:
+    def _report(self, indices: list[int], began: int, steps: int, size: int, context: Context) -> Finding:
         names = [context.name(i) for i in indices]
         summary = (
-            f"{len(names)} of {size} parameters had no gradient in {self.steps} steps while others "
+            f"{len(names)} of {size} parameters had no gradient in {steps} steps while others "
             f"had: {listed(names)}."
         )
         return make(
@@ -137,6 +149,18 @@ class DisconnectedParameters:
             began,
             summary,
             where=names,
-            evidence={"parameters": size, "without_gradient": len(names), "steps": self.steps},
+            evidence={"parameters": size, "without_gradient": len(names), "steps": steps},
             optimizer=context.optimizer,
         )
+
+
+def _are_one_of_several(unfed: BoolArray, first: int, reading: Reading, context: Context) -> bool:
+    """Whether each tensor without a gradient has a twin with one: the same name but for a number in it."""
+    absent = reading.absent if reading.absent is not None else np.zeros(reading.norms.size, np.bool_)
+    fed = {_pattern(context.name(i)) for i in np.flatnonzero(~absent).tolist()}
+    missing = [context.name(i) for i in (np.flatnonzero(unfed) + first).tolist()]
+    return bool(missing) and all(name != _pattern(name) and _pattern(name) in fed for name in missing)
+
+
+def _pattern(name: str) -> str:
+    return re.sub(r"(?<=\.)\d+(?=\.)", "#", name)

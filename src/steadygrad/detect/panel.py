@@ -12,9 +12,10 @@ from steadygrad.detect.disconnected import DisconnectedLoss, DisconnectedParamet
 from steadygrad.detect.divergence import Divergence
 from steadygrad.detect.exploding import ExplodingGradient
 from steadygrad.detect.nonfinite import NonfiniteGradient, OverflowStreak
+from steadygrad.detect.optimizer_state import OptimizerStateCorrupt
 from steadygrad.detect.rate import LearningRateTooHigh
 from steadygrad.detect.spike import LossSpike
-from steadygrad.detect.updates import OversizedUpdate, StalledUpdate
+from steadygrad.detect.updates import OversizedUpdate, ScheduleRunOut, StalledUpdate
 from steadygrad.detect.values import NonfiniteLoss, NonfiniteParameter
 from steadygrad.detect.vanishing import VanishingGradient
 from steadygrad.records import SEVERITIES, Finding, Reading, TensorInfo
@@ -27,10 +28,16 @@ DETECTORS: tuple[Detector[Any], ...] = (
     ExplodingGradient(),
     VanishingGradient(),
     ClipIsStepLimiter(),
+    ScheduleRunOut(),
 )
 """The detectors a Panel runs unless told otherwise."""
 
-PROBED: tuple[Detector[Any], ...] = (NonfiniteParameter(), OversizedUpdate(), StalledUpdate())
+PROBED: tuple[Detector[Any], ...] = (
+    NonfiniteParameter(),
+    OptimizerStateCorrupt(),
+    OversizedUpdate(),
+    StalledUpdate(),
+)
 """Those a Panel adds on the few steps that measure the weights."""
 
 COURSE: tuple[Detector[Any], ...] = (NonfiniteLoss(), LossSpike(), Divergence(), LearningRateTooHigh())

@@ -49,7 +49,8 @@ class LossSpike:
     spike. Nothing here depends on the sign or the scale of the loss.
 
     One loss above the bar is an ``info``: a batch unlike the others. ``lasting`` in a row, above the loss
-    at which the run began, are a warning, unless the learning rate has just been raised.
+    at which the run began, are a warning, unless the learning rate has just been raised or the loss is on
+    its way back (another task, or other data: it is learnt like the first).
 
     Attributes:
         window: losses that make the usual one; 64, so that a lasting shift is usual after as many.
@@ -97,7 +98,8 @@ class LossSpike:
         newest = state.window[-state.above :]
         peak = max(newest)
         raised = reading.lr > 1.5 * min(state.lrs)
-        lasts = state.above >= self.lasting and min(newest) > state.start and not raised
+        falls = newest[-1] - state.usual < 0.7 * (peak - state.usual)
+        lasts = state.above >= self.lasting and min(newest) > state.start and not (raised or falls)
         how_long = f"for {state.above} steps" if state.above > 1 else "in one step"
         why = ", after the learning rate was raised" if raised else ""
         return make(

@@ -48,13 +48,14 @@ class OversizedUpdate:
     Attributes:
         ratio: length of a step relative to the weights.
         lasting: measured steps in a row.
-        young: the first measured steps, where one is enough.
+        young: the first measured steps, where one is enough; only the very first, since a line search
+            (LBFGS) may make a long second one.
         matrices: matrices with a length there must be: one alone (a linear model) has no scale of its own.
     """
 
     ratio: float = 0.6
     lasting: int = 3
-    young: int = 2
+    young: int = 1
     matrices: int = 2
 
     def start(self) -> LengthState:
@@ -190,6 +191,58 @@ class StalledUpdate:
             f"{state.steps} steps measured over {reading.step - state.began} steps{why}.",
             where=names,
             evidence={"total_norm": reading.total_norm, "lr": reading.lr, "steps": state.steps},
+            optimizer=context.optimizer,
+        )
+
+
+class RateGone(NamedTuple):
+    """The learning rate so far.
+
+    Attributes:
+        moved: whether it has been above 0.
+        began: step of the first reading of the newest streak at 0.
+        steps: length of that streak.
+    """
+
+    moved: bool = False
+    began: int = 0
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRunOut:
+    """The learning rate has been above 0 and is 0 now, while the training goes on.
+
+    Needs no measured step. A rate that is 0 from the start says nothing: one that is kept as a tensor on
+    an accelerator isn't read, and counts as 0.
+
+    Attributes:
+        steps: readings in a row at 0; 16, because cosine schedules with restarts touch 0 for one.
+    """
+
+    steps: int = 16
+
+    def start(self) -> RateGone:
+        """Nothing seen yet."""
+        return RateGone()
+
+    def observe(self, state: RateGone, reading: Reading, context: Context) -> tuple[RateGone, Finding | None]:
+        """Look at the rate of one reading."""
+        if reading.lr > 0.0:
+            return (state if state.moved and not state.steps else RateGone(moved=True)), None
+        if not state.moved:
+            return state, None
+        began, steps = (state.began if state.steps else reading.step), state.steps + 1
+        state = RateGone(True, began, steps)
+        if steps != self.steps or not 0.0 < reading.total_norm < math.inf:
+            return state, None
+        return state, make(
+            "stalled_update",
+            "warning",
+            began,
+            f"The learning rate is 0 since step {began} and the training goes on: the schedule has run out, and "
+            f"gradients (norm {reading.total_norm:.3g}) change nothing.",
+            evidence={"lr": 0.0, "steps": steps, "total_norm": reading.total_norm},
             optimizer=context.optimizer,
         )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -62,3 +63,39 @@ def _number(value: object) -> float:
     if isinstance(value, Tensor):
         return float(value) if value.device.type == "cpu" else 0.0
     return float(value) if isinstance(value, int | float) else 0.0
+
+
+def step_bound(groups: Sequence[Mapping[str, Any]]) -> float | None:
+    r"""Largest step of one element, in learning rates, whatever the gradients have been.
+
+    Adam and AdamW: ``|m| / sqrt(v) <= (1 - b1) / sqrt((1 - b2) (1 - b1^2 / b2))`` by Cauchy and Schwarz, where
+    ``b1^2 < b2``. RMSprop, not centred: ``1 / sqrt(1 - alpha)``, summed up by its momentum. Others have no
+    bound, or none that is known here.
+
+    Args:
+        groups: the optimizer's parameter groups.
+
+    Returns:
+        The largest of the groups' bounds; None where one has none.
+
+    Example:
+        >>> round(step_bound([{"betas": (0.9, 0.999), "amsgrad": False, "capturable": False}]), 2)
+        7.27
+    """
+    bounds = [_bound(group) for group in groups]
+    return max(bounds) if bounds and all(map(math.isfinite, bounds)) else None
+
+
+def _bound(group: Mapping[str, Any]) -> float:
+    if "capturable" not in group:  # torch's own have it; AdaBelief has Adam's other keys, and no bound
+        return math.inf
+    if "amsgrad" in group and "betas" in group:
+        first, second = map(_number, group["betas"])
+        if not (0.0 <= first < 1.0 and first * first < second < 1.0):
+            return math.inf
+        return max(1.0, (1.0 - first) / math.sqrt((1.0 - second) * (1.0 - first * first / second)))
+    if "centered" in group and not group["centered"]:
+        alpha, momentum = _number(group.get("alpha")), _number(group.get("momentum"))
+        if 0.0 <= alpha < 1.0 and 0.0 <= momentum < 1.0:
+            return 1.0 / math.sqrt(1.0 - alpha) / (1.0 - momentum)
+    return math.inf

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from steadygrad.containment import Containment
 from steadygrad.detect import Context, Panel, missing_zero_grad
 from steadygrad.detect.finding import listed
-from steadygrad.measure import ParamTable
+from steadygrad.measure import ParamTable, step_bound
 from steadygrad.policies.base import Policy
 from steadygrad.records import Finding, Incident, Reading, TensorInfo
 from steadygrad.stepping.apply import Applier, ClipCall, HandLoop
@@ -296,13 +296,16 @@ class Track:
             self._contained(_REPORTING, self._outlet.finding, finding)
 
     def _context(self) -> Context:
-        policy = self.policy
+        policy, groups = self.policy, self._groups()
+        decay = [group.get("weight_decay", 0.0) for group in groups]
         return Context(
             tensors=tuple(self.table.tensors),
             mode="watch" if policy is None else "guard",
             policy="" if policy is None else repr(policy),
             policy_always_on=policy is not None and policy.always_on,
             optimizer=self.index,
+            step_bound=step_bound(groups),
+            weight_decay=max((one for one in decay if isinstance(one, (int, float))), default=0.0),
         )
 
 

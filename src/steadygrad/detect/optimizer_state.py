@@ -1,0 +1,89 @@
+"""A step that goes farther than the optimizer's formula allows: what it keeps between steps is broken.
+
+Adam moves an element by ``lr * m / sqrt(v)``. Both are sums over the same gradients, so by Cauchy and
+Schwarz ``|m| / sqrt(v)`` has a bound whatever the gradients were: 7.3 for betas of 0.9 and 0.999.
+
+Shape legend: P gradient tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from steadygrad.detect.detector import Context
+from steadygrad.detect.finding import listed, make
+from steadygrad.records import BoolArray, Finding, Reading
+
+_ROUNDING = {"float16": 8e-3, "bfloat16": 8e-3}
+"""Relative length that rounding alone can add to a step, by dtype of the weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerStateCorrupt:
+    """A measured step is beyond the bound, or no number although gradient and weights are.
+
+    Looked at on the steps that are measured, of which many lie at the start: that is where a state comes
+    from a checkpoint that doesn't belong to it. A moment that breaks later is seen when a measured step
+    happens to follow soon; else by what it does to the loss.
+
+    The state is whether it has been told.
+
+    Attributes:
+        factor: times the bound; a wrapper that adds a move of its own (Lookahead) stays below.
+    """
+
+    factor: float = 10.0
+
+    def start(self) -> int:
+        """Nothing told."""
+        return 0
+
+    def observe(self, state: int, reading: Reading, context: Context) -> tuple[int, Finding | None]:
+        """Look at a reading that measures what its step changed."""
+        moved, lengths = reading.update_norms, reading.param_norms
+        if state or moved is None or lengths is None or reading.skipped or reading.lr <= 0.0:
+            return state, None
+        size = min(len(context.tensors), moved.size, lengths.size, reading.norms.size)
+        sound = np.isfinite(lengths[:size]) & np.isfinite(reading.norms[:size])
+        broken = sound & ~np.isfinite(moved[:size])
+        beyond = sound & self._beyond(reading, context, size)
+        if not broken.any() and not beyond.any():
+            return state, None
+        return 1, self._report(broken, beyond, reading, context)
+
+    def _beyond(self, reading: Reading, context: Context, size: int) -> BoolArray:
+        bound, moved, lengths = context.step_bound, reading.update_norms, reading.param_norms
+        if bound is None or moved is None or lengths is None:
+            return np.zeros(size, np.bool_)
+        tensors = context.tensors[:size]
+        numel = np.array([max(tensor.numel, 1) for tensor in tensors], np.float64)
+        rounding = np.array([_ROUNDING.get(tensor.dtype, 1e-5) for tensor in tensors])
+        own = lengths[:size].astype(np.float64)
+        allowed = self.factor * reading.lr * (bound * np.sqrt(numel) + context.weight_decay * own)
+        beyond: BoolArray = moved[:size] > allowed + rounding * own
+        return beyond
+
+    def _report(self, broken: BoolArray, beyond: BoolArray, reading: Reading, context: Context) -> Finding:
+        indices = np.flatnonzero(broken if broken.any() else beyond).tolist()
+        names = [context.name(i) for i in indices]
+        longest = (
+            float(np.max(reading.update_norms[indices])) if reading.update_norms is not None else math.nan
+        )
+        story = (
+            f"The step made NaN or Inf of finite gradients and weights in {listed(names[:2])}"
+            if broken.any()
+            else f"The step moved {listed(names[:2])} by {longest:.3g}, farther than the optimizer's formula allows "
+            f"at a learning rate of {reading.lr:.3g}"
+        )
+        return make(
+            "optimizer_state_corrupt",
+            "error",
+            reading.step,
+            f"{story}: what it keeps between steps is broken.",
+            where=names,
+            evidence={"update_norm": longest, "lr": reading.lr, "tensors": len(indices)},
+            optimizer=context.optimizer,
+        )

@@ -1,0 +1,159 @@
+"""What flows through the model in one step, and what detectors make of it.
+
+The signals are looked at live, on the few steps that a probe has listened to. A run file keeps the
+findings, not the signals, so a recorded run can't be judged by them anew.
+
+Shape legend: S samples (rows, positions), U units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
+
+from steadygrad.detect.finding import listed, make
+from steadygrad.detect.through_time import Growth, through_time
+from steadygrad.records import SEVERITIES, Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """What the layer before fired: the input of one weighted layer.
+
+    Attributes:
+        module: qualified name of the layer that it feeds.
+        dead: share of the units that are 0 in every sample.
+        low: smallest value.
+        high: largest value.
+        beyond: share of the values beyond 0.99, either way.
+        inside: share of the values that are neither 0 nor 1.
+        ends: share of the values below 0.01 or above 0.99.
+    """
+
+    module: str
+    dead: float
+    low: float
+    high: float
+    beyond: float
+    inside: float
+    ends: float
+
+    @property
+    def stuck(self) -> float:
+        """Share at the ends of tanh, or of sigmoid; exact zeros are a ReLU's or a dropout's and not counted."""
+        if self.low < -0.5 and self.high > 0.5 and max(-self.low, self.high) <= 1.0:
+            return self.beyond
+        if self.low >= 0.0 and 0.5 < self.high <= 1.0 and self.inside > 0.5:
+            return self.ends
+        return 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """The signals of one step.
+
+    Attributes:
+        step: index of the step.
+        layers: what feeds each weighted layer, in forward order.
+        time: growth through time of each recurrent module.
+    """
+
+    step: int
+    layers: tuple[Fired, ...] = ()
+    time: tuple[Growth, ...] = ()
+
+
+class SignalState(NamedTuple):
+    """What the looks before showed.
+
+    Attributes:
+        dead: looks in a row in which the layer's units were dead, by module.
+        stuck: the same for saturated units.
+        first: step of the first look.
+        told: worst severity told, as its rank, by kind and module.
+    """
+
+    dead: Mapping[str, int] = MappingProxyType({})
+    stuck: Mapping[str, int] = MappingProxyType({})
+    first: int = 0
+    told: Mapping[tuple[str, str], int] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class SignalDetector:
+    """Units that no longer take part, and gradients that explode or vanish through time.
+
+    Attributes:
+        dead: share of a layer's units at 0 for every sample; see `steadygrad.checkup.units.DEAD`.
+        stuck: share of a layer's values at the ends of its activation; the same.
+        looks: looks in a row; a batch may be odd, and a unit that is dead for good stays so.
+        young: steps within which saturation is a fault of the start, and a warning; a network that has
+            learnt may drive its units to the ends, and that is a note.
+    """
+
+    dead: float = 0.9
+    stuck: float = 0.7
+    looks: int = 3
+    young: int = 256
+
+    def start(self) -> SignalState:
+        """No look yet."""
+        return SignalState(first=-1)
+
+    def observe(
+        self, state: SignalState, signals: Signals, *, guarded: bool = False
+    ) -> tuple[SignalState, tuple[Finding, ...]]:
+        """Take in the signals of one step."""
+        first = signals.step if state.first < 0 else state.first
+        dead = _streaks(state.dead, {one.module: one.dead >= self.dead for one in signals.layers})
+        stuck = _streaks(state.stuck, {one.module: one.stuck >= self.stuck for one in signals.layers})
+        found = [
+            *self._units("dead_units", dead, signals, guarded=guarded, young=True),
+            *self._units(
+                "saturated_units", stuck, signals, guarded=guarded, young=signals.step - first <= self.young
+            ),
+            *(one for growth in signals.time if (one := through_time(growth, signals.step, guarded=guarded))),
+        ]
+        news = [one for one in found if SEVERITIES.index(one.severity) > state.told.get(_key(one), -1)]
+        told = {**state.told, **{_key(one): SEVERITIES.index(one.severity) for one in news}}
+        return SignalState(
+            MappingProxyType(dead), MappingProxyType(stuck), first, MappingProxyType(told)
+        ), tuple(news)
+
+    def _units(
+        self, kind: str, streaks: Mapping[str, int], signals: Signals, *, guarded: bool, young: bool
+    ) -> Sequence[Finding]:
+        shares = {one.module: one.dead if kind == "dead_units" else one.stuck for one in signals.layers}
+        names = [name for name in shares if streaks.get(name, 0) >= self.looks]
+        if not names:
+            return ()
+        worst = max(names, key=lambda name: shares[name])
+        story = (
+            f"{shares[worst]:.0%} of the units that feed {worst} are 0 for every sample, in {streaks[worst]} looks"
+            if kind == "dead_units"
+            else f"{shares[worst]:.0%} of the values that feed {worst} lie at the ends of their activation, in "
+            f"{streaks[worst]} looks"
+        )
+        others = f"; also {listed([name for name in names if name != worst])}" if len(names) > 1 else ""
+        return [
+            make(
+                kind,
+                "warning" if young else "info",
+                signals.step,
+                f"{story}{others}.",
+                where=[worst, *(name for name in names if name != worst)],
+                evidence={"share": shares[worst], "layers": len(names), "looks": streaks[worst]},
+                guarded=guarded,
+            )
+        ]
+
+
+def _streaks(before: Mapping[str, int], now: Mapping[str, bool]) -> dict[str, int]:
+    """Looks in a row; a layer that wasn't called keeps its count."""
+    return {**before, **{name: before.get(name, 0) + 1 if bad else 0 for name, bad in now.items()}}
+
+
+def _key(finding: Finding) -> tuple[str, str]:
+    return finding.kind, finding.where[0] if "time" in finding.kind else ""

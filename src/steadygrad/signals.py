@@ -1,0 +1,278 @@
+"""Listens to the signals inside the model on a few steps: what units fire, how the gradient grows through time.
+
+Hooks are put on for one step and taken off after it. They only look: the input of a recurrent module
+that needs no gradient is given one, so that it can be listened to, and no other number changes.
+
+Shape legend: T time steps, S samples, U units.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from steadygrad.containment import Containment
+from steadygrad.detect.signals import Fired, SignalDetector, Signals
+from steadygrad.gains import TimeGain
+from steadygrad.measure import Budget, LateReads
+from steadygrad.records import Finding, FloatArray, Reading
+
+PART = "signal probe"
+MOST_VALUES = 65_536
+"""Values looked at in each layer: shares over units need no more."""
+LEAST_SAMPLES = 16
+_WISHED_SAMPLES = 64
+_NUMBERS = 6
+_SPATIAL = {nn.Conv1d: 3, nn.Conv2d: 4, nn.Conv3d: 5, nn.ConvTranspose1d: 3, nn.ConvTranspose2d: 4}
+_FED: tuple[type[nn.Module], ...] = (nn.Linear, *_SPATIAL)
+
+
+@dataclass(slots=True)
+class _Look:
+    """One step that is listened to.
+
+    Attributes:
+        run: calls what is ours so that no fault of it gets out.
+        layers: six numbers on the device by layer, see `Fired`.
+        sequences: gradient norms ``[T]`` on the device by recurrent module.
+        kinds: the recurrent modules' classes and whether they read both ways.
+        handles: the hooks.
+        cost_s: time spent.
+    """
+
+    run: Callable[..., Any]
+    layers: dict[str, Tensor] = field(default_factory=dict)
+    sequences: dict[str, Tensor] = field(default_factory=dict)
+    kinds: dict[str, tuple[bool, bool]] = field(default_factory=dict)
+    handles: list[Any] = field(default_factory=list)
+    cost_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What a packet of numbers is."""
+
+    step: int
+    layers: tuple[str, ...]
+    sequences: tuple[tuple[str, int, bool, bool], ...]
+
+
+class SignalProbe:
+    """Listens, judges and tells.
+
+    Args:
+        model: held weakly.
+        tell: receives what is found.
+        containment: holds back faults of ours: they must not end a forward pass.
+        overhead: share of the step time that may be spent in all; spaces the looks.
+        guarded: a guard is attached.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tell: Callable[[Finding], None],
+        containment: Containment,
+        *,
+        overhead: float,
+        guarded: bool,
+    ) -> None:
+        self._model = weakref.ref(model)
+        self._tell = tell
+        self._containment = containment
+        self._guarded = guarded
+        self._budget = Budget(overhead)
+        self._reads: LateReads[_Note] = LateReads()
+        self._detector = SignalDetector()
+        self._state = self._detector.start()
+        self._look: _Look | None = None
+
+    def after_step(self, reading: Reading) -> None:
+        """A step has ended: judge what was heard, and listen to the next where that fits the budget."""
+        if reading.optimizer:
+            return
+        self.deliver()
+        look, self._look = self._look, None
+        if look is not None:
+            self._end(look, reading.step)
+        if self._budget.due(reading.step) and PART not in self._containment.off:
+            self._listen()
+
+    def deliver(self) -> None:
+        """Judge what has arrived."""
+        while (arrived := self._reads.take()) is not None:
+            signals = _signals(*arrived)
+            self._state, found = self._detector.observe(self._state, signals, guarded=self._guarded)
+            for finding in found:
+                self._tell(finding)
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        look, self._look = self._look, None
+        if look is not None:
+            _take_off(look)
+
+    def _listen(self) -> None:
+        model = self._model()
+        if model is None or isinstance(model, torch.jit.ScriptModule):
+            return
+        began = time.perf_counter()
+        look = self._look = _Look(self._containment.run)
+        for name, module in model.named_modules():
+            if isinstance(module, nn.RNNBase):
+                look.handles.append(module.register_forward_pre_hook(_Ear(look, _follow, name)))
+            elif isinstance(module, _FED):
+                look.handles.append(module.register_forward_pre_hook(_Ear(look, _hear, name)))
+        look.cost_s += time.perf_counter() - began
+
+    def _end(self, look: _Look, step: int) -> None:
+        began = time.perf_counter()
+        _take_off(look)
+        numbers = [*look.layers.values(), *look.sequences.values()]
+        if numbers:
+            home = numbers[0].device
+            packet = torch.cat([one.to(home, torch.float32, non_blocking=True) for one in numbers])
+            sequences = tuple((name, len(norms), *look.kinds[name]) for name, norms in look.sequences.items())
+            self._reads.send(packet, _Note(step, tuple(look.layers), sequences))
+        self._budget.paid(step, look.cost_s + time.perf_counter() - began)
+
+
+class _Ear:
+    """A forward hook. A copy or a pickle of the model carries a deaf one."""
+
+    def __init__(
+        self, look: _Look, hear: Callable[[_Look, str, nn.Module, tuple[Any, ...]], Any], name: str
+    ) -> None:
+        self._look = look
+        self._hear = hear
+        self._name = name
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
+        return _deaf
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_made_deaf, ())
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
+        # What a compiler traces must not change; dynamo takes this branch while it does.
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or not args:
+            return None
+        began = time.perf_counter()
+        changed = self._look.run(PART, self._hear, self._look, self._name, module, args)
+        self._look.cost_s += time.perf_counter() - began
+        return changed
+
+
+def _deaf(*args: object) -> None:
+    """The hook of a copy."""
+
+
+def _made_deaf() -> Callable[..., None]:
+    return _deaf
+
+
+def _take_off(look: _Look) -> None:
+    for handle in look.handles:
+        handle.remove()
+    look.handles.clear()
+
+
+def _hear(look: _Look, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+    """Write down what the layers before have fired; the batch itself, which needs no gradient, isn't fired."""
+    values = args[0]
+    if name in look.layers or type(values) is not Tensor or not values.requires_grad or not values.numel():
+        return
+    with torch.no_grad():
+        samples = _samples(module, values.detach())
+        if samples is not None and samples.shape[0] >= LEAST_SAMPLES:
+            look.layers[name] = _numbers(samples.float())
+
+
+def _samples(module: nn.Module, values: Tensor) -> Tensor | None:
+    """Input of a layer as ``[S, U]``, thinned out evenly; channels are a convolution's units."""
+    if isinstance(module, nn.Linear):
+        flat = values.reshape(-1, values.shape[-1])
+        return flat[:: max(1, len(flat) // _wished(flat.shape[1]))]
+    if values.dim() != _SPATIAL.get(type(module), 0):
+        return None
+    channels = values.shape[1]
+    places = values[:_WISHED_SAMPLES].flatten(2)
+    stride = max(1, places.shape[0] * places.shape[2] // _wished(channels))
+    return places[:, :, ::stride].movedim(1, -1).reshape(-1, channels)
+
+
+def _wished(units: int) -> int:
+    return max(_WISHED_SAMPLES, MOST_VALUES // max(1, units))
+
+
+def _numbers(values: Tensor) -> Tensor:
+    size = values.abs()
+    return torch.stack(
+        [
+            (values == 0).all(dim=0).float().mean(),
+            values.min(),
+            values.max(),
+            (size > 0.99).float().mean(),
+            ((values != 0) & (values != 1)).float().mean(),
+            ((values < 0.01) | (values > 0.99)).float().mean(),
+        ]
+    )
+
+
+def _follow(look: _Look, name: str, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """Hook onto the input of a recurrent module; returns what it is to be called with, where that changes."""
+    given = args[0]
+    packed = given if isinstance(given, PackedSequence) else None
+    values = given.data if isinstance(given, PackedSequence) else given
+    if name in look.kinds or type(values) is not Tensor or not isinstance(module, nn.RNNBase):
+        return None
+    fresh = not values.requires_grad
+    if fresh:
+        values = values.detach().requires_grad_()
+    look.kinds[name] = isinstance(module, (nn.LSTM, nn.GRU)), module.bidirectional
+    time_dim = 1 if module.batch_first and values.dim() == 3 else 0
+    sizes = None if packed is None else packed.batch_sizes.tolist()
+
+    def keep(grad: Tensor) -> None:
+        began = time.perf_counter()
+        norms = look.run(PART, _norms, grad.detach(), time_dim, sizes)
+        look.cost_s += time.perf_counter() - began
+        if norms is not None:
+            look.sequences[name] = norms
+
+    values.register_hook(keep)  # type: ignore[no-untyped-call]
+    if not fresh:
+        return None
+    return (values if packed is None else packed._replace(data=values), *args[1:])
+
+
+def _norms(grad: Tensor, time_dim: int, sizes: list[int] | None) -> Tensor:
+    """Gradient norm at each time step ``[T]``, relative to the largest element: float32 squares nothing away."""
+    wide = grad.float()
+    wide = wide / wide.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
+    if sizes is not None:
+        return torch.stack([torch.linalg.vector_norm(part) for part in torch.split(wide, sizes)])
+    norms: Tensor = torch.linalg.vector_norm(wide.movedim(time_dim, 0).flatten(1), dim=1)
+    return norms
+
+
+def _signals(note: _Note, numbers: FloatArray) -> Signals:
+    layers = [
+        Fired(name, *numbers[i * _NUMBERS : (i + 1) * _NUMBERS].tolist())
+        for i, name in enumerate(note.layers)
+    ]
+    at, growths = len(note.layers) * _NUMBERS, []
+    for name, length, gated, both_ways in note.sequences:
+        norms = numbers[at : at + length]
+        at += length
+        if length > 1 and np.isfinite(norms).all():
+            growths.append(TimeGain(name, tuple(norms.tolist()), gated=gated, both_ways=both_ways))
+    return Signals(note.step, tuple(layers), tuple(growths))

@@ -1,0 +1,193 @@
+"""Listening inside the model: finds what is dead or fades through time, and changes nothing."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from tests.test_no_host_read import HostReads
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+import steadygrad as sg
+
+
+class Reader(nn.Module):
+    """A recurrent net that reads out at the last step."""
+
+    def __init__(self, kind="RNN", *, packed=False, raw=True, batch_first=True):
+        super().__init__()
+        self.embed = nn.Identity() if raw else nn.Linear(3, 3)
+        self.rnn = getattr(nn, kind)(3, 16, batch_first=batch_first)
+        self.head = nn.Linear(16, 1)
+        self.packed = packed
+
+    def forward(self, x):
+        x = self.embed(x)
+        if self.packed:
+            lengths = torch.arange(len(x)) % 20 + x.shape[1] - 20
+            x = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        state = self.rnn(x)[1]
+        return self.head((state[0] if isinstance(state, tuple) else state)[-1])
+
+
+def mlp(act=nn.ReLU):
+    return nn.Sequential(nn.Linear(8, 32), act(), nn.Linear(32, 32), act(), nn.Linear(32, 1))
+
+
+def cnn():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(),
+        nn.Linear(8 * 4 * 4, 1),
+    )  # fmt: skip
+
+
+CASES = {
+    "mlp": (mlp, (32, 8)),
+    "cnn": (cnn, (8, 3, 8, 8)),
+    "rnn on data": (Reader, (8, 30, 3)),
+    "lstm on data": (lambda: Reader("LSTM"), (8, 30, 3)),
+    "gru on activations": (lambda: Reader("GRU", raw=False), (8, 30, 3)),
+    "packed": (lambda: Reader("LSTM", packed=True), (8, 30, 3)),
+    "time first": (lambda: Reader(batch_first=False), (30, 8, 3)),
+}
+
+
+def train(make, shape, attach=None, steps=12, change=None, scale=1.0, lr=1e-3):
+    torch.manual_seed(0)
+    model = make()
+    if change is not None:
+        change(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    monitor = attach(model, optimizer) if attach else None
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(scale * torch.randn(shape)).square().mean().backward()
+        optimizer.step()
+    if monitor is not None:
+        monitor.close()
+        assert "switched off" not in monitor.summary()
+    return model, monitor
+
+
+def hooks(model):
+    return sum(len(module._forward_pre_hooks) for module in model.modules())
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("attach", [sg.watch, sg.guard])
+def test_weights_are_bit_identical_and_no_hook_stays(case, attach):
+    make, shape = CASES[case]
+    plain, _ = train(make, shape)
+    watched, _ = train(make, shape, attach)
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), watched.parameters(), strict=True))
+    assert hooks(watched) == 0
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "rnn" not in case and "time" not in case])
+def test_healthy_models_raise_no_warning(case):
+    _, monitor = train(*CASES[case], sg.watch, steps=40)
+    assert not [f for f in monitor.findings if f.severity != "info"]
+
+
+def test_a_dead_layer_is_named():
+    def kill(model):
+        nn.init.constant_(model[2].bias, -100.0)
+
+    _, monitor = train(mlp, (32, 8), sg.watch, steps=20, change=kill)
+    (finding,) = [f for f in monitor.findings if f.kind == "dead_units"]
+    assert finding.where == ("4",)
+    assert finding.step <= 5
+
+
+def test_a_saturated_layer_is_named():
+    _, monitor = train(lambda: mlp(nn.Tanh), (64, 8), sg.watch, steps=20, scale=1e3)
+    (finding,) = [f for f in monitor.findings if f.kind == "saturated_units"]
+    assert finding.where[0] == "2"
+
+
+@pytest.mark.parametrize(("radius", "kind"), [(0.5, "vanishing_in_time"), (1.4, "exploding_in_time")])
+@pytest.mark.parametrize("packed", [False, True])
+def test_growth_through_time_is_found_in_the_first_steps(radius, kind, packed):
+    def spread(model):
+        model.rnn.nonlinearity, model.rnn.mode = "relu", "RNN_RELU"
+        nn.init.constant_(model.rnn.bias_ih_l0, 1.0)  # every unit stays open: the state is linear
+        nn.init.zeros_(model.rnn.weight_ih_l0)
+        with torch.no_grad():
+            model.rnn.weight_ih_l0.fill_(0.01)
+            model.rnn.weight_hh_l0.copy_(radius * torch.eye(16))
+
+    _, monitor = train(lambda: Reader(packed=packed), (8, 60, 3), sg.watch, steps=3, change=spread, lr=0.0)
+    finding = next(f for f in monitor.findings if "in_time" in f.kind)
+    assert (finding.kind, finding.where, finding.step) == (kind, ("rnn",), 1)
+    assert finding.evidence["gain per time step"] == pytest.approx(radius, rel=0.1)
+
+
+def test_copies_and_pickles_of_a_model_that_is_listened_to_are_deaf():
+    torch.manual_seed(0)
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with sg.watch(model, optimizer) as monitor:
+        model(torch.randn(16, 8)).mean().backward()
+        optimizer.step()
+        assert hooks(model) > 1  # the next step is listened to
+        for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            twin(torch.randn(16, 8)).mean().backward()
+        assert not monitor._signals._look.layers
+        with torch.no_grad():
+            model(torch.randn(16, 8))
+        assert not monitor._signals._look.layers
+        model(torch.randn(16, 8)).mean().backward()
+        assert set(monitor._signals._look.layers) == {"2", "4"}
+
+
+def test_the_forward_pass_that_is_listened_to_makes_no_host_read():
+    torch.manual_seed(0)
+    model = Reader("LSTM", raw=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with sg.watch(model, optimizer):
+        for step in range(2):
+            with HostReads() as reads:
+                model(torch.randn(8, 30, 3)).mean().backward()
+            assert not reads.seen, step
+            optimizer.step()
+
+
+def test_a_fault_in_it_does_not_reach_the_training(monkeypatch):
+    def broken(*args):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("steadygrad.signals._numbers", broken)
+    torch.manual_seed(0)
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with sg.watch(model, optimizer) as monitor:
+        for _ in range(6):
+            model(torch.randn(16, 8)).mean().backward()
+            optimizer.step()
+        assert "switched off: a fault in steadygrad's own signal probe" in monitor.summary()
+        assert hooks(model) <= 1
+
+
+def test_a_compiled_model_is_not_compiled_again():
+    frames = []
+
+    def backend(graph, inputs):
+        frames.append(graph)
+        return graph.forward
+
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with sg.watch(model, optimizer):
+        compiled = torch.compile(model, backend=backend)
+        counts = []
+        for _ in range(7):
+            optimizer.zero_grad()
+            compiled(torch.randn(16, 8)).mean().backward()
+            optimizer.step()
+            counts.append(len(frames))
+    assert counts[-1] == counts[0]
