@@ -135,12 +135,12 @@ def test_copies_and_pickles_of_a_model_that_is_listened_to_are_deaf():
         assert hooks(model) > 1  # the next step is listened to
         for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
             twin(torch.randn(16, 8)).mean().backward()
-        assert not monitor._signals._look.layers
+        assert not monitor._logbook.signals._look.layers
         with torch.no_grad():
             model(torch.randn(16, 8))
-        assert not monitor._signals._look.layers
+        assert not monitor._logbook.signals._look.layers
         model(torch.randn(16, 8)).mean().backward()
-        assert set(monitor._signals._look.layers) == {"2", "4"}
+        assert set(monitor._logbook.signals._look.layers) == {"2", "4"}
 
 
 def test_the_forward_pass_that_is_listened_to_makes_no_host_read():

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from torch import nn
+
 from steadygrad.containment import Containment
 from steadygrad.course import Course
 from steadygrad.forensics import Forensics
@@ -18,11 +20,13 @@ from steadygrad.notices import Notices
 from steadygrad.recording import Recorder
 from steadygrad.records import Finding, Incident, Reading, TensorInfo
 from steadygrad.scalars import Scalars, give_loss
+from steadygrad.signals import SignalProbe
 from steadygrad.stepping import Track
 from steadygrad.summary import Counts, where_nonfinite
 
 RECENT_READINGS = 256
 MAX_FINDINGS = 1000
+LISTENING = "listening"
 
 Listener = Callable[[Reading], None]
 Teller = Callable[[Finding], Finding]
@@ -58,6 +62,7 @@ class Logbook:
         containment: holds back faults of steadygrad's own.
         recorder: writes the run file; None records nothing.
         forensics: explains a non-finite step; None where that has failed.
+        signals: listens inside the model; None where `listen` wasn't called.
         listeners: pairs of the name of a part and what it does after each step, in order.
         tellers: each finding passes through them before it is kept: whoever knows the data adds what
             it knows.
@@ -79,11 +84,23 @@ class Logbook:
         self.listeners: list[tuple[str, Listener]] = []
         self.tellers: list[Teller] = []
         self.sinks: list[tuple[str, Sink]] = []
+        self.signals: SignalProbe | None = None
         self._course = Course(self.finding)
         self.scalar_listeners: list[tuple[str, ScalarListener]] = []
         self.starters: list[tuple[str, Starter]] = []
         self._notices = Notices()
         self._newest_loss = (-1, math.nan)
+
+    def listen(self, model: nn.Module, *, overhead: float, guarded: bool) -> None:
+        """Listen to the signals inside a model too, on a few steps."""
+        self.signals = SignalProbe(model, self.finding, self.containment, overhead=overhead, guarded=guarded)
+        self.listeners.append((LISTENING, self.signals.after_step))
+
+    def deliver(self) -> None:
+        """Take in what has arrived from the device."""
+        if self.signals is not None:
+            self.contained(LISTENING, self.signals.deliver)
+        self.scalars.deliver()
 
     def say(self, key: str, text: str) -> None:
         """One line on stderr, rate limited."""
@@ -162,7 +179,9 @@ class Logbook:
         """Let go of the model, write what is left, close the run file."""
         if self.forensics is not None:
             self.contained("end of tracing", self.forensics.close)
-        self.scalars.deliver()
+        self.deliver()
+        if self.signals is not None:
+            self.contained("end of listening", self.signals.close)
         if self.recorder is not None:
             # A part of its own: what was written before a fault must still reach the file.
             self.contained("closing of the run file", self.recorder.close)

@@ -29,7 +29,6 @@ from steadygrad.policies import Policy
 from steadygrad.recording import as_run_path, begin_recording
 from steadygrad.records import Finding, Reading
 from steadygrad.recover import Checkpoints, Rescue, Rollback
-from steadygrad.signals import SignalProbe
 from steadygrad.stepping import SkipStreak, Track, is_late
 from steadygrad.summary import Counts, no_step_seen, summarise
 from steadygrad.usage import saved_tracks, unheld
@@ -106,10 +105,7 @@ class Monitor:
             model, self._tracks, recover or Rollback(), late=waits_not, outlet=self._logbook
         )
         self._rescue = None if recover is None else self._rescued(model, recover, overhead, late=waits_not)
-        self._signals = SignalProbe(
-            model, self._logbook.finding, self._containment, overhead=overhead, guarded=guarded
-        )
-        self._logbook.listeners.append(("listening", self._signals.after_step))
+        self._logbook.listen(model, overhead=overhead, guarded=guarded)
         # The optimizers' hooks hold the logbook, and it holds us: nobody has to keep the monitor.
         self._logbook.listeners.append(("wiring check", self._after_step))
         self._check_wiring(0)
@@ -331,8 +327,6 @@ class Monitor:
             self._rescue.between_steps = True
         for track in self._tracks:
             track.close()
-        self._containment.run("listening", self._signals.deliver)
-        self._containment.run("end of listening", self._signals.close)
         self._logbook.close()
 
     def send_to(self, sink: Sink) -> None:
@@ -364,8 +358,7 @@ class Monitor:
             self._rescue.between_steps = True
         for track in self._tracks:
             track.lane.deliver()
-        self._containment.run("listening", self._signals.deliver)
-        self._logbook.scalars.deliver()
+        self._logbook.deliver()
         if self._rescue is not None:
             self._rescue.between_steps = False
 
