@@ -97,10 +97,14 @@ def _watch(training: Training, stack: contextlib.ExitStack) -> Step:
     return _loop(training, lambda: None)
 
 
-def _guard(training: Training, stack: contextlib.ExitStack) -> Step:
-    folder = stack.enter_context(tempfile.TemporaryDirectory())
-    stack.enter_context(sg.guard(training.model, training.optimizer, run=Path(folder) / "run.steady"))
+def _guard(training: Training, stack: contextlib.ExitStack, *, recover: bool | None = None) -> Step:
+    path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run.steady"
+    stack.enter_context(sg.guard(training.model, training.optimizer, recover=recover, run=path))
     return _loop(training, lambda: None)
+
+
+def _guard_alone(training: Training, stack: contextlib.ExitStack) -> Step:
+    return _guard(training, stack, recover=False)
 
 
 def _guard_clip(training: Training, stack: contextlib.ExitStack) -> Step:
@@ -117,5 +121,6 @@ VARIANTS: dict[str, Callable[[Training, contextlib.ExitStack], Step]] = {
     "TensorBoard scalars": _tensorboard,
     "sg.watch": _watch,
     "sg.guard": _guard,
+    "sg.guard(recover=False)": _guard_alone,
     "sg.guard(clip_norm)": _guard_clip,
 }
