@@ -298,3 +298,13 @@ def test_arguments_out_of_range_are_refused_by_name_and_value(make, argument, va
             make(**{argument: value})
         assert repr(value) in str(caught.value)
         assert "must" in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("make", [auto, steady])
+def test_a_rate_that_is_no_number_scales_nothing(make, bad):
+    track = Track(make())
+    for lrs in ([0.1, bad], [bad, 0.1], [bad, bad]):
+        for _ in range(3):
+            said = track.take(1e6, lrs, parts=[1e6, 1e5])
+            assert (said.factor, said.incidents) == (1.0, ())

@@ -65,9 +65,10 @@ def auto() -> Auto:
     sudden ``growth > 32``, and engaged means a cap at the typical norm. Spikes that come 8 times
     within 256 steps may be what the run is about, like a rare reward, or faulty batches: from then
     on the cap is 8 times the typical norm, so that they are heard and don't drown everything else.
-    A rate that alone would carry the weights farther than they are long is lowered for the step, and
-    so is one of more than ten times the largest rate the run had 16 steps ago. SGD on parameters without any matrix, whose length says nothing, is treated in the same way, and
-    its rate left alone.
+    A rate of Adam and its kin that alone would carry the weights farther than they are long is lowered
+    for the step, and so is, from step 32 on, one of more than ten times the largest rate the run had 16
+    steps ago or earlier. SGD on parameters without any matrix, whose length says nothing, is treated in
+    the same way, and its rate left alone.
 
     Only ratios are compared: multiplying the loss (and dividing SGD's rate) by a number changes
     nothing. A non-finite step is skipped by the guard and is no sign by itself. Two things `auto`

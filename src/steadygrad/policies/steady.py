@@ -117,13 +117,13 @@ class Steady(Policy):
         return None
 
     def aim(self, measurement: Measurement) -> float | None:
-        """Work out the cap of an SGD step from what the host knows; None before the weights were met."""
-        weight_norm = self._relative.weight_norm
-        if weight_norm is None:
+        """Work out the cap of an SGD step from what the host knows; None without weights or finite rates."""
+        weight_norm, facts = self._relative.weight_norm, facts_of(measurement.groups)
+        # A factor made of a rate that is NaN would carry it into the groups that are sound.
+        if weight_norm is None or not all(map(math.isfinite, facts.rates)):
             self.cap = self._tight_cap = None
             return None
         tight = rho_of(self._relative.depth) * weight_norm / self._relative.rate(measurement)
-        facts = facts_of(measurement.groups)
         self._momentum, self._undampened = facts.momentum, facts.undampened
         self._tight_cap = tight
         self.cap = tight * self._calm_factor()
