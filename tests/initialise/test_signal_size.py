@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from steadygrad.errors import UsageError
-from steadygrad.initialise import lsuv_, orthogonal_
+from steadygrad.initialise import delta_orthogonal_, lsuv_, orthogonal_, zero_residual_
 
 
 @pytest.mark.parametrize("act", [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU])
@@ -72,3 +72,55 @@ def test_a_model_without_layers_is_told():
         orthogonal_(nn.BatchNorm1d(3))
     with pytest.raises(UsageError, match="no linear or convolutional layer was called"):
         lsuv_(nn.Embedding(3, 3), torch.tensor([1]))
+
+
+class Twice(nn.Module):
+    """Two layers of one weight, and one that a lookup table shares."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = nn.Embedding(50, 16), nn.Linear(16, 50, bias=False)
+        self.first, self.again = nn.Linear(16, 16), nn.Linear(16, 16)
+        self.again.weight, self.head.weight = self.first.weight, self.table.weight
+
+    def forward(self, tokens):
+        return self.head(self.again(torch.relu(self.first(self.table(tokens)))))
+
+
+def test_a_shared_weight_suits_the_first_that_is_called():
+    torch.manual_seed(0)
+    model, tokens = Twice(), torch.arange(50)
+    table = model.table.weight.clone()
+    lsuv_(model, tokens)
+    assert torch.equal(model.table.weight, table)
+    assert model.first(model.table(tokens)).std().item() == pytest.approx(1.0, rel=0.02)
+
+
+def test_a_layer_whose_weight_is_computed_is_left_alone():
+    computed = nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))
+    model, batch = nn.Sequential(computed, nn.Linear(8, 8)), torch.randn(64, 8)
+    before = [param.clone() for param in computed.parameters()]
+    lsuv_(model, batch)
+    orthogonal_(model)
+    assert all(torch.equal(one, two) for one, two in zip(computed.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: lsuv_("model", torch.zeros(1)),
+        lambda: orthogonal_("model"),
+        lambda: delta_orthogonal_("model"),
+        lambda: zero_residual_("model", torch.zeros(1)),
+    ],
+)
+def test_what_is_no_module_is_told(call):
+    with pytest.raises(UsageError, match=r"expected a torch\.nn\.Module, got str"):
+        call()
+
+
+@pytest.mark.parametrize("start", [orthogonal_, delta_orthogonal_])
+@pytest.mark.parametrize("gain", ["a", None, True])
+def test_a_gain_that_is_no_number_is_told(start, gain):
+    with pytest.raises(UsageError, match="expected a positive number, got"):
+        start(nn.Conv1d(2, 2, 3), gain)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import nn
 
 from steadygrad.errors import UsageError
+from steadygrad.initialise.arguments import require_gain, require_module
 
 
 def delta_orthogonal_(module: nn.Module, gain: float = 1.0, *, zero_bias: bool = True) -> list[str]:
@@ -26,7 +25,7 @@ def delta_orthogonal_(module: nn.Module, gain: float = 1.0, *, zero_bias: bool =
         Names of the changed weights.
 
     Raises:
-        UsageError: there is no convolution; one has more inputs than outputs, which no matrix maps without
+        UsageError: ``module`` is none; there is no convolution; one has more inputs than outputs, which no matrix maps without
             loss (widen it, or leave it out by calling this on the others); or ``gain`` is no positive number.
 
     Example:
@@ -42,8 +41,8 @@ def delta_orthogonal_(module: nn.Module, gain: float = 1.0, *, zero_bias: bool =
         Xiao et al., Dynamical isometry and a mean field theory of CNNs: how to train 10,000-layer vanilla
         convolutional neural networks, 2018, arXiv:1806.05393, sec. 4 and algorithm 1.
     """
-    if not 0 < gain < math.inf:
-        raise UsageError(f"delta_orthogonal_(gain): expected a positive number, got {gain!r}.")
+    require_module("delta_orthogonal_", module)
+    require_gain("delta_orthogonal_", gain)
     layers = [(path, one) for path, one in module.named_modules() if isinstance(one, _KINDS)]
     if not layers:
         raise UsageError(f"delta_orthogonal_(): there is no convolution in {type(module).__name__}.")

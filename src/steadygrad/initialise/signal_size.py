@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from steadygrad.calling import call_model
 from steadygrad.errors import UsageError
+from steadygrad.initialise.arguments import require_gain, require_module
 from steadygrad.preserve import preserved
 
 __all__ = ["lsuv_", "orthogonal_"]
@@ -26,11 +27,12 @@ def orthogonal_(model: nn.Module, gain: float = 1.0) -> None:
     its gradient whatever its depth.
 
     Args:
-        model: its linear and convolutional layers that aren't frozen are changed, recurrent weights too.
+        model: its linear and convolutional layers that aren't frozen are changed, recurrent weights too. A weight
+            that is computed from others (weight norm) stays.
         gain: what each matrix multiplies by. 1 suits tanh and no activation; 1.41 suits ReLU, which loses half.
 
     Raises:
-        UsageError: ``gain`` is not a positive number, or the model has no layer to change.
+        UsageError: ``model`` is no module, ``gain`` is not a positive number, or there is no layer to change.
 
     Example:
         >>> layer = torch.nn.Linear(4, 4)
@@ -40,8 +42,8 @@ def orthogonal_(model: nn.Module, gain: float = 1.0) -> None:
 
     Source: Saxe et al., Exact solutions to the nonlinear dynamics of learning, 2014, arXiv:1312.6120, section 3.
     """
-    if not 0 < gain < math.inf:
-        raise UsageError(f"orthogonal_(gain): expected a positive number, got {gain!r}.")
+    require_module("orthogonal_", model)
+    require_gain("orthogonal_", gain)
     changed = [_orthogonal(module, gain) for module in model.modules()]
     if not any(changed):
         raise UsageError(
@@ -57,11 +59,13 @@ def lsuv_(model: nn.Module, batch: object) -> None:
     between: a deep sigmoid network, which no fixed formula starts well, keeps its signal too.
 
     Args:
-        model: layers that are called and aren't frozen are changed. Buffers and random states are not.
+        model: layers that are called and aren't frozen are changed. Buffers and random states are not. A weight that
+            layers share suits the first that is called; one that belongs to an embedding too, or is computed from
+            others (weight norm), stays.
         batch: what the model takes; thirty rows or more.
 
     Raises:
-        UsageError: no layer was called.
+        UsageError: ``model`` is no module, or no layer was called that isn't frozen.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Sigmoid(), torch.nn.Linear(8, 8))
@@ -74,24 +78,25 @@ def lsuv_(model: nn.Module, batch: object) -> None:
     Salimans and Kingma, Weight normalization, 2016, arXiv:1602.07868, section 3. Differs from the first paper: one
     pass instead of up to ten for each layer, since each layer's output is put right before the next one sees it.
     """
-    done: set[nn.Module] = set()
+    require_module("lsuv_", model)
+    done: set[Tensor] = set()
 
     def start(module: nn.Module, args: Any) -> None:
         del args
-        if module not in done:
+        if module.weight not in done:
             _orthogonal(module, 1.0)
 
     def settle(module: nn.Module, args: Any, output: Any) -> Any:
         del args
-        first = module not in done
-        done.add(module)
+        weight: Any = module.weight
+        first = weight not in done
+        done.add(weight)
         return _settled(module, output) if first and isinstance(output, Tensor) else None
 
     with preserved(model), torch.no_grad(), contextlib.ExitStack() as stack:
-        for module in model.modules():
-            if isinstance(module, _LAYERS) and module.weight.requires_grad:
-                stack.callback(module.register_forward_pre_hook(start).remove)
-                stack.callback(module.register_forward_hook(settle).remove)
+        for module in _free_layers(model):
+            stack.callback(module.register_forward_pre_hook(start).remove)
+            stack.callback(module.register_forward_hook(settle).remove)
         call_model(model, batch)
     if not done:
         raise UsageError(
@@ -99,11 +104,28 @@ def lsuv_(model: nn.Module, batch: object) -> None:
         )
 
 
+def _free_layers(model: nn.Module) -> list[nn.Module]:
+    """Layers whose weight is theirs to change: not frozen, not computed, not an embedding's too."""
+    others = [module for module in model.modules() if not isinstance(module, _LAYERS)]
+    taken = {param for module in others for param in module.parameters(recurse=False)}
+    layers = [module for module in model.modules() if isinstance(module, _LAYERS)]
+    return [
+        one
+        for one in layers
+        if any(weight.requires_grad for weight in _own_weight(one) if weight not in taken)
+    ]
+
+
+def _own_weight(layer: nn.Module) -> list[nn.Parameter]:
+    """The weight; nothing where it is computed from others, as by weight norm."""
+    return [param for name, param in layer.named_parameters(recurse=False) if name == "weight"]
+
+
 def _orthogonal(module: nn.Module, gain: float) -> bool:
     if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
         matrices = [param for name, param in module.named_parameters(recurse=False) if "weight" in name]
     elif isinstance(module, _LAYERS):
-        matrices = list(module.parameters(recurse=False))[:1]
+        matrices = _own_weight(module)
     else:
         return False
     free = [matrix for matrix in matrices if matrix.requires_grad]

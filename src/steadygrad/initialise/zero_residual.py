@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from steadygrad.calling import call_model, random_states, restore_random_states, tensors_in
 from steadygrad.errors import UsageError
+from steadygrad.initialise.arguments import require_module
 from steadygrad.preserve import preserved
 
 
@@ -35,7 +36,7 @@ def zero_residual_(model: nn.Module, batch: object) -> list[str]:
         Names of the modules that were set to 0, weight and bias; empty where there is no residual branch.
 
     Raises:
-        UsageError: the model has no layer with a weight that this batch reaches.
+        UsageError: ``model`` is no module, or has no layer with a weight that this batch reaches.
 
     Example:
         >>> import torch, steadygrad as sg
@@ -54,6 +55,7 @@ def zero_residual_(model: nn.Module, batch: object) -> list[str]:
         Goyal et al., Accurate, large minibatch SGD, 2017, arXiv:1706.02677, sec. 5.1; Zhang, Dauphin and Ma,
         Fixup initialization: residual learning without normalization, 2019, arXiv:1901.09321, sec. 3.2.
     """
+    require_module("zero_residual_", model)
     with preserved(model), torch.enable_grad():
         model.train()
         search = _Search(model, batch)
