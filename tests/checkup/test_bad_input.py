@@ -115,3 +115,34 @@ def test_a_compiled_model_is_looked_at_eagerly():
     found = sg.check(model, BATCH, mean, torch.optim.SGD(model.parameters(), 0.1))
     assert found.ok
     assert [name for name, _ in found.gains] == ["0", "2"]
+
+
+def test_a_lazy_model_and_its_optimizer_are_looked_at_together():
+    model = nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.LazyLinear(1))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    found = sg.check(model, BATCH, lambda output: output.square().mean(), optimizer)
+    assert (found.findings, found.notes) == ((), ())
+    assert all(nn.parameter.is_lazy(param) for group in optimizer.param_groups for param in group["params"])
+
+
+@pytest.mark.parametrize("make", [torch.jit.script, lambda model: torch.jit.trace(model, BATCH)])
+def test_a_scripted_model_is_told(make):
+    with pytest.raises(UsageError, match=r"has a part compiled by torch\.jit.*made from"):
+        sg.check(nn.Sequential(make(nn.Linear(3, 3))), BATCH, mean)
+
+
+def test_inference_mode_is_told():
+    with torch.inference_mode(), pytest.raises(UsageError, match="inference_mode"):
+        sg.check(MODEL, BATCH, mean)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5, "a", None, True])
+def test_a_number_of_steps_that_is_none_is_told(steps):
+    found = sg.check(MODEL, BATCH, mean, torch.optim.SGD(MODEL.parameters(), 0.1))
+    with pytest.raises(UsageError, match=r"try_remedies.*whole number of at least 1"):
+        found.try_remedies(steps)
+
+
+def test_an_optimizer_with_several_epsilons_is_looked_at():
+    found = sg.check(MODEL, BATCH, mean, torch.optim.Adafactor(MODEL.parameters()))
+    assert found.notes == ()

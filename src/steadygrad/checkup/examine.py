@@ -82,7 +82,7 @@ def check(
         >>> sg.check(model, torch.randn(32, 4), lambda out: out.square().mean()).ok
         True
     """
-    plain = subject(model, batch, loss_fn, optimizer)
+    plain, optimizer = subject(model, batch, loss_fn, optimizer)
     with preserved(plain, loss_fn):
         try:
             seen = look(plain, batch, loss_fn, optimizer)

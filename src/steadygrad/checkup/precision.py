@@ -41,7 +41,9 @@ def precision(seen: Look) -> Iterator[Finding]:
 def _epsilon(seen: Look) -> Iterator[Finding]:
     groups = [] if seen.optimizer is None else seen.optimizer.param_groups
     for group in groups:
-        eps = float(group.get("eps", 1.0))
+        eps = group.get("eps", 1.0)
+        if not isinstance(eps, (int, float)):  # Adafactor has two, which aren't added to a denominator
+            continue
         half = any(param.dtype == torch.float16 for param in group["params"])
         if eps == 0.0 and any(grad is not None and not bool(grad.all()) for grad in seen.grads.values()):
             yield _zero("The optimizer's epsilon is 0: where a gradient is 0 it divides 0 by 0.", eps, seen)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from statistics import median
 
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
 from steadygrad.checkup.look import Look
 from steadygrad.checkup.reach import best_constant
@@ -52,7 +52,7 @@ def rate(seen: Look) -> Iterator[Finding]:
         yield _stalled(seen, optimizer)
     elif _ruins(seen, tried):
         yield _too_high(seen, first, tried, "error")
-    elif min(tried.losses[-4:]) >= NO_PROGRESS * tried.losses[0] or tried.update_ratio > HUGE:
+    elif min(tried.losses[-4:]) >= NO_PROGRESS * tried.losses[0] or _leaps(optimizer, tried):
         calmer = _calmer(seen, optimizer, tried)
         if calmer is not None:
             yield _too_high(seen, calmer, tried, "warning")
@@ -69,10 +69,15 @@ def _calmer(seen: Look, optimizer: Optimizer, tried: Rehearsal) -> Setup | None:
             group["lr"] = group["lr"] / factor
         run = rehearse(slower, STEPS)
         fell = run.finite and _late(run) < NO_PROGRESS * tried.losses[0]
-        as_well = tried.update_ratio > HUGE and _late(run) < AS_WELL * best
+        as_well = _leaps(optimizer, tried) and _late(run) < AS_WELL * best
         if fell and (as_well or (stuck and _late(run) < BETTER * late)):
             return slower
     return None
+
+
+def _leaps(optimizer: Optimizer, tried: Rehearsal) -> bool:
+    """Whether the first step was too long; one of LBFGS is a whole descent of up to twenty."""
+    return tried.update_ratio > HUGE and not isinstance(optimizer, LBFGS)
 
 
 def _begins_at_zero(optimizer: Optimizer) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from steadygrad.checkup.remedies import Trials
+from steadygrad.errors import UsageError
 from steadygrad.gains import Gains
 from steadygrad.records import SEVERITIES, Finding
 
@@ -58,8 +59,16 @@ class Checkup:
                 model.
 
         Returns:
-            The trials, the best first; none where no optimizer was given.
+            The trials, the best first; none where no optimizer was given, or the training can't be copied.
+
+        Raises:
+            UsageError: ``steps`` is not a whole number of at least 1.
         """
+        given: object = steps
+        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+            raise UsageError(
+                f"try_remedies(steps={steps!r}): steps must be a whole number of at least 1; 40 tell most cures."
+            )
         return Trials(()) if self._try is None else self._try(steps)
 
     def __str__(self) -> str:

@@ -14,21 +14,25 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.optim import Optimizer
 
 from steadygrad.calling import call_model, tensors_in
+from steadygrad.checkup.rehearsal import copied
 from steadygrad.errors import UsageError
 from steadygrad.preserve import preserved
 
 
-def subject(model: object, batch: object, loss_fn: object, optimizer: object) -> nn.Module:
-    """The module to look at, once the call makes sense.
+def subject(
+    model: object, batch: object, loss_fn: object, optimizer: object
+) -> tuple[nn.Module, Optimizer | None]:
+    """The module to look at and its optimizer, once the call makes sense.
 
     Args:
-        model: as the user gave it; a compiled one is looked at eagerly, a lazy one as a copy.
+        model: as the user gave it; a compiled one is looked at eagerly, a lazy one and its optimizer as copies.
         batch: as the user gave it.
         loss_fn: as the user gave it.
         optimizer: as the user gave it.
 
     Raises:
-        UsageError: an argument is of the wrong kind, or the batch doesn't fit the model's ``forward``.
+        UsageError: an argument is of the wrong kind, the batch doesn't fit the model's ``forward``, or no gradients
+            can be listened to (inference mode, TorchScript).
     """
     if not isinstance(model, nn.Module):
         raise UsageError(f"check(model, ...): expected a torch.nn.Module, got {type(model).__name__}.")
@@ -43,9 +47,14 @@ def subject(model: object, batch: object, loss_fn: object, optimizer: object) ->
         )
     inner: Any = getattr(model, "_orig_mod", model)
     plain = inner if isinstance(inner, nn.Module) else model
+    _check_can_be_heard(plain)
     if any(map(is_lazy, plain.parameters())):
         # The first forward pass turns it into another model: let that be a copy.
-        plain = copy.deepcopy(plain)
+        if optimizer is None:
+            plain = copy.deepcopy(plain)
+        else:
+            twin = copied(plain, optimizer, batch, None)
+            plain, optimizer = twin.model, twin.optimizer
         with preserved(nn.Identity()), torch.no_grad():
             call_model(plain, batch)
     elif not any(True for _ in plain.parameters()):
@@ -53,7 +62,7 @@ def subject(model: object, batch: object, loss_fn: object, optimizer: object) ->
             f"check(model, ...): {type(plain).__name__} has no parameters: nothing can be trained."
         )
     _check_fits(plain, batch)
-    return plain
+    return plain, optimizer
 
 
 def device_hint(model: nn.Module, batch: object) -> str:
@@ -63,6 +72,19 @@ def device_hint(model: nn.Module, batch: object) -> str:
     if not away:
         return ""
     return f"the batch lies on {', '.join(away)} and the model on {', '.join(homes)}: move one of them with .to(...)."
+
+
+def _check_can_be_heard(model: nn.Module) -> None:
+    if torch.is_inference_mode_enabled():
+        raise UsageError(
+            "check(): there are no gradients inside torch.inference_mode(). Call it outside, on a batch made outside."
+        )
+    scripted = [name for name, one in model.named_modules() if isinstance(one, torch.jit.ScriptModule)]
+    if scripted:
+        raise UsageError(
+            f"check(model, ...): {scripted[0] or 'the model'} has a part compiled by torch.jit, which can't be listened "
+            "to. Give the module that it was made from."
+        )
 
 
 def _check_fits(model: nn.Module, batch: object) -> None:

@@ -94,3 +94,14 @@ def test_the_guard_says_nothing_and_leaves_no_trace(capfd, monkeypatch):
     import os
 
     assert "STEADYGRAD_QUIET" not in os.environ
+
+
+def test_a_training_that_cant_be_copied_is_told():
+    class Stubborn(nn.Linear):
+        def __deepcopy__(self, memo):
+            raise TypeError("no copies")
+
+    model = Stubborn(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    trials = sg.check(model, torch.randn(8, 3), lambda out: out.square().mean(), optimizer).try_remedies(2)
+    assert str(trials) == "nothing could be tried: this training can't be copied, or doesn't run on a copy"

@@ -39,6 +39,8 @@ SHOWN = 8
 
 AS_IT_IS = "Leave it as it is"
 
+_NOT_COPIED = "nothing could be tried: this training can't be copied, or doesn't run on a copy"
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -86,9 +88,15 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Trials:
-    """All trials, the best first; the run as it is stands among them."""
+    """All trials, the best first; the run as it is stands among them.
+
+    Attributes:
+        trials: each with its remedy.
+        why_none: what to say where there are none.
+    """
 
     trials: tuple[Trial, ...]
+    why_none: str = "no optimizer was given, so nothing could be tried"
 
     def __iter__(self) -> Iterator[Trial]:
         """The trials, the best first."""
@@ -101,7 +109,7 @@ class Trials:
     def __str__(self) -> str:
         """A table: loss before and after, what is left of a constant guess's, the remedy."""
         if not self.trials:
-            return "no optimizer was given, so nothing could be tried"
+            return self.why_none
         lines = [
             "remedies tried on copies, best first (loss before -> after, share of a constant guess's loss)"
         ]
@@ -130,7 +138,7 @@ def try_all(seen: Look, kinds: Iterable[str], steps: int) -> Trials:
         tried = [trial for plan in plans if (trial := _tried(plan, seen, steps, guess)) is not None]
         pairs = list(_pairs(_ordered(tried), plans))
         tried += [trial for plan in pairs if (trial := _tried(plan, seen, steps, guess)) is not None]
-    return Trials(tuple(_ordered(tried)))
+    return Trials(tuple(_ordered(tried)), _NOT_COPIED)
 
 
 def _plans(case: Case) -> Iterator[Plan]:
