@@ -28,6 +28,9 @@ def too_fast():
 def raises():
     raise ValueError("no such data set")
 
+def quits():
+    raise SystemExit(0)
+
 def number():
     return 3
 
@@ -45,6 +48,9 @@ class Faulty(nn.Linear):
 def faulty():
     return Faulty(4, 1), torch.randn(8, 4), lambda output: output.mean()
 
+def wrong_shape():
+    return nn.Sequential(nn.Linear(4, 1)), torch.randn(8, 5), lambda output: output.mean()
+
 constant = 3
 """
 
@@ -53,11 +59,13 @@ constant = 3
 def _folder(tmp_path, monkeypatch):
     (tmp_path / "preparations.py").write_text(SOURCE, encoding="utf-8")
     (tmp_path / "broken_import.py").write_text("1 / 0\n", encoding="utf-8")
+    (tmp_path / "quits_import.py").write_text("raise SystemExit(0)\n", encoding="utf-8")
+    (tmp_path / "syntax_error.py").write_text("def f(:\n", encoding="utf-8")
     (tmp_path / "missing_import.py").write_text("import nowhere_to_be_found\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield
-    for name in ("preparations", "broken_import", "missing_import"):
+    for name in ("preparations", "broken_import", "quits_import", "syntax_error", "missing_import"):
         sys.modules.pop(name, None)
 
 
@@ -97,9 +105,13 @@ def test_remedies_are_tried(call):
         ("preparations:number", "preparations:number returned something of type int; expected (model, batch, loss_fn)"),
         ("preparations:two", "returned 2 things; expected"),
         ("preparations:vector", "loss_fn returned a tensor of shape (32, 1)"),
-        ("preparations:faulty", "one training step raised KeyError: 'hidden' (preparations.py:35)"),
+        ("preparations:faulty", "one training step raised KeyError: 'hidden' (preparations.py:38)"),
+        ("preparations:quits", "preparations:quits raised SystemExit: 0 (preparations.py:24)"),
+        ("preparations:wrong_shape", "8x5 and 4x1) (linear.py:"),
+        ("quits_import:f", "importing quits_import raised SystemExit: 0 (quits_import.py:1)"),
+        ("syntax_error.py:f", "raised SyntaxError: invalid syntax (syntax_error.py, line 1). See"),
+        ("nothing.py:f", "error: there is no file nothing.py. See"),
         ("no_such_module_anywhere:f", "there is no module 'no_such_module_anywhere'"),
-        ("nothing.py:f", "there is no file nothing.py"),
         ("broken_import:f", "importing broken_import raised ZeroDivisionError: division by zero (broken_import.py:1)"),
         ("missing_import:f", "importing missing_import raised ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 import click
 
 FORM = "package.module:factory, or file.py:factory"
+_OURS = f"{Path(__file__).parents[1]}{os.sep}"
 RETURNS = "(model, batch, loss_fn) or (model, batch, loss_fn, optimizer)"
 
 
@@ -35,7 +37,7 @@ def made_by(target: str) -> tuple[Any, ...]:
     factory = _attribute(_module(place), name, place)
     try:
         made = factory()
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:  # whoever reads sys.argv leaves the program
         raise click.UsageError(f"{target} raised {told(fault)}.") from fault
     if not isinstance(made, (tuple, list)) or len(made) not in {3, 4}:
         pieces = isinstance(made, (tuple, list))
@@ -46,12 +48,13 @@ def made_by(target: str) -> tuple[Any, ...]:
 
 def told(fault: BaseException) -> str:
     """An exception in one line, with the place where it was raised."""
-    frames = traceback.extract_tb(fault.__traceback__)
-    own = [
+    # Neither ours nor Python's own machinery for imports.
+    frames = [
         frame
-        for frame in frames
-        if "site-packages" not in frame.filename and __package__ not in frame.filename
+        for frame in traceback.extract_tb(fault.__traceback__)
+        if not frame.filename.startswith((_OURS, "<frozen "))
     ]
+    own = [frame for frame in frames if "site-packages" not in frame.filename]
     last = own[-1] if own else frames[-1] if frames else None
     where = f" ({Path(last.filename).name}:{last.lineno})" if last else ""
     return f"{type(fault).__name__}: {fault}{where}"
@@ -72,7 +75,9 @@ def _module(place: str) -> ModuleType:
         raise click.UsageError(
             f"there is no module {missing.name!r} here or among what is installed."
         ) from None
-    except Exception as fault:
+    except click.UsageError:
+        raise
+    except (Exception, SystemExit) as fault:
         raise click.UsageError(f"importing {place} raised {told(fault)}.") from fault
 
 
