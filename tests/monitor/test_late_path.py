@@ -21,6 +21,7 @@ from steadygrad.policies import (
     steady,
     zclip,
 )
+from steadygrad.runfile import open_run
 
 POLICIES = {
     "auto": auto,
@@ -111,6 +112,29 @@ def test_readings_arrive_one_step_late():
     assert known_before == [0, 0, 1, 2, 3, 4, 5]
     _, known_before = readings("AdamW", False)
     assert known_before == [0, 1, 2, 3, 4, 5, 6]
+
+
+def engaged_at(path, late, policy, *, spike, rate):
+    """Steps at which ``auto`` announced itself, where step 20's loss and the rate from step 21 on are changed."""
+    model = seeded(mlp)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    monitor = attach("guard", model, optimizer, policy, late=late, run=path)
+    for at, batch in enumerate(batches(30)):
+        optimizer.zero_grad()
+        (nn.functional.mse_loss(model(batch[0]), batch[1]) * (spike if at == 20 else 1.0)).backward()
+        optimizer.param_groups[0]["lr"] = 0.01 * (rate if at > 20 else 1.0)
+        optimizer.step()
+    monitor.close()
+    return [incident.step for incident in open_run(path).incidents if incident.action == "engage"]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["host", "late"])
+@pytest.mark.parametrize("policy", [auto, lambda: chain(auto(), clip_norm(1e9))], ids=["auto", "chain"])
+def test_a_step_is_judged_by_the_limits_of_its_own_rate(tmp_path, late, policy):
+    # A spike just before the rate falls is still one, ...
+    assert engaged_at(tmp_path / "fall.steady", late, policy(), spike=1e4, rate=1e-6) == [20]
+    # ... and an ordinary step just before the rate rises is none.
+    assert 20 not in engaged_at(tmp_path / "rise.steady", late, policy(), spike=1.0, rate=1e5)
 
 
 @pytest.mark.parametrize("ask", ["last", "recent", "findings", "summary", "state_dict", "close"])

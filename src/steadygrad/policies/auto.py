@@ -155,6 +155,16 @@ class Auto(Policy):
             return self._steady.lr_factor(measurement)
         return 1.0
 
+    def note(self) -> object:
+        """The limits of the step, at its own rate."""
+        return (self._limit, self._unrest, self._span, self._by_reach), self._steady.note()
+
+    def recall(self, note: object) -> None:
+        """Judge the next Reading by those limits."""
+        if isinstance(note, tuple):
+            (self._limit, self._unrest, self._span, self._by_reach), steadys = note
+            self._steady.recall(steadys)
+
     def learn(self, reading: Reading) -> tuple[Incident, ...]:
         """Update the history from one finite step and look for signs of trouble."""
         self._relative.learn(reading)

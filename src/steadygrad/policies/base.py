@@ -83,6 +83,18 @@ class Policy:
         del measurement
         return 1.0
 
+    def note(self) -> object:
+        """What ``scale`` has just concluded and `learn` will want back; asked for right after it.
+
+        On an accelerator the next step has been scaled, at another rate perhaps, before `learn` gets
+        the Reading of this one.
+        """
+        return None
+
+    def recall(self, note: object) -> None:
+        """Take back what `note` returned for the step whose Reading comes next."""
+        del note
+
     def learn(self, reading: Reading) -> tuple[Incident, ...]:
         """Update the statistics from one finite Reading; returns what is worth announcing."""
         del reading

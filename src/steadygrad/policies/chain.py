@@ -49,6 +49,16 @@ class Chain(Policy):
         """Smallest factor that a policy asks for."""
         return min(policy.lr_factor(measurement) for policy in self.policies)
 
+    def note(self) -> object:
+        """The notes of all policies."""
+        return tuple(policy.note() for policy in self.policies)
+
+    def recall(self, note: object) -> None:
+        """Give every policy its own note back."""
+        if isinstance(note, tuple):
+            for policy, own in zip(self.policies, note, strict=True):
+                policy.recall(own)
+
     def learn(self, reading: Reading) -> tuple[Incident, ...]:
         """Hand the raw reading to every policy; returns all they announce."""
         incidents = [incident for policy in self.policies for incident in policy.learn(reading)]

@@ -152,6 +152,15 @@ class Steady(Policy):
         buffer, limit = self.stored_momentum + entering, entering / max(1.0 - self._momentum, 1e-3)
         return 1.0 if lr <= 0.0 or buffer <= limit * (1.0 + 1e-9) else limit / buffer
 
+    def note(self) -> object:
+        """The tight cap of the step, and what share of its gradient enters the momentum."""
+        return self._tight_cap, self._momentum, self._undampened
+
+    def recall(self, note: object) -> None:
+        """Learn the next Reading by that cap and that momentum."""
+        if isinstance(note, tuple):
+            self._tight_cap, self._momentum, self._undampened = note
+
     def learn(self, reading: Reading) -> tuple[Incident, ...]:
         """Roughness, credit and stored momentum from one finite step."""
         self._relative.learn(reading)

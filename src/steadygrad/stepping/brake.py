@@ -88,6 +88,14 @@ class BrakedPolicy(Policy):
         """The policy's factor times the brake's."""
         return self.inner.lr_factor(measurement) * self.brake.rate
 
+    def note(self) -> object:
+        """The policy's own note."""
+        return self.inner.note()
+
+    def recall(self, note: object) -> None:
+        """Give the policy its note back."""
+        self.inner.recall(note)
+
     def learn(self, reading: Reading) -> tuple[Incident, ...]:
         """Let the policy learn."""
         return self.inner.learn(reading)

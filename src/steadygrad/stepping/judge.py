@@ -60,6 +60,7 @@ class Verdict:
         skipped: whether the host left the step out.
         overflow: whether a ``GradScaler`` was at work, so that a non-finite step is its business.
         lr_factor: what the learning rate was multiplied by.
+        note: what the policy wants back when it learns from the step, later than from the next on an accelerator.
     """
 
     clip_coef: float = 1.0
@@ -69,6 +70,7 @@ class Verdict:
     skipped: bool = False
     overflow: bool = False
     lr_factor: float = 1.0
+    note: object = None
 
 
 def judge_on_host(measurement: Measurement, policy: Policy, treatment: Treatment) -> Verdict:
@@ -107,7 +109,7 @@ def judge_on_device(measurement: Measurement, policy: Policy, treatment: Treatme
     if verdict.skipped:
         return verdict
     scale = policy.scale(measurement)
-    verdict.cap = policy.cap
+    verdict.cap, verdict.note = policy.cap, policy.note()
     coefs = []
     if scale is not None:
         # A step that the kernel is about to leave out must not meet a NaN factor on the way.

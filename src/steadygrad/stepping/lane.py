@@ -46,6 +46,16 @@ class _Step:
     param_norms: Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What is known of a step whose numbers are under way to the host."""
+
+    reading: Reading
+    tensors: int
+    has_extras: tuple[bool, bool]
+    note: object
+
+
 class Lane:
     """Measures, judges and treats the steps of one optimizer, or of a loop without one.
 
@@ -92,7 +102,7 @@ class Lane:
         self._clock = clock
         self._param_norms = policy is not None and policy.needs_param_norms
         self._measurer = Measurer(table, late=late, param_norms=self._param_norms)
-        self._reads: LateReads[tuple[Reading, int, tuple[bool, bool]]] = LateReads()
+        self._reads: LateReads[_Sent] = LateReads()
         self._probe = UpdateProbe()
         self._now: _Step | None = None
 
@@ -277,10 +287,13 @@ class Lane:
         arrived = self._reads.take()
         if arrived is None:
             return
-        (reading, tensors, has_extras), numbers = arrived
-        total, coef, norms, (param_norms, updates) = unpack(numbers, tensors, has_extras)
+        sent, numbers = arrived
+        reading = sent.reading
+        total, coef, norms, (param_norms, updates) = unpack(numbers, sent.tensors, sent.has_extras)
         nonfinite = not np.isfinite(total)
         acted = nonfinite and (self.policy is not None or reading.overflow)
+        if self.policy is not None:
+            self.policy.recall(sent.note)
         self._on_reading(
             replace(
                 reading,
@@ -307,7 +320,7 @@ class Lane:
         extras = [now.param_norms, updates]
         packet = pack(measurement.total_norm, now.verdict.device_coef, measurement.norms, extras)
         has_extras = (now.param_norms is not None, updates is not None)
-        self._reads.send(packet, (now.reading, len(measurement.norms), has_extras))
+        self._reads.send(packet, _Sent(now.reading, len(measurement.norms), has_extras, now.verdict.note))
 
 
 def _completed(now: _Step, updates: Tensor | None, *, taken_back: bool) -> Reading:

@@ -47,6 +47,14 @@ class ShieldedPolicy(Policy):
         factor = self._containment.run(PART, self.inner.lr_factor, measurement)
         return 1.0 if factor is None else factor
 
+    def note(self) -> object:
+        """Its own note; None once it has failed."""
+        return self._containment.run(PART, self.inner.note)
+
+    def recall(self, note: object) -> None:
+        """Give it its note back, while it works."""
+        self._containment.run(PART, self.inner.recall, note)
+
     def learn(self, reading: Reading) -> tuple[Incident, ...]:
         """Let it learn, while it works."""
         return self._containment.run(PART, self.inner.learn, reading) or ()
