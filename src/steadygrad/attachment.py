@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class _Attachment:
         monitor: held weakly: the hooks of its optimizers keep it alive.
         policy: the policy that was asked for, written as the call that makes it.
         run: the run file that was asked for; a run already there has made it another.
+        plan: how it goes back; None where it doesn't.
         size: how many optimizers it is attached to, or one model.
     """
 
@@ -36,6 +37,7 @@ class _Attachment:
     mode: str
     policy: str
     run: Path | None
+    plan: Rollback | None
     size: int
 
 
@@ -118,7 +120,7 @@ def guard(
 
     Returns:
         The guard; the one already attached to just these optimizers, if there is one and no other
-        policy or run is asked for. A mere watch on one of them is closed and replaced.
+        policy, recovery or run is asked for. A mere watch on one of them is closed and replaced.
 
     Raises:
         UsageError: nothing to guard (no parameters, all frozen, none shared with the optimizer), an
@@ -159,7 +161,7 @@ def _attach(
     check_overhead(mode, overhead)
     path = None if run is None else as_run_path(mode, run).absolute()
     targets = optimizers or (model,)
-    present = _present(mode, targets, policy, path)
+    present = _present(targets, _Wish(mode, policy, path, plan))
     if present is not None:
         return present
     _close_watches(targets)
@@ -170,31 +172,53 @@ def _attach(
         mode, model, optimizers, own, run=run, max_skips=max_skips, overhead=overhead, recover=plan
     )
     asked = "" if own is None else repr(own)
-    attachment = _Attachment(weakref.ref(monitor), mode, asked, path, len(targets))
+    attachment = _Attachment(weakref.ref(monitor), mode, asked, path, plan, len(targets))
     for target in targets:
         _attached[target] = attachment
     return monitor
 
 
-def _present(mode: str, targets: Sequence[Any], policy: Policy | None, run: Path | None) -> Monitor | None:
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What a call asks for; None where it leaves the choice to whoever is there."""
+
+    mode: str
+    policy: Policy | None
+    run: Path | None
+    plan: Rollback | None
+
+    def unlike(self, there: _Attachment) -> str:
+        """What of it the attached one would have to change; empty where it is content."""
+        if self.policy is not None and repr(self.policy) != there.policy:
+            return "with another policy"
+        if self.mode == "guard" and not _content(self.plan, there.plan):
+            return "and its recover= can't be changed"
+        return "and its run= can't be changed" if self.run not in {None, there.run} else ""
+
+
+def _content(asked: Rollback | None, there: Rollback | None) -> bool:
+    if asked is None or there is None or asked.is_default:
+        return asked is there or (asked is not None and asked.is_default)
+    return asked == replace(there, is_default=False)
+
+
+def _present(targets: Sequence[Any], wish: _Wish) -> Monitor | None:
     """The monitor that already does what is asked for; one that does something else is an error."""
     found = [one for target in targets if (one := _attachment_of(target)) is not None]
-    if mode == "guard":
+    if wish.mode == "guard":
         found = [one for one in found if one.mode == "guard"]
     if not found:
         return None
     first, monitor = found[0], found[0].monitor()
     whole = len(found) == len(targets) == first.size and all(one is first for one in found)
-    other_policy = policy is not None and repr(policy) != first.policy
-    other_run = run is not None and run != first.run
-    if monitor is None or not whole or other_policy or other_run:
-        what = _difference(len(found), len(targets), whole=whole, other_policy=other_policy)
+    what = wish.unlike(first) if whole else _other_optimizers(len(found), len(targets))
+    if monitor is None or what:
         raise UsageError(
-            f"{mode}(): a {first.mode} is already attached here, {what}. Close that one first, with its close(); "
+            f"{wish.mode}(): a {first.mode} is already attached here, {what}. Close that one first, with its close(); "
             f"where nobody holds it, steadygrad.{first.mode}(model, optimizer).close() with the same objects finds "
             "and closes it."
         )
-    monitor.say("attached", f"{mode}(): {monitor.mode} is already attached here; that one is returned")
+    monitor.say("attached", f"{wish.mode}(): {monitor.mode} is already attached here; that one is returned")
     return monitor
 
 
@@ -205,12 +229,10 @@ def _close_watches(targets: Sequence[Any]) -> None:
             monitor.detach()
 
 
-def _difference(found: int, targets: int, *, whole: bool, other_policy: bool) -> str:
-    if not whole and found < targets:
+def _other_optimizers(found: int, targets: int) -> str:
+    if found < targets:
         return f"but only to {found} of these {targets} optimizers"
-    if not whole:
-        return "together with other optimizers"
-    return "with another policy" if other_policy else "and its run= can't be changed"
+    return "together with other optimizers"
 
 
 def attached_to(target: nn.Module | Optimizer) -> Monitor | None:

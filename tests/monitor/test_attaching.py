@@ -158,6 +158,22 @@ class TestAttachingAgain:
         with pytest.raises(UsageError, match="with another policy"):
             sg.guard(model, optimizer, policy=sg.policies.clip_norm(2.0))
 
+    @pytest.mark.parametrize(
+        ("first", "other"),
+        [(None, False), (True, False), (False, True), (True, sg.recover.rollback(every=7))],
+    )
+    def test_another_recovery_is_an_error_and_the_same_is_not(self, first, other):
+        model, optimizer = workload()
+        guard = sg.guard(model, optimizer, recover=first)
+        assert sg.guard(model, optimizer, recover=first) is guard
+        assert sg.guard(model, optimizer) is guard
+        with pytest.raises(UsageError, match="recover="):
+            sg.guard(model, optimizer, recover=other)
+
+    def test_recovery_by_default_is_what_true_asks_for(self):
+        model, optimizer = workload()
+        assert sg.guard(model, optimizer, recover=True) is sg.guard(model, optimizer)
+
     def test_another_run_is_an_error_and_the_same_is_not(self, tmp_path):
         model, optimizer = workload()
         guard = sg.guard(model, optimizer, run=tmp_path / "a.steady")

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 from functools import cache, partial
+from statistics import median
 
 import pytest
 import torch
