@@ -9,21 +9,24 @@ from tests.policies.streams import patient
 
 from steadygrad.policies.ceiling import LEAP, RateCeiling
 
-RATES = st.lists(st.floats(1e-9, 1e3), max_size=120)
+RATES = st.lists(st.tuples(st.floats(1e-9, 1e3), st.sampled_from([1.0, 0.5])), max_size=120)
 
 
 def slow_factor(history, lr):
-    """The same from the whole history."""
-    ceiling = LEAP * max(history[:-16], default=0.0)
-    return ceiling / lr if len(history) >= 32 and lr > ceiling > 0.0 else 1.0
+    """The same from the whole history of rates and factors."""
+    ceiling = LEAP * max((rate * factor for rate, factor in history[:-16]), default=0.0)
+    if len(history) < 32 or not lr > ceiling > 0.0:
+        return 1.0
+    newest, factor = history[-1]
+    return 1.0 if factor == 1.0 and lr <= 2.0 * newest else ceiling / lr
 
 
 @patient
 @given(RATES, st.floats(1e-9, 1e3))
 def test_the_ceiling_is_ten_times_the_largest_older_rate(rates, lr):
     ceiling = RateCeiling()
-    for rate in rates:
-        ceiling.add(rate)
+    for rate, factor in rates:
+        ceiling.add(rate, factor)
     assert ceiling.factor(lr) == pytest.approx(slow_factor(rates, lr))
 
 
@@ -32,7 +35,7 @@ def made(plan, steps):
     ceiling, factors = RateCeiling(), []
     for step in range(steps):
         factors.append(ceiling.factor(plan(step)))
-        ceiling.add(plan(step) * factors[-1])
+        ceiling.add(plan(step), factors[-1])
     return factors
 
 
@@ -42,11 +45,20 @@ def made(plan, steps):
         lambda step: min(1.0, step / 1000),
         lambda step: min(1.0, (step + 1) / 40),
         lambda step: 0.1 if step < 400 else 1.0,
-        lambda step: 1e-3 * 1.07 ** (step // 1),
+        lambda step: 1e-3 * 1.07**step,
+        lambda step: 1e-7 * 1.25 ** min(step, 99),
         lambda step: (step % 100) / 100,
         lambda step: 0.1 ** (step // 100),
     ],
-    ids=["warm-up from zero", "short warm-up", "a tenfold rise", "range test", "restarts", "decay"],
+    ids=[
+        "warm-up from zero",
+        "short warm-up",
+        "a tenfold rise",
+        "slow range test",
+        "range test",
+        "restarts",
+        "decay",
+    ],
 )
 def test_schedules_that_people_use_are_left_alone(plan):
     assert set(made(plan, 300)) == {1.0}

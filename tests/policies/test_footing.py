@@ -145,3 +145,13 @@ def test_a_restored_footing_goes_on_as_the_original(before, after):
         restored.add(norm)
     assert restored.spike_limit() == original.spike_limit()
     assert restored.slip_limit(1.0, 2.0) == original.slip_limit(1.0, 2.0)
+
+
+def test_steps_without_a_gradient_cool_down():
+    footing = Footing()
+    for _ in range(40):
+        footing.add(1.0, 2.0)
+    assert footing.hot
+    for _ in range(32):
+        footing.add(0.0)
+    assert not footing.hot

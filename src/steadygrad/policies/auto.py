@@ -66,8 +66,8 @@ def auto() -> Auto:
     within 256 steps may be what the run is about, like a rare reward, or faulty batches: from then
     on the cap is 8 times the typical norm, so that they are heard and don't drown everything else.
     A rate of Adam and its kin that alone would carry the weights farther than they are long is lowered
-    for the step, and so is, from step 32 on, one of more than ten times the largest rate the run had 16
-    steps ago or earlier. SGD on parameters without any matrix, whose length says nothing, is treated in
+    for the step, and so is, from step 32 on, one that leaps to more than ten times the largest rate the run
+    had 16 steps ago or earlier. SGD on parameters without any matrix, whose length says nothing, is treated in
     the same way, and its rate left alone.
 
     Only ratios are compared: multiplying the loss (and dividing SGD's rate) by a number changes
@@ -169,7 +169,7 @@ class Auto(Policy):
         """Update the history from one finite step and look for signs of trouble."""
         self._relative.learn(reading)
         self._steady.learn(reading)
-        self._ceiling.add(reading.lr * reading.lr_factor)
+        self._ceiling.add(reading.lr, reading.lr_factor)
         self._tally.add(reading)
         was_recurring = self._footing.recurring
         self._footing.add(reading.total_norm, reading.total_norm / self._span * self._depth)

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LEAP = 10.0
-"""A rate this many times the largest one so far is a mistake in a schedule; planned rises are at most tenfold."""
+"""A rate this many times the largest one so far is a mistake in a schedule; planned leaps are at most tenfold."""
+GRADUAL = 2.0
+"""Rise from one step to the next that is no leap: a range test of 100 steps multiplies its rate by 1.2 at each."""
 
 _RECENT = 16
 
@@ -19,7 +21,8 @@ class RateCeiling:
 
     Older means at least 16 steps ago, so a rise that lasts is followed within a few times 16 steps.
     There is no ceiling for the first 32 steps: a linear warm-up doubles its rate between the 16th and
-    the 32nd step, while it may start as near to zero as it likes.
+    the 32nd step, while it may start as near to zero as it likes. A rate that has come where it is
+    gradually, at most doubled at each step, as in a range test, meets no ceiling.
     """
 
     def __init__(self) -> None:
@@ -27,10 +30,14 @@ class RateCeiling:
         self._recent: deque[float] = deque()
         self._older = 0.0
         self._steps = 0
+        self._newest = 0.0
+        self._held = False
 
-    def add(self, lr: float) -> None:
-        """Take in the rate that a step was made with."""
+    def add(self, asked: float, factor: float = 1.0) -> None:
+        """Take in the rate that was asked for in a step, and what it was multiplied by."""
         self._steps += 1
+        self._newest, self._held = asked, factor < 1.0
+        lr = asked * factor
         self._recent.append(lr)
         if len(self._recent) > _RECENT:
             self._older = max(self._older, self._recent.popleft())
@@ -38,16 +45,24 @@ class RateCeiling:
     def factor(self, lr: float) -> float:
         """What to multiply a rate by; exactly 1 below the ceiling."""
         ceiling = LEAP * self._older
-        if self._steps < 2 * _RECENT or lr <= ceiling or ceiling <= 0.0:
+        gradual = not self._held and lr <= GRADUAL * self._newest
+        if self._steps < 2 * _RECENT or lr <= ceiling or ceiling <= 0.0 or gradual:
             return 1.0
         return ceiling / lr
 
     def state_dict(self) -> dict[str, Any]:
         """The rates held."""
-        return {"recent": list(self._recent), "older": self._older, "steps": self._steps}
+        return {
+            "recent": list(self._recent),
+            "older": self._older,
+            "steps": self._steps,
+            "newest": self._newest,
+            "held": self._held,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         self._recent = deque(state["recent"])
         self._older = float(state["older"])
         self._steps = int(state["steps"])
+        self._newest, self._held = float(state.get("newest", 0.0)), bool(state.get("held", False))

@@ -43,6 +43,8 @@ _MIN_HISTORY = 2
 _TYPICAL_QUANTILE = 0.25
 _LOW_QUANTILE = 0.05
 _LOUDEST = math.log(10.0)
+# A step without any gradient carries the weights nowhere, and there is no logarithm of nowhere.
+_STILL = 1e-30
 
 
 class Footing:
@@ -82,6 +84,8 @@ class Footing:
             self._last.add(norm)
             if reach > 0.0:
                 self._reach.add(reach)
+        elif len(self._reach):
+            self._reach.add(_STILL)
 
     @property
     def recurring(self) -> bool:
