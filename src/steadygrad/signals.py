@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.containment import Containment
 from steadygrad.detect.signals import Fired, SignalDetector, Signals
+from steadygrad.forward_hook import ForwardHook
 from steadygrad.gains import TimeGain
 from steadygrad.measure import Budget, LateReads
 from steadygrad.records import Finding, FloatArray, Reading
@@ -128,9 +129,9 @@ class SignalProbe:
         look = self._look = _Look(self._containment.run)
         for name, module in model.named_modules():
             if isinstance(module, nn.RNNBase):
-                look.handles.append(module.register_forward_pre_hook(_Ear(look, _follow, name)))
+                look.handles.append(module.register_forward_pre_hook(ForwardHook(_Ear(look, _follow, name))))
             elif isinstance(module, _FED):
-                look.handles.append(module.register_forward_pre_hook(_Ear(look, _hear, name)))
+                look.handles.append(module.register_forward_pre_hook(ForwardHook(_Ear(look, _hear, name))))
         look.cost_s += time.perf_counter() - began
 
     def _end(self, look: _Look, step: int) -> None:
@@ -146,7 +147,7 @@ class SignalProbe:
 
 
 class _Ear:
-    """A forward hook. A copy or a pickle of the model carries a deaf one."""
+    """What a forward pre-hook calls."""
 
     def __init__(
         self, look: _Look, hear: Callable[[_Look, str, nn.Module, tuple[Any, ...]], Any], name: str
@@ -155,28 +156,13 @@ class _Ear:
         self._hear = hear
         self._name = name
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
-        return _deaf
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_made_deaf, ())
-
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
-        # What a compiler traces must not change; dynamo takes this branch while it does.
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or not args:
+        if not torch.is_grad_enabled() or not args:
             return None
         began = time.perf_counter()
         changed = self._look.run(PART, self._hear, self._look, self._name, module, args)
         self._look.cost_s += time.perf_counter() - began
         return changed
-
-
-def _deaf(*args: object) -> None:
-    """The hook of a copy."""
-
-
-def _made_deaf() -> Callable[..., None]:
-    return _deaf
 
 
 def _take_off(look: _Look) -> None:

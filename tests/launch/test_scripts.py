@@ -24,6 +24,7 @@ def names(run):
         ("from_scratch.py", ()),
         ("in_turn.py", ()),
         ("saliency.py", ()),
+        ("exports.py", ()),
     ],
 )
 def test_a_healthy_script_prints_the_same_bits_watched_and_guarded(plain, launched, script, args):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from steadygrad.calling import random_states, restore_random_states, tensors_in
+from steadygrad.forward_hook import ForwardHook
 from steadygrad.origin import Origin
 from steadygrad.tracing.finiteness import facts, has_nan, has_numbers, is_finite
 from steadygrad.tracing.replay import Step, instrumented, uncompiled
@@ -73,9 +74,11 @@ class Capture:
             handle
             for one in (model, *parts)
             for handle in (
-                one.register_forward_pre_hook(self._listener.before, prepend=True, with_kwargs=True),
+                one.register_forward_pre_hook(
+                    ForwardHook(self._listener.before), prepend=True, with_kwargs=True
+                ),
                 # A part that raised must not leave the others looking as if they were inside of it.
-                one.register_forward_hook(self._listener.after, always_call=bool(parts)),
+                one.register_forward_hook(ForwardHook(self._listener.after), always_call=bool(parts)),
             )
         ]
 
@@ -111,7 +114,7 @@ class Capture:
 
 
 class _Listener:
-    """The hooks. A copy or a pickle of the model carries a deaf one.
+    """What the hooks call.
 
     Attributes:
         deaf: whether to do nothing.
@@ -119,17 +122,11 @@ class _Listener:
         nested: several modules are listened to, and one may be called within another.
     """
 
-    def __init__(self, *, deaf: bool = False) -> None:
-        self.deaf = deaf
+    def __init__(self) -> None:
+        self.deaf = False
         self.calls: deque[_Call] = deque(maxlen=MOST_CALLS)
         self.nested = False
         self._depth = 0
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Listener:
-        return _Listener(deaf=True)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_deaf, ())
 
     def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Keep the call that begins, if it is no part of another."""
@@ -157,8 +154,7 @@ class _Listener:
                     tensor.register_hook(_Keeper(self.calls[-1].gradients, position))  # type: ignore[no-untyped-call]
 
     def _passes_over(self) -> bool:
-        # What a compiler traces must not change; dynamo takes this branch while it does.
-        return torch.compiler.is_compiling() or self.deaf or not torch.is_grad_enabled()
+        return self.deaf or not torch.is_grad_enabled()
 
 
 class _Keeper:
@@ -190,10 +186,6 @@ def _cut_off(call: _Call) -> _Call:
     if call.computed:
         call.args, call.kwargs = tree_map_only(Tensor, Tensor.detach, (call.args, call.kwargs))
     return call
-
-
-def _deaf() -> _Listener:
-    return _Listener(deaf=True)
 
 
 def _has_company() -> bool:

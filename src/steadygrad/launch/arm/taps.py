@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from steadygrad.forward_hook import unheard
 from steadygrad.launch.arm.clip_taps import tap_clips
 from steadygrad.launch.arm.session import Session
 
@@ -32,6 +33,7 @@ def tap(session: Session) -> None:
     _replace_backward(session)
     tap_clips(session)
     _replace_scaler(session)
+    _replace_scripting(session)
     register_optimizer_step_pre_hook(_untraced(_stepping(session)))
     register_optimizer_step_post_hook(_untraced(_stepped(session)))
 
@@ -82,6 +84,23 @@ def _replace_scaler(session: Session) -> None:
 
     scaler.scale = scaled  # type: ignore[method-assign]
     scaler.update = updated  # type: ignore[method-assign]
+
+
+def _replace_scripting(session: Session) -> None:
+    """A model that is exported in the middle of its training: TorchScript would compile our hooks too."""
+    original = torch.jit.script
+
+    @functools.wraps(original)
+    def script(obj: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(obj, nn.Module) and session.active:
+            with unheard(obj):
+                return original(obj, *args, **kwargs)
+        if not args:
+            # Names are looked up where the caller stands, which is one frame further away.
+            kwargs["_frames_up"] = kwargs.get("_frames_up", 0) + 1
+        return original(obj, *args, **kwargs)
+
+    torch.jit.script = script
 
 
 def _stepping(session: Session) -> Function:
