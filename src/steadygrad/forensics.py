@@ -24,10 +24,13 @@ class Forensics:
     Args:
         model: its forward calls are held on to, one at a time.
         guarded: a guard is attached, so that attaching one is no remedy.
+
+    Attributes:
+        capture: what holds on to it.
     """
 
     def __init__(self, model: nn.Module, *, guarded: bool) -> None:
-        self._capture = Capture(model)
+        self.capture = Capture(model)
         self._guarded = guarded
         self._left = MAX_REPLAYS
         self._origins: dict[tuple[int, int], Origin] = {}
@@ -39,7 +42,7 @@ class Forensics:
             return
         self._left -= 1
         with torch.enable_grad():
-            origin, self.note = self._capture.replay()
+            origin, self.note = self.capture.replay()
         if origin is not None:
             self._origins[optimizer, step] = origin
 
@@ -50,6 +53,10 @@ class Forensics:
             return finding
         return blamed(finding, origin, guarded=self._guarded)
 
+    def origin(self, optimizer: int, step: int) -> Origin | None:
+        """Where a step's fault began, as far as it was looked for."""
+        return self._origins.get((optimizer, step))
+
     def close(self) -> None:
         """Let go of the model."""
-        self._capture.close()
+        self.capture.close()

@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from torch import nn
@@ -17,8 +18,10 @@ from steadygrad.containment import Containment
 from steadygrad.course import Course
 from steadygrad.forensics import Forensics
 from steadygrad.notices import Notices
+from steadygrad.origin import Origin
 from steadygrad.recording import Recorder
 from steadygrad.records import Finding, Incident, Reading, TensorInfo
+from steadygrad.recover import Rollback, Witness, as_allowed
 from steadygrad.scalars import Scalars, give_loss
 from steadygrad.signals import SignalProbe
 from steadygrad.stepping import Track
@@ -27,6 +30,7 @@ from steadygrad.summary import Counts, where_nonfinite
 RECENT_READINGS = 256
 MAX_FINDINGS = 1000
 LISTENING = "listening"
+BUNDLES = "incident bundles"
 
 Listener = Callable[[Reading], None]
 Teller = Callable[[Finding], Finding]
@@ -63,6 +67,7 @@ class Logbook:
         recorder: writes the run file; None records nothing.
         forensics: explains a non-finite step; None where that has failed.
         signals: listens inside the model; None where `listen` wasn't called.
+        witness: writes incident bundles; None where `keep_bundles` wasn't called, or nothing is recorded.
         listeners: pairs of the name of a part and what it does after each step, in order.
         tellers: each finding passes through them before it is kept: whoever knows the data adds what
             it knows.
@@ -85,6 +90,7 @@ class Logbook:
         self.tellers: list[Teller] = []
         self.sinks: list[tuple[str, Sink]] = []
         self.signals: SignalProbe | None = None
+        self.witness: Witness | None = None
         self._course = Course(self.finding)
         self.scalar_listeners: list[tuple[str, ScalarListener]] = []
         self.starters: list[tuple[str, Starter]] = []
@@ -95,6 +101,18 @@ class Logbook:
         """Listen to the signals inside a model too, on a few steps."""
         self.signals = SignalProbe(model, self.finding, self.containment, overhead=overhead, guarded=guarded)
         self.listeners.append((LISTENING, self.signals.after_step))
+
+    def keep_bundles(self, model: nn.Module, tracks: Sequence[Track], plan: Rollback) -> None:
+        """Have a guard write a bundle beside the run file when something goes wrong."""
+        recorder, forensics = self.recorder, self.forensics
+        if recorder is None or forensics is None or tracks[0].policy is None:
+            return
+        limits = as_allowed(plan.bundles)
+        if not limits.max_bytes:
+            return
+        about = recorder.about()
+        make = partial(Witness, model, tracks, plan, limits, forensics.capture, recorder.path, about, self)
+        self.witness = self.contained(BUNDLES, make)
 
     def deliver(self) -> None:
         """Take in what has arrived from the device."""
@@ -113,9 +131,10 @@ class Logbook:
 
     def begins(self, track: Track) -> None:
         """A step is about to be measured."""
-        del track
         for part, starter in self.starters:
             self.contained(part, starter)
+        if self.witness is not None:
+            self.contained(BUNDLES, self.witness.begins, track.index, track.lane.step)
 
     def reading(self, track: Track, reading: Reading) -> None:
         """A step has ended: count it, keep it, record it, show a skip."""
@@ -136,6 +155,25 @@ class Logbook:
             self.contained(part, listener, reading)
         for part, sink in self.sinks:
             self.contained(part, sink.reading, reading, track.table.tensors)
+
+    def skipped(self, reading: Reading) -> None:
+        """A step was left out, and all that is found of it is known."""
+        if self.witness is not None:
+            self.contained(BUNDLES, self.witness.skipped, reading)
+
+    def wary(self) -> None:
+        """The step about to be made may end in a rollback."""
+        if self.witness is not None:
+            self.witness.wary = True
+
+    def ruined(self, reading: Reading, *, final: bool) -> None:
+        """The state is about to be put back."""
+        if self.witness is not None:
+            self.contained(BUNDLES, partial(self.witness.ruined, reading, final=final))
+
+    def origin(self, optimizer: int, step: int) -> Origin | None:
+        """Where a step's fault began, as far as it was looked for."""
+        return None if self.forensics is None else self.forensics.origin(optimizer, step)
 
     def finding(self, finding: Finding) -> None:
         """A detector has found something: keep it, record it, show it unless it is only for the record."""
@@ -162,6 +200,8 @@ class Logbook:
         self.say(incident.action, f"step {incident.step}: {incident.action}: {first_sentence}")
         if self.recorder is not None:
             self.contained("recording", self.recorder.incident, incident)
+        if self.witness is not None:
+            self.contained(BUNDLES, self.witness.incident, incident)
 
     def nonfinite(self, track: Track) -> None:
         """The step about to be made is non-finite: find out where that began."""
@@ -180,6 +220,8 @@ class Logbook:
         if self.forensics is not None:
             self.contained("end of tracing", self.forensics.close)
         self.deliver()
+        if self.witness is not None:
+            self.contained("end of the incident bundles", self.witness.close)
         if self.signals is not None:
             self.contained("end of listening", self.signals.close)
         if self.recorder is not None:

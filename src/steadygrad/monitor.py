@@ -106,6 +106,7 @@ class Monitor:
         )
         self._rescue = None if recover is None else self._rescued(model, recover, overhead, late=waits_not)
         self._logbook.listen(model, overhead=overhead, guarded=guarded)
+        self._logbook.keep_bundles(model, self._tracks, recover or Rollback())
         # The optimizers' hooks hold the logbook, and it holds us: nobody has to keep the monitor.
         self._logbook.listeners.append(("wiring check", self._after_step))
         self._check_wiring(0)

@@ -85,6 +85,7 @@ class Recorder:
     def __init__(
         self, path: Path, info: RunInfo, sizes: Sequence[int], on_fault: Callable[[str], None]
     ) -> None:
+        self.info = info
         self._writer = RunWriter(path, info)
         self._writer.on_fault = _weakly(on_fault)
         starts = np.cumsum([0, *sizes])
@@ -95,6 +96,20 @@ class Recorder:
     def path(self) -> Path:
         """Where the run is really written."""
         return Path(self._writer.path)
+
+    def about(self) -> dict[str, object]:
+        """What is known of the run, but for its tensors."""
+        info = self.info
+        return {
+            "started": info.started,
+            "model": info.model,
+            "optimizers": list(info.optimizers),
+            "policy": info.policy,
+            "versions": dict(info.versions),
+            "command": list(info.command),
+            "rank": info.rank,
+            "world_size": info.world_size,
+        }
 
     @property
     def ended(self) -> bool:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from steadygrad.cli.place import RUNS_FOLDER
@@ -48,3 +50,17 @@ def test_any_width_will_do(record, call, monkeypatch, columns):
     code, out, err = call("explain", record([[1.0, 3.0]] * 500))
     assert (code, err) == (0, "")
     assert "layers.0.weight" in out
+
+
+def test_incident_bundles_are_named(record, call):
+    path = record([[1.0]] * 12)
+    folder = path.with_name(f"{path.stem}.incidents") / "step-000007"
+    folder.mkdir(parents=True)
+    facts = {"format": 1, "step": 7, "action": "skip", "reason": "a NaN", "started": 1.7e9}
+    (folder / "incident.json").write_text(json.dumps(facts))
+    code, out, err = call("explain", path)
+    assert (code, err) == (0, "")
+    assert "Incident bundles" in out
+    assert str(folder) in out.replace("\n", "")
+    (folder / "incident.json").write_text(json.dumps({**facts, "started": 3.0}))
+    assert "Incident bundles" not in call("explain", path)[1]

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from steadygrad.cli.place import find_run
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from steadygrad.bundles import Bundle
+
+MOST_BUNDLES = 6
 
 
 @click.command("explain", short_help="Tell what happened in a run, where, why, what to change.")
@@ -19,9 +28,26 @@ def command(run: Path, *, anew: bool) -> None:
 
     RUN is a run file, or the name of one in steadygrad-runs/. It may still be written.
     """
+    from steadygrad.bundles import bundles_of
     from steadygrad.cli.terminal import console
     from steadygrad.report import Story, judge
     from steadygrad.runfile import open_run
 
     with open_run(run) as recorded:
         console().print(Story(recorded, judge(recorded) if anew else None), crop=False)
+        for line in _told(bundles_of(run, recorded.info.started)):
+            console().print(line, crop=False, soft_wrap=True)
+
+
+def _told(bundles: list[Bundle]) -> Iterator[RenderableType]:
+    """The incident bundles of the run."""
+    from steadygrad.report.layout import Heading, Paragraph
+
+    if not bundles:
+        return
+    yield Heading("Incident bundles")
+    for bundle in bundles[:MOST_BUNDLES]:
+        place = f"{bundle.action}, batch and state in {bundle.path}"
+        yield Paragraph(place, f"step {bundle.step:,}", label_width=14)
+    if len(bundles) > MOST_BUNDLES:
+        yield Paragraph(f"and {len(bundles) - MOST_BUNDLES:,} more", label_width=14)

@@ -1,7 +1,20 @@
-"""Going back to the last good state, and never losing it."""
+"""Going back to the last good state, never losing it, and keeping what shows what went wrong."""
 
+from steadygrad.recover.bundle_plan import Bundles, as_allowed, bundles
 from steadygrad.recover.checkpoints import Checkpoints
 from steadygrad.recover.plan import Rollback, as_rollback, possible, rollback
 from steadygrad.recover.rescue import Rescue
+from steadygrad.recover.witness import Witness
 
-__all__ = ["Checkpoints", "Rescue", "Rollback", "as_rollback", "possible", "rollback"]
+__all__ = [
+    "Bundles",
+    "Checkpoints",
+    "Rescue",
+    "Rollback",
+    "Witness",
+    "as_allowed",
+    "as_rollback",
+    "bundles",
+    "possible",
+    "rollback",
+]

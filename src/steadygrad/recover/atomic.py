@@ -34,9 +34,9 @@ def replacing(path: Path, accept: Callable[[Path], bool]) -> Iterator[Path]:
     try:
         yield fresh
         if accept(fresh):
-            _to_disk(fresh)
+            synchronise(fresh)
             fresh.replace(path)
-            _to_disk(path.parent)
+            synchronise(path.parent)
         fresh.unlink(missing_ok=True)
     except BaseException:
         with suppress(OSError):
@@ -44,7 +44,8 @@ def replacing(path: Path, accept: Callable[[Path], bool]) -> Iterator[Path]:
         raise
 
 
-def _to_disk(path: Path) -> None:
+def synchronise(path: Path) -> None:
+    """Have a file or a folder reach the disk."""
     # A folder can be opened and synchronised on POSIX only; elsewhere a rename is as safe as it gets.
     if path.is_dir() and os.name != "posix":
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from steadygrad.errors import UsageError
 from steadygrad.measure import is_sharded
+from steadygrad.recover.bundle_plan import Bundles
 
 MAX_ROLLBACKS = 6
 """One to leave the batches behind, one under a cap, four with the rate down to 1/16: past that it is not the step."""
@@ -29,6 +30,7 @@ class Rollback:
         every: steps between two snapshots; None spaces them by what they cost.
         max_rollbacks: rollbacks in a row after which the run is stopped.
         max_bytes: most host memory for both snapshots.
+        bundles: what is written down of an incident.
         is_default: nobody asked for it: where it can't be had, the run goes on without.
     """
 
@@ -39,6 +41,7 @@ class Rollback:
     every: int | None = None
     max_rollbacks: int = MAX_ROLLBACKS
     max_bytes: int | None = None
+    bundles: Bundles = field(default_factory=Bundles)
     is_default: bool = False
 
 
@@ -51,6 +54,7 @@ def rollback(
     every: int | None = None,
     max_rollbacks: int = MAX_ROLLBACKS,
     max_bytes: int | None = None,
+    bundles: Bundles | None = None,
 ) -> Rollback:
     """Go back to the last good state when the present one is ruined, and change something.
 
@@ -84,6 +88,7 @@ def rollback(
         max_rollbacks: rollbacks in a row after which the run is stopped.
         max_bytes: most host memory for the two copies; by default no limit. (The recovery that a guard
             brings by itself takes at most a quarter of the memory that is free.)
+        bundles: what is written beside the run file when something goes wrong; see `bundles`.
 
     Returns:
         What ``sg.guard(..., recover=...)`` takes.
@@ -111,6 +116,10 @@ def rollback(
             f"rollback(loader=...): expected an object with state_dict(), got {type(loader).__name__}. Leave it out: a "
             "rollback doesn't need it."
         )
+    if bundles is not None and not isinstance(bundles, Bundles):
+        raise UsageError(
+            f"rollback(bundles={bundles!r}): expected sg.recover.bundles(...), got {type(bundles).__name__}."
+        )
     return Rollback(
         scaler=scaler,
         schedulers=_schedulers(scheduler),
@@ -119,6 +128,7 @@ def rollback(
         every=every,
         max_rollbacks=max_rollbacks,
         max_bytes=max_bytes,
+        bundles=Bundles() if bundles is None else bundles,
     )
 
 

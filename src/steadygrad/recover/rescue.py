@@ -71,6 +71,12 @@ class Outlet(Protocol):
     def incident(self, incident: Incident) -> None:
         """Something was done."""
 
+    def wary(self) -> None:
+        """The step about to be made may end in a rollback."""
+
+    def ruined(self, reading: Reading, *, final: bool) -> None:
+        """The state is about to be put back: now or never it can be looked at."""
+
 
 class Rescue:
     """Takes copies while the run is well, and puts one back when it isn't.
@@ -144,6 +150,8 @@ class Rescue:
 
     def begins(self) -> None:
         """A step is about to be made: before the first one, the state is copied."""
+        if self._began and self._course.elevated:
+            self._outlet.wary()
         if self._began or self._off:
             return
         self._began = True
@@ -313,6 +321,7 @@ class Rescue:
         if self._attempts >= self._plan.max_rollbacks:
             self._stop(reading, trouble, where, good)
         lost = max(0, self._tracks[reading.optimizer].lane.step - good.step)
+        self._outlet.ruined(reading, final=False)
         self.state.put_back(good.kept)
         self.rollbacks += 1
         self._course.minds_spikes = self._course.minds_spikes and not trouble.startswith(SPIKES)
@@ -348,6 +357,7 @@ class Rescue:
             track.went_back(step)
 
     def _stop(self, reading: Reading, trouble: str, where: Sequence[str], good: Snapshot) -> None:
+        self._outlet.ruined(reading, final=True)
         self.state.put_back(good.kept)
         error = RecoveryFailed(
             f"stopped at step {reading.step}: {trouble}. {self._attempts} rollbacks in a row, the last ones with "

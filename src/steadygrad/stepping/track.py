@@ -45,6 +45,9 @@ class Outlet(Protocol):
     def reading(self, track: Track, reading: Reading) -> None:
         """A step has ended."""
 
+    def skipped(self, reading: Reading) -> None:
+        """A step was left out, and everything that is found of it has been told."""
+
     def finding(self, finding: Finding) -> None:
         """A detector has found something."""
 
@@ -279,6 +282,8 @@ class Track:
         self._contained(_REPORTING, self._outlet.reading, self, reading)
         for finding in self._contained("detection", self._panel.observe, reading) or ():
             self._contained(_REPORTING, self._outlet.finding, finding)
+        if reading.skipped:
+            self._contained(_REPORTING, self._outlet.skipped, reading)
         if self._streak.observe(reading):
             self._end_training(reading)
 

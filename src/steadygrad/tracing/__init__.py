@@ -4,7 +4,7 @@
 them. No full backward hooks anywhere: they break in-place activations.
 """
 
-from steadygrad.tracing.capture import Capture, Replay
+from steadygrad.tracing.capture import Call, Capture, Replay
 from steadygrad.tracing.trace import trace
 
-__all__ = ["Capture", "Replay", "trace"]
+__all__ = ["Call", "Capture", "Replay", "trace"]

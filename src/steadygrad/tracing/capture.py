@@ -45,8 +45,19 @@ class Replay(NamedTuple):
 
 
 @dataclass(eq=False, slots=True)
-class _Call:
-    """One forward call, by reference."""
+class Call:
+    """One forward call, by reference.
+
+    Attributes:
+        module: what was called: the model, or a part of one that is never called as a whole.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        random: states of torch's generators before it.
+        autocast: devices under autocast, and the dtype.
+        gradients: what came back to its outputs, by position among those that require a gradient.
+        computed: what of its arguments had been computed before: a NaN in these began there and not here.
+        steps: the step that each optimizer made of it, by the optimizer's index.
+    """
 
     module: nn.Module
     args: tuple[Any, ...]
@@ -55,7 +66,7 @@ class _Call:
     autocast: tuple[tuple[str, torch.dtype], ...]
     gradients: dict[int, Tensor] = field(default_factory=dict)
     computed: tuple[Tensor, ...] = ()
-    """What of its arguments had been computed before: a NaN in these began there and not here."""
+    steps: dict[int, int] = field(default_factory=dict)
 
 
 class Capture:
@@ -104,6 +115,22 @@ class Capture:
             listener.deaf = False
         return Replay(None, "Replayed with the same inputs and random state, the step was finite.")
 
+    def mark(self, optimizer: int, step: int) -> None:
+        """The calls since this optimizer's last step are those of the step it is about to make."""
+        for call in reversed(self._listener.calls if self._listener else ()):
+            if optimizer in call.steps:
+                return
+            call.steps[optimizer] = step
+
+    def calls_of(self, optimizer: int, step: int) -> list[Call]:
+        """The calls of one step that are still held, oldest first; only those that got a gradient, if some did."""
+        found = [
+            one
+            for one in (self._listener.calls if self._listener else ())
+            if one.steps.get(optimizer) == step
+        ]
+        return [one for one in found if one.gradients] or found
+
     def close(self) -> None:
         """Take the hooks off and let go of everything."""
         for handle in self._handles:
@@ -124,7 +151,7 @@ class _Listener:
 
     def __init__(self) -> None:
         self.deaf = False
-        self.calls: deque[_Call] = deque(maxlen=MOST_CALLS)
+        self.calls: deque[Call] = deque(maxlen=MOST_CALLS)
         self.nested = False
         self._depth = 0
 
@@ -136,7 +163,7 @@ class _Listener:
         if self.nested and self._depth > 1:
             return
         with contextlib.suppress(Exception):
-            call = _Call(module, args, kwargs, random_states(), _autocast())
+            call = Call(module, args, kwargs, random_states(), _autocast())
             self.calls.append(_cut_off(call) if self.nested else call)
 
     def after(self, module: nn.Module, args: object, output: object) -> None:
@@ -179,7 +206,7 @@ def _parts(model: nn.Module) -> list[nn.Module]:
     return list(dict.fromkeys(parts))
 
 
-def _cut_off(call: _Call) -> _Call:
+def _cut_off(call: Call) -> Call:
     """The call, without the graph behind what it was given: a backward pass must end here."""
     given = tensors_in([call.args, call.kwargs])
     call.computed = tuple(tensor.detach() for tensor in given if tensor.grad_fn is not None)
@@ -200,7 +227,7 @@ def _autocast() -> tuple[tuple[str, torch.dtype], ...]:
     )
 
 
-def _origin(model: nn.Module, call: _Call) -> Origin | None:
+def _origin(model: nn.Module, call: Call) -> Origin | None:
     batch: Mapping[str, Any] | Sequence[Any] = call.kwargs if call.kwargs and not call.args else call.args
     with instrumented(model, batch) as step:
         restore_random_states(call.random)
