@@ -34,7 +34,8 @@ def _total(norms):
 
 def _reading(step, norms, changes):
     row = np.asarray(norms, np.float32)
-    return Reading(step, row, _total(row), **{"time_s": 0.01 * step, "lr": 0.1, **changes})
+    plain = {"step": step, "norms": row, "total_norm": _total(row), "time_s": 0.01 * step, "lr": 0.1}
+    return Reading(**{**plain, **changes})
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import time
 import pytest
 
 from steadygrad.records import Finding, RunInfo
+from steadygrad.report.run_table import run_lines
+from steadygrad.report.vitals import STILL_WRITING_S
 from steadygrad.runfile import RunWriter, list_runs
 
 
@@ -55,13 +57,16 @@ def test_control_characters_in_a_name_dont_reach_the_terminal(record, call, tmp_
     assert "evil\\x1b[2J.steady" in out
 
 
-def test_a_run_that_is_being_written_is_told_from_one_that_was_cut_off(tmp_path):
-    from steadygrad.cli.runs import STILL_WRITING_S, _state
+def shown_state(run, now_s):
+    line = list(run_lines([run], now_s))[1].plain
+    return line.removesuffix("open.steady").rpartition("none")[2].strip()
 
+
+def test_a_run_that_is_being_written_is_told_from_one_that_was_cut_off(tmp_path):
     with RunWriter(tmp_path / "open.steady", RunInfo("open", started=time.time())) as writer:
         assert writer.flush()
         (run,) = list_runs(tmp_path)
-        assert _state(run, time.time()) == "recording"
-        assert _state(run, time.time() + STILL_WRITING_S) == "cut off"
+        assert shown_state(run, time.time()) == "recording"
+        assert shown_state(run, time.time() + STILL_WRITING_S) == "cut off"
     (run,) = list_runs(tmp_path)
-    assert _state(run, time.time() + STILL_WRITING_S) == "finished"
+    assert shown_state(run, time.time() + STILL_WRITING_S) == "finished"

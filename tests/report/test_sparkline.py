@@ -36,12 +36,23 @@ def test_columns_stand_for_equal_numbers_of_steps(weights, width):
 @given(
     hnp.arrays(np.float64, st.integers(1, 200), elements=st.floats(allow_nan=True, allow_infinity=True)),
     st.integers(20, 130),
+    st.integers(1, 8),
+    st.booleans(),
 )
-def test_anything_can_be_drawn_in_any_width(values, width):
+def test_anything_can_be_drawn_in_any_size_on_either_axis(values, width, height, log):
     marks = {"!": Mark(~np.isfinite(values), "red")}
-    lines = drawn(Sparkline(values, np.ones(len(values), int), marks, "step 0", "9"), width)
-    assert len(lines) >= HEIGHT + 2
-    assert lines[HEIGHT].count("!") > 0 or np.isfinite(values).all()
+    picture = Sparkline(values, np.ones(len(values), int), marks, "step 0", "9", height=height, log=log)
+    lines = drawn(picture, width)
+    assert len(lines) >= height + 2
+    assert lines[height].count("!") > 0 or np.isfinite(values).all()
+    assert (
+        log or not np.isfinite(values).any() or any(block in "".join(lines[:height]) for block in "▁▂▃▄▅▆▇█")
+    )
+
+
+def test_a_linear_axis_shows_what_is_below_zero():
+    values = np.array([1.0, 0.0, -1.0, np.nan])
+    assert column_levels(values, np.arange(4), log=False).tolist() == [TOP, 1 + round(0.5 * (TOP - 1)), 1, 0]
 
 
 @given(hnp.arrays(np.float64, st.integers(1, 200), elements=st.floats(0, 1e300)), st.integers(1, 60))

@@ -20,6 +20,7 @@ CALM = {
     "skipped": 0,
     "overflowed": 0,
     "at_least": False,
+    "nonfinite": 0,
     "first_nonfinite": None,
     "nonfinite_at_end": 0,
     "first_loss": math.nan,

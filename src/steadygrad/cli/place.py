@@ -36,6 +36,22 @@ def find_run(ctx: click.Context, param: click.Parameter, value: str) -> Path:
     return found
 
 
+def find_or_await(ctx: click.Context, param: click.Parameter, value: str) -> Path:
+    """Turn what was typed into a run file or a folder of runs, also one that isn't there yet.
+
+    Args:
+        ctx: the command.
+        param: its argument.
+        value: what was typed.
+
+    Returns:
+        The run or folder that exists, by path or by name in the default folder; else the path as typed.
+    """
+    del ctx, param
+    places = (Path(value), RUNS_FOLDER / value, RUNS_FOLDER / f"{value}{SUFFIX}")
+    return next((path for path in places if path.exists()), Path(value))
+
+
 def _hint(typed: Path) -> str:
     if typed.is_dir():
         return f"It is a folder: `steadygrad runs {typed}` lists what is in it."

@@ -25,6 +25,7 @@ SUBCOMMANDS = {
     "explain": Subcommand(
         "steadygrad.cli.explain", "Tell what happened in a run, where, why, what to change."
     ),
+    "live": Subcommand("steadygrad.cli.live", "Look at runs while they are written."),
     "export": Subcommand(
         "steadygrad.cli.export", "Write a run's numbers as CSV, Parquet or TensorBoard files."
     ),

@@ -24,6 +24,7 @@ class Facts:
         skipped: steps left out for a fault.
         overflowed: steps left out while a ``GradScaler`` looked for its scale.
         at_least: the three counts are lower bounds, because some of these rows stand for many steps.
+        nonfinite: steps with a non-finite gradient that were no overflow.
         first_nonfinite: first step with a non-finite gradient that was no overflow; None without.
         nonfinite_at_end: steps at the end of the run whose total norm is non-finite.
         first_loss: first finite loss that was logged, NaN without.
@@ -36,6 +37,7 @@ class Facts:
     skipped: int
     overflowed: int
     at_least: bool
+    nonfinite: int
     first_nonfinite: int | None
     nonfinite_at_end: int
     first_loss: float
@@ -56,6 +58,7 @@ def gather(run: Run) -> Facts:
         skipped=int(skipped.sum()),
         overflowed=int(run.overflow.sum()),
         at_least=bool(((clipped | run.skipped) & (run.resolution > 1)).any()),
+        nonfinite=int(nonfinite.sum()),
         first_nonfinite=int(run.steps[nonfinite].min()) if nonfinite.any() else None,
         nonfinite_at_end=int(run.resolution[finite[-1] + 1 if finite.size else 0 :].sum()),
         first_loss=float(losses[0]) if losses.size else math.nan,

@@ -68,11 +68,12 @@ def list_runs(folder: str | os.PathLike[str]) -> list[RunSummary]:
             paths = [str(Path(os.fsdecode(entry.path)).absolute()) for entry in entries if entry.is_file()]
     except OSError as error:
         raise RunFileError(f"can't list the runs in {os.fsdecode(folder)} ({error.strerror}).") from None
-    found = [_summary(path) for path in paths if not path.endswith(SIDE_FILES)]
+    found = [summarise(path) for path in paths if not path.endswith(SIDE_FILES)]
     return sorted((run for run in found if run), key=lambda run: (run.started, run.path), reverse=True)
 
 
-def _summary(path: str) -> RunSummary | None:
+def summarise(path: str) -> RunSummary | None:
+    """Summarise one run; None for a file that holds none, or can't be read now."""
     try:
         with reading(path, _TIMEOUT_S) as connection:
             info, tail, counts = _read(connection)

@@ -1,0 +1,50 @@
+"""Runs as lines of a table, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.text import Text
+
+from steadygrad.records import SEVERITIES
+from steadygrad.report.findings import STYLES
+from steadygrad.report.vitals import state
+from steadygrad.report.wording import moment, number, visible
+from steadygrad.runfile import RunSummary
+
+HEADINGS = ("started", "mode", "steps", "last norm", "findings", "state", "run")
+_RIGHT = {"steps", "last norm"}
+
+
+def run_lines(runs: Sequence[RunSummary], now_s: float) -> Iterator[Text]:
+    """Write the headings, then one line a run, never wrapped or shortened: the name stands last.
+
+    Args:
+        runs: the runs.
+        now_s: seconds since the epoch; tells a run that is recorded from one that was cut off.
+
+    Yields:
+        Lines of equal columns.
+    """
+    table = [[Text(heading, "bold") for heading in HEADINGS], *(_cells(run, now_s) for run in runs)]
+    widths = [max(cell.cell_len for cell in column) for column in zip(*table, strict=True)]
+    for row in table:
+        for heading, cell, width in zip(HEADINGS[:-1], row, widths, strict=False):
+            cell.align("right" if heading in _RIGHT else "left", width)
+        yield Text("  ").join(row)
+
+
+def _cells(run: RunSummary, now_s: float) -> list[Text]:
+    norm = number(run.last_total_norm) if run.steps else ""
+    before = (moment(run.started), visible(run.mode), f"{run.steps:,}", norm)
+    name = Text(visible(Path(run.path).name), "bold")
+    kind = state(finished=run.finished, started=run.started, last_written=run.last_written, now_s=now_s)
+    return [*map(Text, before), _findings(run), Text(kind), name]
+
+
+def _findings(run: RunSummary) -> Text:
+    """Counts by severity, the worst first."""
+    counts = [(severity, run.findings.get(severity, 0)) for severity in reversed(SEVERITIES)]
+    parts = [Text(f"{count:,} {severity}", STYLES[severity]) for severity, count in counts if count]
+    return Text(", ").join(parts) if parts else Text("none")

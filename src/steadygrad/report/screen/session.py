@@ -1,0 +1,102 @@
+"""The loop of the terminal view: look, draw, listen to the keys."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.segment import Segment
+from rich.text import Text
+
+from steadygrad.errors import RunFileError
+from steadygrad.report.screen.keys import HANG_UP, Keyboard, keyboard
+from steadygrad.report.screen.sight import Sight
+
+LOOK_EVERY_S = 0.25
+"""A look at an unchanged file is one ``stat``; four a second show a step as soon as it is written."""
+
+_KEYS = "q quit   up/down another run   o another optimizer"
+
+
+class Frame:
+    """A sight with the keys below it, as tall as the console.
+
+    Args:
+        sight: what is looked at.
+    """
+
+    def __init__(self, sight: Sight) -> None:
+        self._sight = sight
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the sight, and the keys on the last line."""
+        height = max((options.height or options.max_height) - 1, 1)
+        lines = console.render_lines(self._sight, options.update(height=height), pad=False)[:height]
+        for line in lines:
+            yield from (*line, Segment.line())
+        yield from [Segment.line()] * (height - len(lines))
+        yield Text(_KEYS, style="dim", no_wrap=True, overflow="crop", end="")
+
+
+def show(sight: Sight, console: Console) -> None:
+    """Show a sight until ``q``, Ctrl-C, or the end of the terminal.
+
+    Where there is no terminal to draw on (a pipe, ``TERM=dumb``), it is printed once.
+
+    Args:
+        sight: what to look at.
+        console: where to draw.
+
+    Raises:
+        RunFileError: there is neither a terminal to wait on nor a run to print.
+    """
+    if not console.is_terminal or console.is_dumb_terminal:
+        sight.look()
+        if sight.fault:
+            raise RunFileError(sight.fault)
+        console.print(sight, crop=False)
+        return
+    try:
+        live = Live(Frame(sight), console=console, screen=True, auto_refresh=False)
+        with _ends_on_terminate(), keyboard() as keys, live:
+            _loop(sight, live, keys)
+    except (KeyboardInterrupt, BrokenPipeError):
+        pass  # the ways to leave a view; nothing was being done
+
+
+def _loop(sight: Sight, live: Live, keys: Keyboard) -> None:
+    drawn: object = None
+    while True:
+        changed = sight.look()
+        # Once a second the ages move on; another size is noticed at the next look.
+        now = (live.console.size, int(time.time()))
+        if changed or now != drawn:
+            live.refresh()
+            drawn = now
+        for key in keys.wait(LOOK_EVERY_S):
+            if key in {"q", HANG_UP}:
+                return
+            sight.press(key)
+            drawn = None
+
+
+@contextmanager
+def _ends_on_terminate() -> Iterator[None]:
+    """Leave the terminal as it was also when the process is told to end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
