@@ -105,7 +105,7 @@ def _scalar(found: object, who: str, way_out: str) -> Tensor:
 def random_states() -> list[Tensor]:
     """State of the generators on the host and, where they are in use, on the accelerators."""
     states = [torch.get_rng_state()]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call] # unlike is_available it asks no driver
         states += torch.cuda.get_rng_state_all()
     return states
 

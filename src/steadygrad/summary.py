@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ class Counts:
         self.clipped += reading.clip_coef < 1.0
         self.skipped += reading.skipped
         self.overflows += reading.overflow
-        self.nonfinite += not np.isfinite(reading.total_norm)
+        self.nonfinite += not math.isfinite(reading.total_norm)
         self.lowered += reading.lr_factor < 1.0
 
 

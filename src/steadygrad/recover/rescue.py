@@ -227,8 +227,12 @@ class Rescue:
             return []
         if len(watch) != len(track.table):
             watch.meet(track.table.tensors)
+        if reading.param_norms is None:  # nearly always: then there is nothing to compare
+            watch.suspects(reading, "other", 0.0)
+            return []
         facts = facts_of(track.table.hyper(optimizer.param_groups))
-        return [int(i) for i in watch.suspects(reading, facts.kind, facts.momentum)]
+        found: list[int] = watch.suspects(reading, facts.kind, facts.momentum).tolist()
+        return found
 
     def _names(self, track: Guarded, positions: Sequence[int]) -> list[str]:
         names = [track.table.tensors[i].name for i in positions if i < len(track.table)]

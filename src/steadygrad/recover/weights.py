@@ -15,6 +15,7 @@ Shape legend: P parameters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,6 +33,8 @@ LEAST_GROWTH = 10.0
 one that makes 16 of it does no harm that training doesn't mend."""
 UNKNOWN_GROWTH = 1000.0
 """The same where the update's formula isn't known."""
+
+_FOLD = 64
 
 
 class WeightWatch:
@@ -56,8 +59,12 @@ class WeightWatch:
     def forget(self) -> None:
         """The weights have been put back: the next measurement is the first."""
         self._before: FloatArray | None = None
-        self._gradients: NDArray[np.float64] = np.zeros(len(self._roots))
         self._earlier: NDArray[np.float64] = np.zeros(len(self._roots))
+        self._start_again()
+
+    def _start_again(self) -> None:
+        self._gradients: NDArray[np.float64] = np.zeros(len(self._roots))
+        self._moved: list[tuple[float, FloatArray]] = []
         self._rates = 0.0
 
     def suspects(self, reading: Reading, kind: Kind, momentum: float) -> NDArray[np.intp]:
@@ -67,16 +74,18 @@ class WeightWatch:
 
         Args:
             reading: of the step just made.
-            kind: how the optimizer's update depends on the gradient.
+            kind: how the optimizer's update depends on the gradient; like ``momentum`` it counts only
+                where the Reading has parameter norms.
             momentum: heavy-ball momentum; of several groups the largest.
         """
         found: NDArray[np.intp] = np.zeros(0, np.intp)
-        if reading.param_norms is not None and len(reading.param_norms) == len(self._roots):
+        now = reading.param_norms
+        if now is not None and len(now) == len(self._roots):
+            path = self._path()
             if self._before is not None:
-                found = self._compare(self._before, reading.param_norms, kind, momentum)
-            self._before = reading.param_norms
-            self._earlier, self._gradients = self._gradients, np.zeros(len(self._roots))
-            self._rates = 0.0
+                found = self._compare(self._before, now, path, kind, momentum)
+            self._before, self._earlier = now, path
+            self._start_again()
         self._add(reading)
         return found
 
@@ -85,15 +94,28 @@ class WeightWatch:
             return
         rate = reading.lr * reading.lr_factor
         self._rates += rate
-        if np.isfinite(reading.total_norm):
-            self._gradients += (rate * reading.clip_coef) * reading.norms
+        if math.isfinite(reading.total_norm):
+            self._moved.append((rate * reading.clip_coef, reading.norms))
+            if len(self._moved) >= _FOLD:
+                self._gradients, self._moved = self._path(), []
 
-    def _compare(self, before: FloatArray, now: FloatArray, kind: Kind, momentum: float) -> NDArray[np.intp]:
+    def _path(self) -> NDArray[np.float64]:
+        """``Σ lr * ||g||`` of each tensor; summed up here and not at every step, where it costs most."""
+        if not self._moved:
+            return self._gradients
+        rates, norms = zip(*self._moved, strict=True)
+        with np.errstate(over="ignore", invalid="ignore"):
+            path: NDArray[np.float64] = np.asarray(rates) @ np.stack(norms).astype(np.float64)
+            return self._gradients + path
+
+    def _compare(
+        self, before: FloatArray, now: FloatArray, path: NDArray[np.float64], kind: Kind, momentum: float
+    ) -> NDArray[np.intp]:
         with np.errstate(invalid="ignore", over="ignore"):
             usual = before.astype(np.float64)
             growth = now - usual
             if kind == "sgd":
-                allowed = SGD_SLACK * (self._gradients + self._earlier) / max(1.0 - momentum, 1e-3)
+                allowed = SGD_SLACK * (path + self._earlier) / max(1.0 - momentum, 1e-3)
             elif kind == "adaptive":
                 allowed = ADAPTIVE_SLACK * self._rates * self._roots
             else:

@@ -221,7 +221,7 @@ def _has_company() -> bool:
 
 
 def _autocast() -> tuple[tuple[str, torch.dtype], ...]:
-    devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    devices = ("cpu", "cuda") if torch.cuda.is_initialized() else ("cpu",)  # type: ignore[no-untyped-call]
     return tuple(
         (name, torch.get_autocast_dtype(name)) for name in devices if torch.is_autocast_enabled(name)
     )
