@@ -13,6 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from steadygrad.records import Finding
+from steadygrad.report.cards import cards
 from steadygrad.report.chapters import Chapter, chapters
 from steadygrad.report.facts import gather
 from steadygrad.report.findings import STYLES, tell
@@ -91,10 +92,8 @@ class Story:
     def _findings(self) -> Iterator[RenderableType]:
         if self.chapters:
             yield Heading("Findings")
-        told: dict[str, int] = {}
-        for place, chapter in enumerate(self.chapters[:MOST_CHAPTERS], 1):
-            yield from tell(chapter, place, told.get(chapter.root.kind))
-            told.setdefault(chapter.root.kind, place)
+        for card in cards(self.chapters[:MOST_CHAPTERS]):
+            yield from tell(card)
         if len(self.chapters) > MOST_CHAPTERS:
             rest = Counter(chapter.root.kind for chapter in self.chapters[MOST_CHAPTERS:])
             yield Text()

@@ -6,7 +6,7 @@ Shape legend: T rows, P tensors.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,18 +16,9 @@ from numpy.typing import NDArray
 
 from steadygrad.errors import UsageError
 from steadygrad.records import BoolArray, Finding, Incident, RunInfo
-from steadygrad.runfile.block import (
-    HAS_LOSS,
-    NO_ROWS,
-    OVERFLOW,
-    SKIPPED,
-    Float64Array,
-    Head,
-    IntArray,
-    Sparse,
-    join_heads,
-)
+from steadygrad.runfile.block import NO_ROWS, Block, Float64Array, Head, IntArray, Sparse, join_heads
 from steadygrad.runfile.joining import on_rows, with_losses
+from steadygrad.runfile.rows import Rows
 from steadygrad.runfile.scalars import Scalars, from_points, join
 from steadygrad.runfile.snapshot import Snapshot, Statistic, StoredChunk, take_snapshot
 from steadygrad.runfile.unknown import unknown
@@ -59,7 +50,7 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     return Run(str(Path(os.fsdecode(path)).absolute()))
 
 
-class Run:
+class Run(Rows):
     """A recorded run at one moment.
 
     Rows are in order of writing; with several optimizers they interleave and ``optimizer`` tells
@@ -145,86 +136,6 @@ class Run:
         """Optimizer steps recorded, all optimizers together."""
         return self._snapshot.tail.steps
 
-    @property
-    def steps(self) -> IntArray:
-        """Index of each row's (first) step ``[T]``."""
-        return self._head.step
-
-    @property
-    def optimizer(self) -> IntArray:
-        """Index of the optimizer that stepped ``[T]``."""
-        return self._head.optimizer
-
-    @property
-    def resolution(self) -> IntArray:
-        """Steps each row stands for ``[T]``; 1 at full resolution."""
-        return self._head.resolution
-
-    @property
-    def total_norm(self) -> Float64Array:
-        """Norm of all gradients together ``[T]``."""
-        return self._head.total_norm
-
-    @property
-    def total_norm_min(self) -> Float64Array:
-        """Smallest finite total norm of each row ``[T]``."""
-        return self._head.total_low
-
-    @property
-    def total_norm_max(self) -> Float64Array:
-        """Largest finite total norm of each row ``[T]``."""
-        return self._head.total_high
-
-    @property
-    def loss(self) -> Float64Array:
-        """Loss ``[T]``; NaN where it is NaN, and where none was logged (see ``loss_logged``)."""
-        return self._head.loss
-
-    @property
-    def loss_logged(self) -> BoolArray:
-        """Whether a loss was logged ``[T]``."""
-        return (self._head.flags & HAS_LOSS) > 0
-
-    @property
-    def lr(self) -> Float64Array:
-        """Learning rate as the schedule set it ``[T]``."""
-        return self._head.lr
-
-    @property
-    def lr_factor(self) -> Float64Array:
-        """What steadygrad multiplied the learning rate by ``[T]``."""
-        return self._head.lr_factor
-
-    @property
-    def clip_coef(self) -> Float64Array:
-        """Smallest factor applied to a gradient ``[T]``."""
-        return self._head.clip_coef
-
-    @property
-    def cap(self) -> Float64Array:
-        """Total norm above which a step would have been scaled ``[T]``; NaN without a cap."""
-        return self._head.cap
-
-    @property
-    def skipped(self) -> BoolArray:
-        """Whether the step was left out ``[T]``."""
-        return (self._head.flags & SKIPPED) > 0
-
-    @property
-    def overflow(self) -> BoolArray:
-        """Whether a ``GradScaler`` was looking for its scale ``[T]``."""
-        return (self._head.flags & OVERFLOW) > 0
-
-    @property
-    def time_s(self) -> Float64Array:
-        """Seconds since the run began ``[T]``, to a millisecond."""
-        return self._head.time_s
-
-    @property
-    def nonfinite_count(self) -> IntArray:
-        """Non-finite norms in each row ``[T]``, counted over tensors and steps."""
-        return self._head.nonfinite
-
     def norms(self, name: str, statistic: Statistic = "mean") -> Float64Array:
         """Gradient norms of one tensor.
 
@@ -285,6 +196,18 @@ class Run:
                 part[chunk.foreign(self._owners)[low:high]] = np.nan
             at += rows
         return matrix
+
+    def blocks(self) -> Iterator[Block]:
+        """The run stretch by stretch, in order of writing; nothing that is unpacked is kept.
+
+        For whoever reads every number once: 100,000 steps of 500 tensors are 400 MB as a matrix.
+
+        Yields:
+            The rows of one stretch, their norms as codes (see `steadygrad.runfile.codec`). Losses that were
+            logged late are in ``loss`` and not in here.
+        """
+        for chunk in self._snapshot.chunks.values():
+            yield chunk.block()
 
     def param_norms(self, name: str) -> tuple[IntArray, Float64Array]:
         """Norms of one parameter, on the steps that measured it.

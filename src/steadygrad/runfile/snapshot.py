@@ -15,7 +15,7 @@ import numpy as np
 
 from steadygrad.errors import NotARunFile
 from steadygrad.records import BoolArray, Finding, Incident, RunInfo
-from steadygrad.runfile.block import Body, Float64Array, Head, IntArray
+from steadygrad.runfile.block import Block, Body, Float64Array, Head, IntArray
 from steadygrad.runfile.chunk import unpack_body, unpack_head
 from steadygrad.runfile.facts import Tail, read_finding, read_incident, read_info, read_tail
 from steadygrad.runfile.opening import reading
@@ -44,6 +44,11 @@ class StoredChunk:
         body = unpack_body(self._packed_body)
         self._packed_body = b""
         return body
+
+    def block(self) -> Block:
+        """Head and norms; the norms are unpacked anew unless they are held already."""
+        held = self.__dict__.get("body")
+        return Block(self.head, unpack_body(self._packed_body) if held is None else held)
 
     def norms(self, tensor: int, statistic: Statistic, owner: int) -> Float64Array:
         """Norms of one tensor ``[T]``; 0 for one that came later, NaN in rows of others than its owner."""

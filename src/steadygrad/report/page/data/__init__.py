@@ -1,0 +1,1 @@
+"""What the page draws, as plain arrays: numpy only, no Bokeh, no HTML."""
