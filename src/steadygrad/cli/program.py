@@ -26,6 +26,7 @@ SUBCOMMANDS = {
         "steadygrad.cli.explain", "Tell what happened in a run, where, why, what to change."
     ),
     "live": Subcommand("steadygrad.cli.live", "Look at runs while they are written."),
+    "report": Subcommand("steadygrad.cli.report", "Write a run as one HTML page, or two runs side by side."),
     "export": Subcommand(
         "steadygrad.cli.export", "Write a run's numbers as CSV, Parquet or TensorBoard files."
     ),

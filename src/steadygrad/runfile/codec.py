@@ -17,8 +17,8 @@ from steadygrad.records import BoolArray, FloatArray
 CodeArray = NDArray[np.uint16]
 
 ZERO, ABSENT, NAN, INF, EXACT = range(5)
-_STEPS_PER_NAT = 256.0
-_CODE_OF_ONE = 32770
+STEPS_PER_NAT = 256.0
+CODE_OF_ONE = 32770
 _FIRST, _LAST = 5, 65535
 
 
@@ -40,7 +40,7 @@ def encode(values: FloatArray, absent: BoolArray | None = None) -> tuple[CodeArr
     """
     values = np.asarray(values, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        raw = np.rint(np.log(values) * _STEPS_PER_NAT) + _CODE_OF_ONE
+        raw = np.rint(np.log(values) * STEPS_PER_NAT) + CODE_OF_ONE
         covered = (raw >= _FIRST) & (raw <= _LAST)
     codes = np.where(covered, raw, EXACT).astype(np.uint16)
     codes[values == 0.0] = ZERO
@@ -69,7 +69,7 @@ def decode(codes: CodeArray) -> NDArray[np.float64]:
 
 @cache
 def _table() -> NDArray[np.float64]:
-    table = np.exp((np.arange(65536) - _CODE_OF_ONE) / _STEPS_PER_NAT)
+    table = np.exp((np.arange(65536) - CODE_OF_ONE) / STEPS_PER_NAT)
     table[[ZERO, ABSENT, NAN, INF, EXACT]] = [0.0, 0.0, np.nan, np.inf, np.nan]
     table.flags.writeable = False
     return table

@@ -5,14 +5,19 @@ Shape legend: T rows.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from steadygrad.records import BoolArray
 from steadygrad.runfile.block import HAS_LOSS, OVERFLOW, SKIPPED, Float64Array, Head, IntArray
 
 
-class Rows:
+class Rows(ABC):
     """The per-step columns of a run, read from ``_head``."""
 
-    _head: Head
+    @property
+    @abstractmethod
+    def _head(self) -> Head:
+        """All columns."""
 
     @property
     def steps(self) -> IntArray:

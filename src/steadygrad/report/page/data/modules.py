@@ -89,7 +89,9 @@ def ranking(picture: Raster) -> Ranking:
     worst = cells.max(axis=1, initial=0).astype(np.float64)
     worst += (cells == NONFINITE).sum(axis=1)
     part = max(1, cells.shape[1] // 4)
-    ends = [_usual(cells[:, where], picture.finite[:, where]) for where in (slice(0, part), slice(-part, None))]
+    ends = [
+        _usual(cells[:, where], picture.finite[:, where]) for where in (slice(0, part), slice(-part, None))
+    ]
     return Ranking(worst, np.nan_to_num((ends[1] - ends[0]) / 256.0, nan=-1e3))
 
 

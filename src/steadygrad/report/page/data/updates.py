@@ -23,7 +23,6 @@ class Updates:
 
     Attributes:
         steps: the steps ``[M]``.
-        least: smallest ratio of all tensors ``[M]``.
         low: 10th percentile over tensors ``[M]``.
         middle: median ``[M]``.
         high: 90th percentile ``[M]``.
@@ -32,7 +31,6 @@ class Updates:
     """
 
     steps: IntArray
-    least: Float64Array
     low: Float64Array
     middle: Float64Array
     high: Float64Array
@@ -72,6 +70,7 @@ def _summed(ratios: dict[int, list[float]], names: dict[int, list[str]]) -> Upda
         return None
     if len(steps) > MOST_STEPS:
         steps = [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, MOST_STEPS).astype(int)).tolist()]
-    shares = np.array([np.percentile(ratios[step], (0, 10, 50, 90, 100)) for step in steps]).T
+    shares = np.array([np.percentile(ratios[step], (10, 50, 90, 100)) for step in steps])
+    low, middle, high, most = shares.T
     leaders = tuple(names[step][int(np.argmax(ratios[step]))] for step in steps)
-    return Updates(np.array(steps, np.int64), *shares, leaders)
+    return Updates(np.array(steps, np.int64), low, middle, high, most, leaders)

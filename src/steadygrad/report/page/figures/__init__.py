@@ -1,0 +1,1 @@
+"""One picture a file: prepared arrays in, Bokeh models out."""

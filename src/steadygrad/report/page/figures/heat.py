@@ -1,0 +1,205 @@
+"""The heat map: every tensor, every step.
+
+Shape legend: P tensors, C columns.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from bokeh.layouts import column, row
+from bokeh.models import (
+    ColorBar,
+    Column,
+    ColumnDataSource,
+    CustomJS,
+    CustomJSHover,
+    FixedTicker,
+    HoverTool,
+    LinearColorMapper,
+    Range1d,
+    Select,
+    TapTool,
+)
+from bokeh.palettes import Viridis256
+from bokeh.plotting import figure
+
+from steadygrad.report.page.data.modules import Group, groups, ranking
+from steadygrad.report.page.data.raster import LEAST, Raster
+from steadygrad.report.page.figures import look
+from steadygrad.report.page.figures.script import script
+from steadygrad.runfile.codec import CODE_OF_ONE, STEPS_PER_NAT
+
+NO_GRADIENT_COLOR = "#a6adb866"
+ORDERS = [
+    ("forward", "forward order, by module"),
+    ("worst", "largest norm first"),
+    ("growth", "most growth first"),
+]
+FOLD_ABOVE = 400
+"""Tensors above which modules are folded at first: a row of less than a pixel can't be seen."""
+ABOVE, BELOW = 38, 52
+"""Pixels above and below the frame, alike in the picture and in the names beside it."""
+_PER_DECADE = STEPS_PER_NAT * np.log(10.0)
+_OUTLIERS = 0.1
+"""Percent of the smallest norms that share the lowest colour: one denormal must not use up the palette."""
+
+
+def heat_map(picture: Raster, steps: Any = None) -> Column:
+    """Draw the norms of all tensors.
+
+    Args:
+        picture: from `steadygrad.report.page.data.raster.raster`.
+        steps: the range of steps that other pictures share; None makes one.
+
+    Returns:
+        Two selects (order of rows; modules to fold) above the picture. A click on a module beside it folds it too.
+        The sources are named ``cells`` (all tensors, in forward order) and ``heat`` (what is shown).
+    """
+    found = groups(picture.tensors)
+    low, high = _limits(picture)
+    cells = picture.cells if picture.cells.size else np.zeros((1, 1), np.uint16)
+    cells = np.where((cells >= LEAST) & (cells < low), np.uint16(low), cells)
+    source = ColumnDataSource({"cells": [cells]}, name="cells")
+    plot, shown = _picture(picture, cells, (low, high), steps or look.step_range(picture.buckets))
+    folded = [i for i, group in enumerate(found) if group.count > 1] if len(cells) > FOLD_ABOVE else []
+    plot.tags = [{"folded": folded}]
+    return _with_rows(picture, found, source, plot, shown, low)
+
+
+def _limits(picture: Raster) -> tuple[int, int]:
+    known = picture.cells[picture.finite]
+    if not known.size:
+        return LEAST, LEAST + 1
+    low = int(np.percentile(known, _OUTLIERS, method="lower"))
+    return low, max(int(known.max()), low + 1)
+
+
+def _picture(
+    picture: Raster, cells: Any, limits: tuple[int, int], steps: Any
+) -> tuple[figure, ColumnDataSource]:
+    size = len(cells)
+    plot = look.picture("heat map", int(np.clip(14 * size + 90, 190, 520)), steps)
+    plot.min_border_left = 0
+    plot.min_border_top, plot.min_border_bottom = ABOVE, BELOW
+    plot.y_range = Range1d(size, 0, bounds=(0, size), name="rows")
+    plot.yaxis.visible = False
+    plot.grid.grid_line_color = None
+    plot.xaxis.axis_label = "step"
+    mapper = LinearColorMapper(
+        Viridis256, low=limits[0], high=limits[1], low_color=NO_GRADIENT_COLOR, high_color=look.NONFINITE
+    )
+    edges = picture.buckets.edges - 0.5
+    shown = ColumnDataSource(
+        {"image": [cells], "x": [edges[0]], "y": [0], "dw": [edges[-1] - edges[0]], "dh": [size]}, name="heat"
+    )
+    plot.image("image", "x", "y", "dw", "dh", source=shown, color_mapper=mapper)
+    plot.add_layout(_color_bar(mapper, *limits), "above")
+    return plot, shown
+
+
+def _color_bar(mapper: LinearColorMapper, low: int, high: int) -> ColorBar:
+    """Powers of ten above the picture, few enough to be read."""
+    decades = range(
+        int(np.ceil((low - CODE_OF_ONE) / _PER_DECADE)), int((high - CODE_OF_ONE) // _PER_DECADE) + 1
+    )
+    every = max(1, -(-len(decades) // 10))
+    places = {round(CODE_OF_ONE + d * _PER_DECADE): f"1e{d}" if d else "1" for d in decades if d % every == 0}
+    return ColorBar(
+        color_mapper=mapper,
+        ticker=FixedTicker(ticks=list(places)),
+        major_label_overrides=dict(places),
+        major_tick_line_color=None,
+        major_label_text_font_size="12px",
+        height=9,
+        width="auto",
+        padding=4,
+        background_fill_color=None,
+    )
+
+
+def _with_rows(
+    picture: Raster,
+    found: list[Group],
+    cells: ColumnDataSource,
+    plot: figure,
+    shown: ColumnDataSource,
+    floor: int,
+) -> Column:
+    about = _about(picture, found, floor)
+    rows = ColumnDataSource({"name": about["names"], "detail": about["shapes"]}, name="rows")
+    side, strip, labels = _side(plot)
+    order = Select(
+        title="Order of the rows", value="forward", options=ORDERS, width=230, stylesheets=[look.CONTROL]
+    )
+    choices = [("", "choose …"), ("all", "fold all"), ("none", "unfold all")]
+    choices += [(str(i), group.name) for i, group in enumerate(found) if group.count > 1]
+    chooser = Select(
+        title="Fold or unfold modules", value="", options=choices, width=230, stylesheets=[look.CONTROL]
+    )
+    known = {
+        "cells": cells, "shown": shown, "rows": rows, "strip": strip, "labels": labels, "plot": plot,
+        "about": about, "order": order, "chooser": chooser,
+    }  # fmt: skip
+
+    def then(what: str) -> CustomJS:
+        return CustomJS(args={**known, "what": what}, code=script("heat_rows.js"))
+
+    order.js_on_change("value", then("sort"))
+    chooser.js_on_change("value", then("choose"))
+    strip.selected.js_on_change("indices", then("fold"))
+    plot.y_range.js_on_change("start", then("zoom"))
+    plot.js_on_change("inner_height", then("begin"))
+    _hover(plot, {"rows": rows, "shown": shown, "about": about})
+    controls = row(order, chooser, css_classes=["controls"])
+    return column(controls, row(side, plot, sizing_mode="stretch_width"), sizing_mode="stretch_width")
+
+
+def _about(picture: Raster, found: list[Group], floor: int) -> dict[str, Any]:
+    rank = ranking(picture)
+    return {
+        "names": [tensor.name for tensor in picture.tensors],
+        "shapes": [" x ".join(map(str, tensor.shape)) or "scalar" for tensor in picture.tensors],
+        "groups": [{"name": group.name, "first": group.first, "count": group.count} for group in found],
+        "keys": {"worst": rank.worst, "growth": rank.growth},
+        "start": picture.buckets.start,
+        "width": picture.buckets.width,
+        "floor": floor,
+    }
+
+
+def _side(plot: figure) -> tuple[figure, ColumnDataSource, ColumnDataSource]:
+    """The names beside the picture, as wide as what lies left of the other pictures' frames."""
+    side = figure(
+        name="modules", width=look.LEFT, height=plot.height, x_range=(0, 1), y_range=plot.y_range,
+        tools=[], toolbar_location=None, outline_line_color=None, min_border_left=0, min_border_right=0,
+        min_border_top=ABOVE, min_border_bottom=BELOW,
+        background_fill_color=None, border_fill_color=None,
+    )  # fmt: skip
+    side.axis.visible = False
+    side.grid.grid_line_color = None
+    strip = ColumnDataSource({"y": [], "height": [], "group": [], "shade": []}, name="strip")
+    labels = ColumnDataSource({"y": [], "text": []}, name="labels")
+    box = side.rect(
+        0.5, "y", 1, "height", source=strip, fill_color=look.GREY, fill_alpha="shade", line_color=None
+    )
+    box.nonselection_glyph = box.selection_glyph = box.glyph
+    names = side.text(
+        0.96, "y", "text", source=labels, text_align="right", text_baseline="middle", text_font_size="11px",
+        text_color=look.GREY,
+    )  # fmt: skip
+    names.glyph.tags = [look.INK]
+    side.add_tools(TapTool(renderers=[box]))
+    return side, strip, labels
+
+
+def _hover(plot: figure, known: dict[str, Any]) -> None:
+    parts = {"$name": "name", "$index": "detail", "$x": "steps", "@image": "value"}
+    names = {"name": "tensor", "detail": "shape", "steps": "step", "value": "gradient norm"}
+    formats = {
+        field: CustomJSHover(args={**known, "part": part}, code=script("heat_hover.js"))
+        for field, part in parts.items()
+    }
+    tips = [(names[part], f"{field}{{custom}}") for field, part in parts.items()]
+    plot.add_tools(HoverTool(tooltips=tips, formatters=formats, attachment="vertical"))

@@ -1,0 +1,148 @@
+"""The snowball: gradient norm against depth at one step, with a slider over steps.
+
+Shape legend: L weights in forward order, S steps to choose from.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from bokeh.layouts import column
+from bokeh.models import Column, ColumnDataSource, CustomJS, Div, FixedTicker, HoverTool, Range1d, Slider
+from bokeh.plotting import figure
+
+from steadygrad.report.page.data.buckets import Float64Array
+from steadygrad.report.page.data.depth import Profile, Snowball
+from steadygrad.report.page.figures import look
+from steadygrad.report.page.figures.script import script
+from steadygrad.report.wording import number, visible
+
+MOST_TICKS, MOST_NAMED = 20, 10
+
+
+def snowball_figure(data: Snowball) -> Column:
+    """Draw the snowball.
+
+    Args:
+        data: from `steadygrad.report.page.data.depth.snowball`.
+
+    Returns:
+        A slider over steps, what the chosen one says, and the picture. The input is on the left.
+    """
+    begin = data.profiles[data.shown]
+    plot = _axes(data)
+    place = np.arange(len(data.names))
+    usual = {"depth": place, "name": list(data.names), "norm": look.positive(data.usual)}
+    plot.line("depth", "norm", source=ColumnDataSource(usual), line_color=look.GREY, line_dash=[4, 3],
+              legend_label="median over the run")  # fmt: skip
+    line = ColumnDataSource({**usual, "norm": _drawn(begin.norms)}, name="snowball")
+    stretch = ColumnDataSource(_stretch(begin), name="stretch")
+    bad = ColumnDataSource({"depth": _bad(begin)}, name="bad layers")
+    _draw(plot, line, stretch, bad)
+    slider, note = _controls(data, line, stretch, bad)
+    return column(slider, note, plot, sizing_mode="stretch_width")
+
+
+def _axes(data: Snowball) -> figure:
+    plot = look.picture("snowball", 300, Range1d(-0.5, len(data.names) - 0.5), y_axis_type="log")
+    plot.xaxis.axis_label = "weight, in forward order: input on the left, loss on the right"
+    look.few_ticks(plot, 5)
+    _name_weights(plot, data.names)
+    plot.yaxis.axis_label = "gradient norm"
+    known = np.concatenate([data.usual, *(profile.norms for profile in data.profiles)])
+    known = known[np.isfinite(known) & (known > 0)]
+    if known.size:
+        # One scale for all steps: what the slider moves is the run, not the axis.
+        plot.y_range = Range1d(float(max(known.min() / 1.6, 1e-300)), float(min(known.max() * 1.6, 1e300)))
+    return plot
+
+
+def _name_weights(plot: figure, names: tuple[str, ...]) -> None:
+    """Names below a few weights, numbers below many."""
+    every = max(1, -(-len(names) // MOST_TICKS))
+    plot.xaxis.ticker = FixedTicker(ticks=list(range(0, len(names), every)))
+    if len(names) <= MOST_NAMED:
+        short = [visible(name.removesuffix(".weight")) for name in names]
+        plot.xaxis.major_label_overrides = {
+            place: name if len(name) <= 14 else "…" + name[-13:] for place, name in enumerate(short)
+        }
+
+
+def _draw(plot: figure, line: ColumnDataSource, stretch: ColumnDataSource, bad: ColumnDataSource) -> None:
+    plot.line("depth", "norm", source=line, line_color=look.BLUE, line_width=2, legend_label="this step")
+    dots = plot.scatter("depth", "norm", source=line, size=6, fill_color=look.BLUE, line_color=None)
+    plot.line("depth", "norm", source=stretch, line_color=look.RED, line_width=6, line_alpha=0.45,
+              legend_label="stretch that carries it")  # fmt: skip
+    plot.ray("depth", 0, length=0, angle=np.pi / 2, source=bad, line_color=look.NONFINITE, line_width=3,
+             line_alpha=0.7, legend_label="non-finite")  # fmt: skip
+    tips = [("weight", "@name"), ("gradient norm", "@norm{%.3e}")]
+    plot.add_tools(HoverTool(renderers=[dots], tooltips=tips, formatters={"@norm": "printf"}))
+    look.legend_above(plot)
+
+
+def _controls(
+    data: Snowball, line: ColumnDataSource, stretch: ColumnDataSource, bad: ColumnDataSource
+) -> tuple[Slider, Div]:
+    steps = [profile.step for profile in data.profiles]
+    profiles = ColumnDataSource(
+        {
+            "norms": [_drawn(profile.norms).astype(np.float32) for profile in data.profiles],
+            "bad": [_bad(profile) for profile in data.profiles],
+        },
+        name="profiles",
+    )
+    notes = [told(profile, data.names) for profile in data.profiles]
+    note = Div(
+        text=notes[data.shown],
+        render_as_text=True,
+        stylesheets=[look.CONTROL],
+        css_classes=["note"],
+        sizing_mode="stretch_width",
+    )
+    slider = Slider(
+        start=0, end=max(len(steps) - 1, 1), value=data.shown, step=1, show_value=False, width=460,
+        title=f"step {steps[data.shown]:,}, choose another", disabled=len(steps) < 2, margin=(5, 5, 0, look.LEFT),
+        stylesheets=[look.CONTROL],
+    )  # fmt: skip
+    args: dict[str, Any] = {
+        "slider": slider, "profiles": profiles, "line": line, "stretch": stretch, "bad": bad, "note": note,
+        "steps": steps, "notes": notes, "firsts": [profile.first for profile in data.profiles],
+        "lasts": [profile.last for profile in data.profiles],
+        "telling": [profile.telling for profile in data.profiles],
+    }  # fmt: skip
+    slider.js_on_change("value", CustomJS(args=args, code=script("snowball.js")))
+    note.margin = (0, 5, 5, look.LEFT)
+    return slider, note
+
+
+def told(profile: Profile, names: tuple[str, ...]) -> str:
+    """What one step says, in words.
+
+    Example:
+        >>> told(Profile(4, np.array([8.0, 4.0, 2.0]), 2.0, 0, 2, 4.0), ("a", "b", "c"))
+        'Step 4: each weight back multiplies the gradient norm by 2.'
+    """
+    lost = int(np.isinf(profile.norms).sum())
+    bad = f" {lost:,} of {len(names):,} weights are non-finite." if lost else ""
+    if not np.isfinite(profile.norms).any():
+        return f"Step {profile.step:,}: no weight has a finite gradient."
+    growth = f"each weight back multiplies the gradient norm by {number(profile.per_layer)}"
+    if not profile.telling:
+        return f"Step {profile.step:,}: {growth}.{bad}"
+    ends = f"from {visible(names[profile.last])} back to {visible(names[profile.first])}"
+    each = number(profile.factor ** (1 / (profile.last - profile.first)))
+    return f"Step {profile.step:,}: {growth}; x{each} each {ends}, x{number(profile.factor)} in all.{bad}"
+
+
+def _drawn(norms: Float64Array) -> Float64Array:
+    return np.where(np.isfinite(norms), look.positive(norms), np.nan)
+
+
+def _bad(profile: Profile) -> list[int]:
+    return [int(i) for i in np.flatnonzero(np.isinf(profile.norms))]
+
+
+def _stretch(profile: Profile) -> dict[str, Any]:
+    part = np.arange(profile.first, profile.last + 1) if profile.telling else np.zeros(0, np.int64)
+    return {"depth": part, "norm": _drawn(profile.norms)[part]}

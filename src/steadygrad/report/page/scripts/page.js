@@ -1,0 +1,97 @@
+// What the page does besides its pictures: cards open from marks, pictures follow keys, colours follow the theme.
+(() => {
+  "use strict"
+  const told = document.getElementById("told")
+  const views = () => typeof Bokeh === "undefined" ? [] : [...Bokeh.index.roots]
+  const documents = () => typeof Bokeh === "undefined" ? [] : Bokeh.documents
+  const models = (name) => documents().flatMap((doc) => [...doc._all_models.values()].filter((model) => model.name === name))
+
+  function open(place) {
+    const card = document.getElementById(`finding-${place}`)
+    if (card === null) return
+    card.open = true
+    card.scrollIntoView({block: "start"})
+    card.querySelector("summary").focus({preventScroll: true})
+    told.textContent = `Finding ${place} is open.`
+  }
+  document.addEventListener("steadygrad:finding", (event) => open(event.detail))
+
+  function zoom(from, to) {
+    for (const range of models("steps")) {
+      const [least, most] = range.bounds ?? [range.reset_start, range.reset_end]
+      const width = Math.min(to - from, most - least)
+      const start = Math.max(least, Math.min(from, most - width))
+      range.setv({start, end: start + width})
+    }
+  }
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button")
+    if (button === null) return
+    if (button.matches(".copy")) {
+      const code = button.parentElement.querySelector("code").textContent
+      navigator.clipboard?.writeText(code).then(() => { button.textContent = "Copied"; told.textContent = "Copied." })
+    }
+    if (button.matches(".show")) {
+      const step = Number(button.dataset.step)
+      const [range] = models("steps")
+      if (range === undefined) return
+      const reach = Math.max(20, (range.bounds[1] - range.bounds[0]) / 20)
+      zoom(step - reach, step + reach)
+      document.querySelector("[data-keys]")?.focus()
+      told.textContent = `The course shows the steps around ${step}.`
+    }
+  })
+  document.addEventListener("keydown", (event) => {
+    if (!event.target.matches?.("[data-keys]") || event.ctrlKey || event.metaKey || event.altKey) return
+    const [range] = models("steps")
+    if (range === undefined) return
+    const width = range.end - range.start
+    const middle = (range.start + range.end) / 2
+    const moves = {
+      ArrowLeft: () => zoom(range.start - width / 4, range.end - width / 4),
+      ArrowRight: () => zoom(range.start + width / 4, range.end + width / 4),
+      "+": () => zoom(middle - width / 4, middle + width / 4),
+      "=": () => zoom(middle - width / 4, middle + width / 4),
+      "-": () => zoom(middle - width, middle + width),
+      "0": () => zoom(-Infinity, Infinity),
+      Escape: () => zoom(-Infinity, Infinity),
+    }
+    if (moves[event.key] === undefined) return
+    event.preventDefault()
+    if (event.key === "0" || event.key === "Escape") range.setv({start: range.bounds[0], end: range.bounds[1]})
+    else moves[event.key]()
+    told.textContent = `Steps ${Math.round(range.start)} to ${Math.round(range.end)}.`
+  })
+
+  // Glyphs take no colour from a style sheet: those that are text are written again when the theme changes.
+  function ink() {
+    const color = getComputedStyle(document.documentElement).getPropertyValue("--quiet").trim()
+    for (const doc of documents()) {
+      for (const model of doc._all_models.values()) {
+        if (model.tags?.includes("ink")) model.text_color = {value: color}
+      }
+    }
+    for (const view of pictures()) view.request_repaint()
+  }
+  function pictures() {
+    const found = []
+    const walk = (view) => {
+      if (typeof view.request_repaint === "function") found.push(view)
+      for (const child of view.child_views ?? []) walk(child)
+    }
+    for (const view of views()) walk(view)
+    return found
+  }
+  const dark = window.matchMedia("(prefers-color-scheme: dark)")
+  const print = window.matchMedia("print")
+  dark.addEventListener("change", ink)
+  print.addEventListener("change", ink)
+  let closed = []
+  window.addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("details.card:not([open])")]
+    for (const card of closed) card.open = true
+    ink()
+  })
+  window.addEventListener("afterprint", () => { for (const card of closed) card.open = false; ink() })
+  document.addEventListener("steadygrad:ready", ink)
+})()

@@ -1,0 +1,129 @@
+"""Which pictures a page has, in which order, with what is said beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bokeh.models import UIElement
+
+from steadygrad.records import Finding
+from steadygrad.report.cards import Card
+from steadygrad.report.page.data.buckets import buckets
+from steadygrad.report.page.data.course import MOST_COLUMNS, course
+from steadygrad.report.page.data.depth import snowball
+from steadygrad.report.page.data.raster import raster
+from steadygrad.report.page.data.updates import updates
+from steadygrad.report.page.data.words import course_words, raster_words, snowball_words, updates_words
+from steadygrad.report.page.figures import look
+from steadygrad.report.page.figures.course import course_figures
+from steadygrad.report.page.figures.heat import heat_map
+from steadygrad.report.page.figures.snowball import snowball_figure
+from steadygrad.report.page.figures.through_time import through_time_figure
+from steadygrad.report.page.figures.updates import updates_figure
+from steadygrad.report.wording import plural
+from steadygrad.runfile import Run
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Section:
+    """One picture with its place on the page.
+
+    Attributes:
+        key: its anchor.
+        title: its heading.
+        hint: how to read it, one or two sentences.
+        words: the same picture in words.
+        models: what is drawn, top to bottom; each has a name.
+    """
+
+    key: str
+    title: str
+    hint: str
+    words: str
+    models: tuple[UIElement, ...]
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Names of the models."""
+        return tuple(str(model.name) for model in self.models)
+
+
+def sections(run: Run, cards: Sequence[Card], findings: Sequence[Finding]) -> list[Section]:
+    """Draw all pictures of a run that its file has numbers for.
+
+    Args:
+        run: the run.
+        cards: what is told, for the marks on the course.
+        findings: the same, for steps to begin with.
+
+    Returns:
+        The sections, top to bottom; their pictures share one range of steps.
+    """
+    if not run.steps.size:
+        return []
+    columns = buckets((run,), MOST_COLUMNS)
+    steps = look.step_range(columns)
+    found = [_course(run, cards, steps, columns)]
+    if run.info.tensors:
+        picture = raster(run)
+        found.append(_heat(picture, steps))
+        ball = snowball(picture, findings)
+        if ball is not None:
+            found.append(_named(Section("snowball", "The snowball", _SNOWBALL,
+                snowball_words(ball), (snowball_figure(ball),)), "snowball section"))  # fmt: skip
+    through = through_time_figure(findings)
+    if through is not None:
+        words = " ".join(one.summary for one in findings if "in_time" in one.kind)
+        found.append(Section("through-time", "Through time", _THROUGH_TIME, words, (through,)))
+    moved = updates(run)
+    if moved is not None:
+        figure = updates_figure(moved, steps)
+        found.append(Section("updates", "How far the steps go", _UPDATES, updates_words(moved), (figure,)))
+    return found
+
+
+def _course(run: Run, cards: Sequence[Card], steps: Any, columns: Any) -> Section:
+    data = course(run, columns)
+    each = (
+        f"Each column stands for {plural(-(-int(columns.stop - columns.start) // columns.count), 'step')}; the area reaches from its smallest to its largest value, so single spikes stay. "
+        if columns.width > 1
+        else ""
+    )
+    return Section("course", "The course of the run", each + _COURSE, course_words(data),
+        tuple(course_figures(data, cards, steps)))  # fmt: skip
+
+
+def _heat(picture: Any, steps: Any) -> Section:
+    figure = heat_map(picture, steps)
+    return _named(
+        Section("heat", "Every tensor, every step", _HEAT, raster_words(picture), (figure,)), "heat section"
+    )
+
+
+def _named(section: Section, name: str) -> Section:
+    section.models[0].name = name
+    return section
+
+
+_COURSE = (
+    "Drag over a picture to zoom into steps, double-click on it or press 0 for all of them; with the keyboard, + and - "
+    "zoom, arrows move. All pictures over steps zoom together."
+)
+_HEAT = (
+    "One row a tensor, the input at the top. Bright is large, red is non-finite, grey has no gradient. A cell shows the largest "
+    "norm of its steps. Click on a module beside the picture to fold it into one row."
+)
+_SNOWBALL = (
+    "The gradient is made at the loss (right) and travels back to the input (left). A line that rises to the left is a gradient "
+    "that explodes on its way; one that falls, a gradient that vanishes."
+)
+_THROUGH_TIME = (
+    "In a recurrent network the gradient passes through every time step. These lines are the growth that was fitted when "
+    "the module was listened to; below the dashed line float32 hears nothing of a time step."
+)
+_UPDATES = (
+    "Length of the change over length of the weights, on the steps that measured it. A network that learns is "
+    "usually in the green band, around 1e-3."
+)
