@@ -7,11 +7,13 @@ import re
 import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import termios
 import time
+import urllib.request
 
 import pyte
 import pytest
@@ -264,3 +266,46 @@ def test_what_holds_no_run_is_one_sentence(call, tmp_path, content):
 
 def test_a_folder_without_runs_says_so(call, tmp_path):
     assert call("live", "--terminal", tmp_path)[:2] == (0, f"No runs in {tmp_path} yet.\n")
+
+
+@pytest.fixture
+def serving():
+    """Start `steadygrad live` as a server; gives the process and the address that it says."""
+    started = []
+
+    def serve(*arguments):
+        command = [sys.executable, "-m", "steadygrad", "live", *map(str, arguments), "--port", "0"]
+        started.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        line = started[-1].stderr.readline()
+        return started[-1], re.search(r"http://\S+?(?=[;,]? )", line).group()
+
+    yield serve
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_metrics_are_served_until_ctrl_c(serving, record, tmp_path):
+    record([[1.0]] * 7)
+    process, address = serving("--metrics", tmp_path)
+    assert address.startswith("http://127.0.0.1:")
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        assert 'steadygrad_steps_total{run="first.steady"} 7.0' in answer.read().decode()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    assert process.stderr.read() == ""
+
+
+def test_a_port_that_is_taken_is_one_sentence(call, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = call("live", "--metrics", tmp_path, "--port", port)
+    assert (code, out) == (1, "")
+    assert f"port {port} of 127.0.0.1" in err
+    assert "--port" in err
+
+
+def test_one_view_at_a_time(call, tmp_path):
+    code, _, err = call("live", "--metrics", "--terminal", tmp_path)
+    assert code == 2
+    assert "Choose one" in err

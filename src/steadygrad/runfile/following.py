@@ -27,6 +27,7 @@ class Follower:
 
     Args:
         path: the run file; it may not be there yet.
+        keep_norms: whether the norms of the tensors stay in memory, which are most of a run's size.
 
     Attributes:
         path: its absolute path.
@@ -39,8 +40,9 @@ class Follower:
         (True, True, 'no run can be read at /nowhere/a.steady')
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, keep_norms: bool = True) -> None:
         """Nothing is read before the first `look`."""
+        self._keep_norms = keep_norms
         self.path = str(Path(os.fsdecode(path)).absolute())
         self.run: Run | None = None
         self.fault = ""
@@ -72,7 +74,7 @@ class Follower:
         same = self._seen is not None and _identity(self._seen) == _identity(stamp)
         run = self.run.refresh() if self.run is not None and same else Run(self.path)
         run.steps  # noqa: B018 -- unpacks all steps, so that what follows can rely on them
-        return run
+        return run if self._keep_norms else run.forget_norms()
 
 
 class FolderFollower:
@@ -109,6 +111,11 @@ class FolderFollower:
     def _summary(self, path: str) -> tuple[Stamp, RunSummary | None]:
         stamp, known = stamp_of(path), self._seen.get(path)
         return known if known is not None and known[0] == stamp else (stamp, summarise(path))
+
+
+def names_a_run(place: Path) -> bool:
+    """Whether a place is one run and no folder of runs; of places that aren't there yet, by the suffix."""
+    return place.is_file() or (bool(place.suffix) and not place.is_dir())
 
 
 def stamp_of(path: str) -> Stamp:

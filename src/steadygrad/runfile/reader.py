@@ -83,6 +83,16 @@ class Run(Rows):
             self.__dict__.pop(name, None)
         return self
 
+    def forget_norms(self) -> Self:
+        """Free the norms of the tensors, most of a run's size, where only the steps are of interest.
+
+        Returns:
+            Itself; its norms must not be asked for any more.
+        """
+        for chunk in self._snapshot.chunks.values():
+            chunk.forget_body()
+        return self
+
     def close(self) -> None:
         """Nothing is held open between calls; here for symmetry with files."""
 

@@ -50,6 +50,11 @@ class StoredChunk:
         held = self.__dict__.get("body")
         return Block(self.head, unpack_body(self._packed_body) if held is None else held)
 
+    def forget_body(self) -> None:
+        """Free the norms, packed or not; they can't be had again from this chunk."""
+        self._packed_body = b""
+        self.__dict__.pop("body", None)
+
     def norms(self, tensor: int, statistic: Statistic, owner: int) -> Float64Array:
         """Norms of one tensor ``[T]``; 0 for one that came later, NaN in rows of others than its owner."""
         body = self.body

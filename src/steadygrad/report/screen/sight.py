@@ -15,7 +15,7 @@ from steadygrad.report.run_table import run_lines
 from steadygrad.report.screen.run_view import RunView
 from steadygrad.report.wording import visible
 from steadygrad.runfile import RunSummary
-from steadygrad.runfile.following import DAMAGE, FolderFollower, Follower
+from steadygrad.runfile.following import DAMAGE, FolderFollower, Follower, names_a_run
 
 _LIST_SHARE, _LEAST_LISTED = 4, 3
 
@@ -144,8 +144,7 @@ def look_at(place: Path) -> Sight:
     Returns:
         The sight; nothing is read yet.
     """
-    is_file = place.is_file() or (bool(place.suffix) and not place.is_dir())
-    return OneRun(place) if is_file else ManyRuns(place)
+    return OneRun(place) if names_a_run(place) else ManyRuns(place)
 
 
 def _waiting(follower: Follower) -> RenderableType:
