@@ -9,8 +9,8 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from steadygrad.report.columns import blocks, column_names, scalar_names
 from steadygrad.runfile import Run
+from steadygrad.runfile.columns import blocks, column_names, scalar_names
 
 
 def write_csv(run: Run, stream: TextIO) -> None:

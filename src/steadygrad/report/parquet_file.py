@@ -7,8 +7,8 @@ import os
 import numpy as np
 
 from steadygrad.errors import UsageError
-from steadygrad.report.columns import blocks, column_names, scalar_names
 from steadygrad.runfile import Run
+from steadygrad.runfile.columns import blocks, column_names, scalar_names
 
 
 def write_parquet(run: Run, path: str | os.PathLike[str]) -> None:

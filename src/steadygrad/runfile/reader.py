@@ -6,7 +6,7 @@ Shape legend: T rows, P tensors.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from steadygrad.errors import UsageError
 from steadygrad.records import BoolArray, Finding, Incident, RunInfo
 from steadygrad.runfile.block import NO_ROWS, Block, Float64Array, Head, IntArray, Sparse, join_heads
+from steadygrad.runfile.data_frame import data_frame
 from steadygrad.runfile.joining import on_rows, with_losses
+from steadygrad.runfile.notebook import run_html
 from steadygrad.runfile.rows import Rows
 from steadygrad.runfile.scalars import Scalars, from_points, join
 from steadygrad.runfile.snapshot import Snapshot, Statistic, StoredChunk, take_snapshot
@@ -110,6 +112,30 @@ class Run(Rows):
             f"Run({self.info.name!r}, {self.step_count} steps, {len(self.info.tensors)} tensors, "
             f"{len(self.findings)} findings)"
         )
+
+    def _repr_html_(self) -> str:
+        """What it is, how far, and its newest findings, for a notebook."""
+        return run_html(self)
+
+    def to_pandas(self, tensors: Sequence[str] | None = None) -> Any:
+        """The run as a pandas table: a row a step, the columns of ``steadygrad export``.
+
+        Args:
+            tensors: names of the tensors whose norms get a column ``grad_norm/NAME``; None gives all of them one,
+                ``()`` none.
+
+        Returns:
+            A `pandas.DataFrame` indexed by step. A row of an old part of the run may stand for
+            ``resolution`` steps; with several optimizers a step occurs once for each.
+
+        Raises:
+            FrameworkMissing: pandas is absent; ``pip install "steadygrad[pandas]"``.
+            UnknownName: the run has no tensor of such a name.
+
+        Example:
+            >>> open_run("runs/a.steady").to_pandas(())["total_norm"].plot(logy=True)  # doctest: +SKIP
+        """
+        return data_frame(self, tensors)
 
     @property
     def info(self) -> RunInfo:

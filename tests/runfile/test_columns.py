@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from steadygrad import open_run
 from steadygrad.records import TensorInfo
-from steadygrad.report import columns
-from steadygrad.report.columns import STEP_COLUMNS, blocks, column_names
+from steadygrad.runfile import columns
+from steadygrad.runfile.columns import STEP_COLUMNS, blocks, column_names
 
 
 @given(st.lists(st.text(max_size=3) | st.sampled_from(["a", "a#1", "a#2"]), max_size=8))

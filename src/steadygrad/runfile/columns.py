@@ -6,12 +6,14 @@ Shape legend: T rows, P tensors.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from steadygrad.records import TensorInfo
-from steadygrad.runfile import Run
+
+if TYPE_CHECKING:
+    from steadygrad.runfile.reader import Run
 
 BLOCK_VALUES = 2**21
 """Norms held in memory at a time: 16 MiB."""
