@@ -40,8 +40,8 @@ def command(run: Path, *, anew: bool) -> None:
 
 
 def _told(bundles: list[Bundle]) -> Iterator[RenderableType]:
-    """The incident bundles of the run."""
-    from steadygrad.report.layout import Heading, Paragraph
+    """The incident bundles of the run, and the command that replays one."""
+    from steadygrad.report.layout import Code, Heading, Paragraph
 
     if not bundles:
         return
@@ -51,3 +51,5 @@ def _told(bundles: list[Bundle]) -> Iterator[RenderableType]:
         yield Paragraph(place, f"step {bundle.step:,}", label_width=14)
     if len(bundles) > MOST_BUNDLES:
         yield Paragraph(f"and {len(bundles) - MOST_BUNDLES:,} more", label_width=14)
+    yield Paragraph("make the first of these steps again, and try what would have helped:", label_width=0)
+    yield Code(f"{bundles[0].command} --try clip=1.0 --try lr=0.3x", indent=4)

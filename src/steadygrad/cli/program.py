@@ -27,6 +27,9 @@ SUBCOMMANDS = {
     ),
     "live": Subcommand("steadygrad.cli.live", "Look at runs while they are written."),
     "report": Subcommand("steadygrad.cli.report", "Write a run as one HTML page, or two runs side by side."),
+    "replay": Subcommand(
+        "steadygrad.cli.replay", "Make the step of an incident again, and try what would have helped."
+    ),
     "export": Subcommand(
         "steadygrad.cli.export", "Write a run's numbers as CSV, Parquet or TensorBoard files."
     ),
