@@ -60,6 +60,44 @@ def test_the_finding_names_operation_module_line_and_rows(attach, tmp_path):
         assert run.findings[0].summary == finding.summary
 
 
+class Distance(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.embed(x).square().sum(1).sqrt()
+
+
+@both
+def test_the_last_operation_of_the_model_is_one_of_its_own(attach):
+    torch.manual_seed(0)
+    model = Distance()
+    model.embed.bias.data.zero_()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    monitor = attach(model, optimizer)
+    x = batch()
+    x[2] = 0.0
+    model(x).mean().backward()
+    optimizer.step()
+    (finding,) = monitor.findings
+    assert "the model (Distance)" in finding.summary
+    assert "self.embed(x).square().sum(1).sqrt()" in finding.summary
+
+
+@both
+def test_no_line_is_blamed_where_only_library_modules_run(attach):
+    model = nn.Sequential(nn.Linear(3, 2), nn.LogSoftmax(1), nn.Linear(2, 1))
+    model[2].weight.data.fill_(3e38)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    monitor = attach(model, optimizer)
+    model(10.0 * batch()).sum().backward()
+    optimizer.step()
+    told = monitor.findings[0].summary
+    assert "optimizer.step" not in told
+    assert "(Linear)" in told or "(LogSoftmax)" in told
+
+
 @both
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_broken_data_is_told_from_a_broken_model(attach, bad):

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 
 _STDLIB = sysconfig.get_path("stdlib")
+_OURS = str(Path(__file__).parents[1])
 _FOREIGN = (
     str(Path(torch.__file__).parent),
-    str(Path(__file__).parents[1]),
     str(Path(_STDLIB) / "contextlib.py"),
     str(Path(_STDLIB) / "functools.py"),
     "<",
@@ -34,9 +34,15 @@ class Line(NamedTuple):
 
 
 def user_line() -> Line:
-    """Where the user's code is just now."""
+    """Where the user's code is just now; empty where none of it runs inside of the replay.
+
+    Whoever is behind the replay has asked for it, or made the optimizer's step: no line of theirs made
+    the number.
+    """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    while frame is not None and frame.f_code.co_filename.startswith(_OURS):
+        frame = frame.f_back
+    while frame is not None and not frame.f_code.co_filename.startswith(_OURS):
         if not frame.f_code.co_filename.startswith(_FOREIGN):
             return Line(frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back

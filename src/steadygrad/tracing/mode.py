@@ -52,6 +52,7 @@ class OriginMode(TorchDispatchMode):
         self._places = places
         self._sources = sources
         self._calls: dict[int, _Call] = {}
+        self._newest = -1
         self._unwritten: set[int] = set()
         self._count = 0
 
@@ -77,6 +78,9 @@ class OriginMode(TorchDispatchMode):
 
     def _remember(self) -> None:
         number = torch._C._autograd._get_sequence_nr() - 1
+        if number == self._newest:  # it has made no node: the newest belongs to the operation before
+            return
+        self._newest = number
         self._calls[number] = _Call(self._places.module, self._places.module_type, user_line())
 
     def _look(self, name: str, given: Any, seen: Any, output: Tensor, node: Any) -> None:
