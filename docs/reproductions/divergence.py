@@ -1,0 +1,22 @@
+"""The learning rate is raised thirtyfold by mistake: the loss leaves its course for good."""
+
+import torch
+from torch import nn
+
+import steadygrad as sg
+
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+monitor = sg.watch(model, optimizer)
+for step in range(300):
+    x = torch.randn(32, 8)
+    target = x[:, :1]
+    if step == 150:
+        optimizer.param_groups[0]["lr"] = 3.0
+    loss = nn.functional.mse_loss(model(x), target)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    monitor.log(loss=loss)
+print(monitor.summary())

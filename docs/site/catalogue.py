@@ -1,0 +1,110 @@
+"""Pages that are made while the site is built, so that they never say something else than the code.
+
+A hook of mkdocs: one page for each kind of finding, from the catalog and its reproduction, and one with
+every command, from the commands' own help. Needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from mkdocs.structure.files import File, Files
+
+from steadygrad.catalog import CATALOG, Entry
+from steadygrad.cli.program import program
+
+DOCS = Path(__file__).parents[1]
+REPRODUCTIONS = DOCS / "reproductions"
+PICTURES = DOCS / "pictures"
+
+
+def on_config(config: Any) -> Any:
+    """Put the pages of the findings into the navigation."""
+    findings = next(entry["Findings"] for entry in config["nav"] if "Findings" in entry)
+    findings[1:] = [{kind: f"findings/{kind}.md"} for kind in CATALOG]
+    return config
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the pages."""
+    pages = {f"findings/{kind}.md": finding_page(entry) for kind, entry in CATALOG.items()}
+    pages["findings/index.md"] = overview()
+    pages["commands.md"] = commands_page()
+    for path, text in pages.items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def overview() -> str:
+    """All kinds in a table."""
+    rows = [f"| [`{kind}`]({kind}.md) | {entry.meaning} |" for kind, entry in CATALOG.items()]
+    return "\n".join([_OVERVIEW, *rows, ""])
+
+
+def finding_page(entry: Entry) -> str:
+    """One kind: what it is, why, what to change, how to see that it is cured, and a training that shows it."""
+    return "\n".join([*_explained(entry), *_shown(entry.kind)])
+
+
+def _explained(entry: Entry) -> Iterator[str]:
+    yield f"# {entry.title}"
+    yield f"\n`{entry.kind}`\n\n{entry.meaning}\n"
+    if (PICTURES / f"{entry.kind}.svg").exists():
+        alt = (PICTURES / f"{entry.kind}.txt").read_text(encoding="utf-8").strip()
+        yield f"![{alt}](../pictures/{entry.kind}.svg){{ .plot }}\n"
+    yield "## Why it happens\n"
+    yield "The likeliest first.\n"
+    yield from (f"{place}. {cause}" for place, cause in enumerate(entry.causes, 1))
+    yield "\n## What to change\n"
+    for place, remedy in enumerate(entry.remedies, 1):
+        yield f"{place}. {remedy.action}" + (":" if remedy.code else ".")
+        if remedy.code:
+            yield f"\n    ```text\n    {remedy.code}\n    ```\n"
+    yield f"\n## How to see that it is cured\n\n{entry.verify}\n"
+    yield f"## Where to read on\n\n{_linked(entry.reference)}\n"
+
+
+def _shown(kind: str) -> Iterator[str]:
+    source = (REPRODUCTIONS / f"{kind}.py").read_text(encoding="utf-8")
+    _, story, code = source.split('"""', 2)
+    yield f"## A training that shows it\n\n{story}\n\n```python\n{code.strip()}\n```\n"
+    printed = REPRODUCTIONS / f"{kind}.out"
+    if printed.exists():
+        yield f"It prints\n\n```text\n{printed.read_text(encoding='utf-8').rstrip()}\n```\n"
+
+
+def _linked(reference: str) -> str:
+    words = [f"<{word}>" if word.startswith("https://") else word for word in reference.split()]
+    return " ".join(words)
+
+
+def commands_page() -> str:
+    """Every command with its help."""
+    context = click.Context(program, info_name="steadygrad")
+    parts = [_COMMANDS]
+    for name in program.list_commands(context):
+        command = program.get_command(context, name)
+        if command is not None:
+            inner = click.Context(command, info_name=name, parent=context)
+            parts.append(f"## steadygrad {name}\n\n```text\n{command.get_help(inner)}\n```\n")
+    return "\n".join(parts)
+
+
+_OVERVIEW = """# Findings
+
+A finding has a kind, a severity (`info`, `warning`, `error`), the step, the tensors or modules, the evidence
+as numbers, causes and remedies with the likeliest first, and a reference. `guard.findings` holds them,
+`guard.summary()` and `steadygrad explain RUN` tell them: one root cause once, with what came of it below.
+
+| kind | what it is |
+| --- | --- |"""
+
+_COMMANDS = """# Commands
+
+No command needs torch, except `demo`, `check` and the script of `run`: what a cluster recorded, a laptop
+explains. Exit codes: 0 done, 1 it can't be done (or `check` found something), 2 wrong usage, 130 Ctrl-C.
+`STEADYGRAD_QUIET=1` silences the lines on stderr.
+"""
