@@ -283,6 +283,7 @@ def serving():
     for process in started:
         process.kill()
         process.communicate()
+        process.stderr.close()
 
 
 def test_metrics_are_served_until_ctrl_c(serving, record, tmp_path):

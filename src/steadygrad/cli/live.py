@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,30 +11,43 @@ import click
 
 from steadygrad.cli.place import RUNS_FOLDER, find_or_await
 
-METRICS_PORT = 9477
+ADDRESS, PAGE_PORT, METRICS_PORT = "127.0.0.1", 5006, 9477
+OLDEST_BOKEH, OLDEST_PROMETHEUS = "3.7", "0.20"
+POLITENESS = 5
+"""Added to the niceness: where cores are scarce, a training goes first."""
 
 
 @click.command("live", short_help="Look at runs while they are written.")
 @click.argument("place", default=RUNS_FOLDER, callback=find_or_await)
-@click.option("--terminal", is_flag=True, help="Draw in this terminal.")
-@click.option("--metrics", is_flag=True, help="Serve the numbers of all runs to Prometheus.")
+@click.option("--terminal", is_flag=True, help="Draw in this terminal instead of a browser.")
+@click.option("--metrics", is_flag=True, help="Serve the numbers of all runs to Prometheus instead.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), help=f"Port; 0 takes a free one. [default: {METRICS_PORT}]"
+    "--port",
+    type=click.IntRange(0, 65535),
+    help=f"Port; 0 takes a free one. [default: {PAGE_PORT}, for metrics {METRICS_PORT}]",
 )
-@click.option("--address", default="127.0.0.1", help="Interface for --metrics. [default: only this machine]")
-def command(place: Path, *, terminal: bool, metrics: bool, port: int | None, address: str) -> None:
-    """Look at a run, or the runs in a folder, while they are written.
+@click.option("--address", help="Interface for --metrics. [default: this machine only]")
+def command(place: Path, *, terminal: bool, metrics: bool, port: int | None, address: str | None) -> None:
+    """Look at a run, or the runs in a folder, while they are written: as a page for a browser on this machine.
 
     PLACE is a run file, the name of one in steadygrad-runs/, or a folder (default: steadygrad-runs). It may not
     be there yet. Only run files are read; a training is never slowed down or spoken to. In a pipe or on a terminal
     that can't draw, --terminal prints once what there is now.
     """
-    if terminal == metrics:
+    if terminal and metrics:
         raise click.UsageError("Choose one of --terminal and --metrics.")
+    if address is not None and not metrics:
+        raise click.UsageError(
+            "--address is for --metrics: a page is for this machine only. Use ssh -L to see it."
+        )
+    with suppress(AttributeError, OSError):
+        os.nice(POLITENESS)
     if terminal:
         _show(place)
+    elif metrics:
+        _serve_metrics(place, METRICS_PORT if port is None else port, address or ADDRESS)
     else:
-        _serve_metrics(place, METRICS_PORT if port is None else port, address)
+        _serve_pages(place, PAGE_PORT if port is None else port)
 
 
 def _show(place: Path) -> None:
@@ -43,19 +57,36 @@ def _show(place: Path) -> None:
     show(look_at(place), console())
 
 
+def _serve_pages(place: Path, port: int) -> None:
+    from steadygrad.errors import FrameworkMissing
+    from steadygrad.framework import require
+
+    try:
+        require("bokeh", OLDEST_BOKEH, extra="report")
+    except FrameworkMissing as error:
+        raise FrameworkMissing(f"{error} Without it: steadygrad live --terminal.") from None
+    from steadygrad.report.live import LiveServer
+
+    with _naming(port, ADDRESS):
+        server = LiveServer(place, port)
+    with suppress(KeyboardInterrupt):
+        click.echo(f"{place} is shown at {server.url} while it is written; Ctrl-C ends this.", err=True)
+        server.run()
+
+
 def _serve_metrics(place: Path, port: int, address: str) -> None:
     from steadygrad.framework import require
 
-    require("prometheus-client", "0.20", extra="prometheus")
+    require("prometheus-client", OLDEST_PROMETHEUS, extra="prometheus")
     from steadygrad.report.metrics import metrics_server
 
     with _naming(port, address):
         server = metrics_server(place, port, address)
     name = f"[{address}]" if ":" in address else address
-    click.echo(
-        f"{place} is served at http://{name}:{server.server_port}/metrics; Ctrl-C ends this.", err=True
-    )
     with server, suppress(KeyboardInterrupt):
+        click.echo(
+            f"{place} is served at http://{name}:{server.server_port}/metrics; Ctrl-C ends this.", err=True
+        )
         server.serve_forever()
 
 

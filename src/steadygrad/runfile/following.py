@@ -18,7 +18,7 @@ from steadygrad.runfile.schema import SIDE_FILES
 
 Stamp = tuple[tuple[int, int, int, int] | None, ...]
 
-DAMAGE = (ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError, zlib.error)
+DAMAGE = (RunFileError, ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError, zlib.error)
 """What unpacking bytes that no steadygrad wrote can raise."""
 
 
