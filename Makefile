@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 TORCH_TESTS := tests/measure tests/policies tests/stepping tests/monitor
 VISION_TESTS := $(wildcard tests/vision tests/examples)
 
-.PHONY: help setup demo demo-vision test check format bench bench-faults setup-vision test-vision clean
+.PHONY: help setup demo demo-vision test check format bench bench-faults docs setup-vision test-vision clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,13 +43,18 @@ bench: .venv/.stamp ## measure what steadygrad costs on this machine
 bench-faults: .venv/.stamp ## how often the diagnosis is right, on some 120 faulty and 90 healthy trainings
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults --misses
 
+docs: .venv/.stamp ## build the documentation into site/, which opens without a network
+	$(BIN)/python docs/site/outputs.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
 setup-vision: .venv-vision/.stamp ## install the second torch release and the vision libraries into .venv-vision
 
 test-vision: .venv-vision/.stamp ## run the vision tests and what touches torch on the second torch release
 	$(VISION)/python -m pytest $(TORCH_TESTS) $(VISION_TESTS) $(PYTEST_ARGS)
 
 clean: ## remove both environments, caches and the demo's run files
-	rm -rf .venv .venv-vision steadygrad-runs build dist
+	rm -rf .venv .venv-vision steadygrad-runs build dist site
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -47,7 +47,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of workloads")
     parser.add_argument("--contenders", nargs="*", help="names of contenders")
     parser.add_argument("--scales", nargs="*", type=float, default=SCALES, help="loss scales")
-    parser.add_argument("--seeds", type=int, default=len(JUDGING_SEEDS), help="judging seeds")
+    parser.add_argument(
+        "--seeds", type=int, default=len(JUDGING_SEEDS), help="judging seeds; -3: the last three"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=Path("steadygrad-runs/survival.jsonl"))
     parser.add_argument("--dry", action="store_true", help="print only, leave RESULTS.md alone")
@@ -56,7 +58,8 @@ def main() -> None:
         options.only, options.scales, options.seeds = list(QUICK), (1.0,), 2
     chosen = [one for one in [*unstable(), *controls()] if not options.only or one.name in options.only]
     names = options.contenders or list(CONTENDERS)
-    seeds, tuning = JUDGING_SEEDS[: options.seeds], TUNING_SEEDS[:2] if options.quick else TUNING_SEEDS
+    judging = JUDGING_SEEDS[: options.seeds] if options.seeds > 0 else JUDGING_SEEDS[options.seeds :]
+    seeds, tuning = judging, TUNING_SEEDS[:2] if options.quick else TUNING_SEEDS
     places = [(one, scale) for one in chosen for scale in _scales(one, options.scales)]
     if options.tables:
         results = load(options.out)

@@ -1,11 +1,12 @@
 """Pages that are made while the site is built, so that they never say something else than the code.
 
-A hook of mkdocs: one page for each kind of finding, from the catalog and its reproduction, and one with
-every command, from the commands' own help. Needs no torch.
+A hook of mkdocs: one page for each kind of finding, from the catalog and its reproduction, one with every
+command, from the commands' own help, and the measured tables, from the results. Needs no torch.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from steadygrad.cli.program import program
 DOCS = Path(__file__).parents[1]
 REPRODUCTIONS = DOCS / "reproductions"
 PICTURES = DOCS / "pictures"
+RESULTS = DOCS.parent / "benchmarks" / "RESULTS.md"
+WORKLOADS = ("transformer", "lstm", "deep_mlp")
 
 
 def on_config(config: Any) -> Any:
@@ -36,6 +39,32 @@ def on_files(files: Files, config: Any) -> Files:
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Fill in what was measured."""
+    if page.file.src_uri != "comparison.md":
+        return markdown
+    results = RESULTS.read_text(encoding="utf-8")
+    return markdown.replace("--cost--", _costs(results)).replace("--origins--", _origins(results))
+
+
+def _costs(results: str) -> str:
+    """Step time beside plain training, by variant and workload."""
+    found: dict[str, list[str]] = {}
+    for workload in WORKLOADS:
+        table = results.partition(f"### {workload}, adamw:")[2].partition("\n### ")[0]
+        for line in table.splitlines():
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            if len(cells) == 6 and re.fullmatch(r"[0-9.]+", cells[2]):
+                found.setdefault(cells[0], []).append(cells[2])
+    rows = [[name, *ratios] for name, ratios in found.items() if len(ratios) == len(WORKLOADS)]
+    return "\n".join(f"| {' | '.join([f'`{name}`', *ratios])} |" for name, *ratios in rows)
+
+
+def _origins(results: str) -> str:
+    row = re.search(r"^\| all \| (\d+) .*\| ([0-9.]+ ?%) \|$", results, re.MULTILINE)
+    return f"| {row[1]} | {row[2]} |" if row else "| | |"
 
 
 def overview() -> str:
