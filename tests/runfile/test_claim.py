@@ -1,3 +1,5 @@
+import contextlib
+import multiprocessing
 import os
 import sqlite3
 from pathlib import Path
@@ -5,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from steadygrad.errors import RunFileError, UsageError
+from steadygrad.records import RunInfo
 from steadygrad.runfile import RunWriter, open_run
 from steadygrad.runfile.claim import kind_of, network_kind
 
@@ -53,6 +56,40 @@ def test_a_file_of_somebody_else_is_left_alone(tmp_path, info):
 
 def test_an_empty_file_may_be_a_run_that_begins(tmp_path, info):
     (tmp_path / "a.steady").touch()
+    assert Path(write(tmp_path / "a.steady", info)).name == "a-2.steady"
+
+
+def begin_together(folder, barrier, rounds, told):
+    """One of several processes that all begin a run of the same name, again and again."""
+    info = RunInfo("a", "watch", "", 0.0, "Net", (), (), {}, (), 0, 1)
+    paths = []
+    for number in range(rounds):
+        barrier.wait()
+        with RunWriter(folder / str(number) / "a.steady", info) as writer:
+            paths.append(writer.path)
+    told.put(paths)
+
+
+def test_processes_that_begin_a_run_of_one_name_at_once_have_one_each(tmp_path):
+    context, count, rounds = multiprocessing.get_context("spawn"), 4, 40
+    barrier, told = context.Barrier(count, timeout=60), context.Queue()
+    processes = [
+        context.Process(target=begin_together, args=(tmp_path, barrier, rounds, told)) for _ in range(count)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * count
+    paths = {path for _ in processes for path in told.get()}
+    assert len(paths) == count * rounds
+
+
+def test_a_database_without_tables_may_be_a_run_that_begins(tmp_path, info):
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.steady")) as connection:
+        connection.execute("CREATE TABLE t(x)")
+        connection.execute("DROP TABLE t")
+        connection.commit()
     assert Path(write(tmp_path / "a.steady", info)).name == "a-2.steady"
 
 

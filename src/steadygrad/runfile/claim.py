@@ -84,10 +84,13 @@ def kind_of(path: str) -> Kind:
     """Tell what lies at ``path``; ``empty`` and ``busy`` may be a run that is being created."""
     try:
         with closing(sqlite3.connect(Path(path).as_uri() + "?mode=ro", uri=True, timeout=0.2)) as connection:
+            # One look: between two, another process may have written what makes it a run.
+            connection.execute("BEGIN")
             if connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
                 return "run"
-            has_pages = connection.execute("PRAGMA page_count").fetchone()[0] > 0
-            return "foreign" if has_pages else "empty"
+            # Pages alone say nothing: a run that is being created has its first before its tables.
+            has_tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] > 0
+            return "foreign" if has_tables else "empty"
     except sqlite3.Error as error:
         return "busy" if is_locked(error) else "foreign"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ BUSY_TIMEOUT_S = 0.25
 _SMALL_PAGE, _LARGE_PAGE, _MANY_TENSORS = 512, 4096, 64
 _LEAST_CAP, _LEAST_CAP_PER_TENSOR = 256 * 1024, 1024
 _MAX_LOG_BYTES = 4 * 2**20
+_TRIES, _BETWEEN_TRIES_S = 5, 0.02
 
 
 class Stalled(Exception):
@@ -93,8 +95,7 @@ class Database:
 
     def close(self) -> None:
         """Give free pages back and make it a plain file that opens on a read-only medium too."""
-        with suppress(sqlite3.Error):
-            self.connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+        self._turn_off_log()
         with suppress(sqlite3.Error):
             while self._pragma("freelist_count"):
                 self.connection.execute("PRAGMA incremental_vacuum").fetchall()
@@ -141,6 +142,14 @@ class Database:
             "A run on a local disk is safer."
         )
         return False
+
+    def _turn_off_log(self) -> None:
+        """Whoever looks at the file at this moment (a run of the same name that begins) is gone at once."""
+        for _ in range(_TRIES):
+            with suppress(sqlite3.Error):
+                if self.connection.execute("PRAGMA journal_mode=DELETE").fetchone()[0] != "wal":
+                    return
+            time.sleep(_BETWEEN_TRIES_S)
 
     def _pragma(self, name: str) -> Any:
         return self.connection.execute(f"PRAGMA {name}").fetchone()[0]
