@@ -61,6 +61,14 @@ def test_an_optimizer_that_stands_in_for_another_is_one_training(plain, launched
     assert ended.closing.count("guarded") == 1
 
 
+@pytest.mark.parametrize("ours", [(), ("--guard",)])
+def test_an_optimizer_around_another_is_one_training(plain, launched, ours):
+    ended = launched("around.py", *ours)
+    assert ended.out == plain("around.py").out
+    assert [len(run.steps) for run in ended.runs] == [7, 7]
+    assert len(ended.err.splitlines()) == 1, ended.err
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_is_ended_by_a_signal_leaves_a_whole_file(tmp_path, number):
     words = ["-m", "steadygrad", "run", str(SCRIPTS / "endless.py")]

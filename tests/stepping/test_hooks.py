@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -364,3 +365,27 @@ def test_a_compiled_step_that_raised_is_abandoned():
     optimizer.raising = False
     step()
     assert log.events == [(0, True), "abandoned", (0, True), "stepped"]
+
+
+class Around(torch.optim.Optimizer):
+    """As timm's Lookahead: it never calls the constructor, and has the hooks of a step alone."""
+
+    def __init__(self, base):
+        self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks = OrderedDict(), OrderedDict()
+        self.base, self.param_groups, self.defaults = base, base.param_groups, base.defaults
+        self._patch_step_function()
+
+    def step(self, closure=None):
+        return self.base.step(closure)
+
+
+def test_an_optimizer_that_hands_its_state_on_is_heard_and_left():
+    model, base = one_weight()
+    around = Around(base)
+    log = Log(around)
+    model(torch.ones(1, 2)).sum().backward()
+    around.step()
+    assert log.events == [(0, True), "stepped"]
+    log.hooks.remove()
+    assert not around._optimizer_step_pre_hooks
+    assert not around._optimizer_step_post_hooks

@@ -72,8 +72,8 @@ class Wish:
         """The same, with a run file of its own for each of several ranks."""
         if self.run is None or os.environ.get("WORLD_SIZE", "1") == "1":
             return self
-        path = Path(self.run)
-        return replace(self, run=path.with_suffix(f".rank{os.environ.get('RANK', '0')}{path.suffix}"))
+        path, rank = Path(self.run), f".rank{os.environ.get('RANK', '0')}"
+        return self if path.stem.endswith(rank) else replace(self, run=path.with_suffix(rank + path.suffix))
 
     def attach(self, model: nn.Module, optimizer: Optimizer | Iterable[Optimizer]) -> Monitor:
         """The monitor that was wished for."""

@@ -56,7 +56,12 @@ class Attachment:
 
     def on_train_start(self, trainer: Any) -> None:
         """Everything is built: attach."""
-        self._training = YoloTraining(trainer, self.wish)
+        self.train(trainer, self.wish)
+
+    def train(self, trainer: Any, wish: Wish) -> Monitor:
+        """Attach what is wished for to a trainer that is about to train."""
+        self._training = YoloTraining(trainer, wish)
+        return self._training.monitor
 
     def on_train_epoch_start(self, trainer: Any) -> None:
         """An epoch begins."""
@@ -78,8 +83,18 @@ class Attachment:
         if self._training is not None:
             self._training.close()
 
+    def listen_to(self, model: Any) -> None:
+        """Have a trainer, or the trainers that a model makes, call."""
+        for event in _EVENTS:
+            model.add_callback(event, getattr(self, event))
+
 
 _EVENTS = ("on_train_start", "on_train_epoch_start", "on_train_batch_end", "on_train_epoch_end", "teardown")
+
+
+def require_ultralytics() -> None:
+    """Raise a FrameworkMissing where Ultralytics is absent or too old."""
+    require("ultralytics", "8.3", extra="ultralytics")
 
 
 def attach(
@@ -121,7 +136,7 @@ def attach(
         >>> model.train(data="coco8-pose.yaml", epochs=3)         # doctest: +SKIP
         >>> print(attached.summary())                             # doctest: +SKIP
     """
-    require("ultralytics", "8.3", extra="ultralytics")
+    require_ultralytics()
     if not hasattr(model, "add_callback"):
         raise UsageError(
             f"ultralytics.attach(model): expected a YOLO(...) object or one of Ultralytics' trainers, got "
@@ -133,6 +148,5 @@ def attach(
         wish.check_met_by(present.wish)
         return present
     attachment = _attached[model] = Attachment(wish)
-    for event in _EVENTS:
-        model.add_callback(event, getattr(attachment, event))
+    attachment.listen_to(model)
     return attachment

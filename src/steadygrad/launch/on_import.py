@@ -18,7 +18,7 @@ class OnImport:
     (``importlib.util.find_spec``) leaves it waiting, and so does an import that fails.
 
     Args:
-        name: top-level module.
+        name: the module, with its packages.
         then: called once, with the module's import complete and its importer still waiting.
     """
 

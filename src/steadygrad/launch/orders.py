@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from steadygrad.launch.policy_call import PolicyCall
 
@@ -27,6 +28,6 @@ class Orders:
     quiet: bool = False
 
     @property
-    def mode(self) -> str:
+    def mode(self) -> Literal["guard", "watch"]:
         """``guard`` or ``watch``."""
         return "guard" if self.guard else "watch"

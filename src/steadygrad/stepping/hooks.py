@@ -53,10 +53,10 @@ class StepHooks:
         self._on_abandoned = on_abandoned
         self._depth = 0
         self._leaving = False
-        self._handles = (
-            optimizer.register_step_pre_hook(_untraced(self._before)),
-            optimizer.register_state_dict_pre_hook(_untraced(self._saving)),
-        )
+        self._handles = [optimizer.register_step_pre_hook(_untraced(self._before))]
+        # An optimizer around an optimizer may be no whole one: timm's Lookahead hands its state on.
+        if hasattr(optimizer, "_optimizer_state_dict_pre_hooks"):
+            self._handles.append(optimizer.register_state_dict_pre_hook(_untraced(self._saving)))
         self._last_handle = optimizer.register_step_post_hook(_untraced(self._after))
 
     @property
@@ -85,7 +85,7 @@ class StepHooks:
             return False
         # Whoever closes or saves may do so from a thread of its own, while the training steps.
         frames = sys._current_frames().values()  # noqa: SLF001 - who else could know?
-        return any(_steps_under_way(optimizer, frame) for frame in frames)
+        return any(steps_under_way(optimizer, frame) for frame in frames)
 
     def _saving(self, optimizer: Optimizer) -> None:
         del optimizer
@@ -103,7 +103,7 @@ class StepHooks:
 
     def _before(self, optimizer: Optimizer, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
         if self._depth:
-            self._depth = _steps_under_way(optimizer, sys._getframe())  # noqa: SLF001 - as above
+            self._depth = steps_under_way(optimizer, sys._getframe())  # noqa: SLF001 - as above
             if self._depth > 1:
                 return None
             self._depth = 0
@@ -141,7 +141,7 @@ class StepHooks:
             self._take_off()
 
 
-def _steps_under_way(optimizer: Optimizer, frame: FrameType | None) -> int:
+def steps_under_way(optimizer: Optimizer, frame: FrameType | None) -> int:
     """How many calls of this optimizer's ``step`` are on the stack from ``frame`` up, one in the other."""
     count = 0
     while frame is not None:

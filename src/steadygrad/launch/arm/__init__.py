@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import atexit
 import os
+from functools import partial
 
 from steadygrad import policies
 from steadygrad.launch.arm.session import Session
 from steadygrad.launch.arm.taps import tap
+from steadygrad.launch.arm.yolo import TRAINER_MODULE, follow_trainers
+from steadygrad.launch.on_import import OnImport
 from steadygrad.launch.orders import Orders
 from steadygrad.launch.result import Result
 
@@ -30,9 +33,12 @@ def arm(orders: Orders, result: Result) -> None:
     policy = None if orders.policy is None else orders.policy.make(policies)
     session = Session(orders, policy, result)
     tap(session)
+    trainers = OnImport(TRAINER_MODULE, partial(session.contained, "Ultralytics", follow_trainers, session))
+    trainers.wait()
     # After the run file's own handler in the order of registration, so before it at exit: the newest
     # numbers may still have to be fetched.
     atexit.register(session.close)
     # A child that a training forks (a worker of its data loader, say) has no monitor of ours.
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=session.disarm)
+        os.register_at_fork(after_in_child=trainers.stop)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from torch.optim import Optimizer
+
 from steadygrad.launch.arm.losses import Losses
 from steadygrad.launch.arm.seat import Seat
 
@@ -15,9 +17,11 @@ class Course(threading.local):
         losses: what its backward passes started from since its last step.
         inside: whose step with a closure is under way.
         passes: backward passes since the last step.
+        stepping: optimizers whose step is under way: one may be around another.
     """
 
     def __init__(self) -> None:
         self.losses = Losses()
         self.inside: Seat | None = None
         self.passes = 0
+        self.stepping: list[Optimizer] = []

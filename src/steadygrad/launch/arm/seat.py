@@ -27,6 +27,7 @@ class Seat:
         params: the parameters in training.
         own: attached by us. One that the script attached itself is only counted.
         measures_early: the monitor may measure when the script clips, before its step.
+        led: an integration of ours leads it: it measures before the clip and logs the loss by itself.
     """
 
     def __init__(
@@ -37,14 +38,16 @@ class Seat:
         *,
         own: bool = True,
         measures_early: bool = True,
+        led: bool = False,
     ) -> None:
         self.own = own
+        self._led = led
         self.ids = {id(param) for param in params}
         self._training = training
         self._counts = monitor.counts
         self._kept = monitor if own else None
         self._monitor = weakref.ref(monitor)
-        self._measures_early = measures_early
+        self._measures_early = measures_early and not led
         self._measured = False
         self._round = 0
         self._clips: list[tuple[Tensor, Tensor]] = []
@@ -129,7 +132,7 @@ class Seat:
             training.findings = monitor.findings
 
     def _log_loss(self, losses: Losses) -> None:
-        if losses.value is not None and losses.round != self._round:
+        if not self._led and losses.value is not None and losses.round != self._round:
             self._round = losses.round
             self._log(loss=losses.value)
 

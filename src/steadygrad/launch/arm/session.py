@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -26,6 +28,7 @@ from steadygrad.launch.result import Result, Training
 from steadygrad.monitor import Monitor
 from steadygrad.notices import Notices
 from steadygrad.policies import Policy
+from steadygrad.stepping.hooks import steps_under_way
 
 # A run file is an open database with a thread of its own; a search over thousands of models is no
 # training to look at one by one.
@@ -49,13 +52,17 @@ class Session:
         orders: what to do.
         policy: what a guard does with finite gradients; None is its default.
         result: where to tell what was seen.
+
+    Attributes:
+        active: whether to do anything.
+        contained: runs what is ours, and holds its faults back.
     """
 
     def __init__(self, orders: Orders, policy: Policy | None, result: Result) -> None:
         self.active = True
         self._course = Course()
-        self._orders = orders
-        self._policy = policy
+        self.orders = orders
+        self.policy = policy
         self._result = result
         self._notices = Notices()
         self.contained = Containment(lambda text: self._notices.say(text, text)).run
@@ -71,6 +78,10 @@ class Session:
     def losses(self) -> Losses:
         """The losses of this thread's training."""
         return self._course.losses
+
+    def say(self, key: str, text: str) -> None:
+        """One line on stderr, rate limited."""
+        self._notices.say(key, text)
 
     def disarm(self) -> None:
         """Do nothing from now on: this is a forked child."""
@@ -129,19 +140,56 @@ class Session:
     def before_step(self, optimizer: Optimizer, *, closure: bool) -> None:
         """An optimizer is asked to step."""
         course = self._course
+        if self._is_within_another(optimizer):
+            return
         course.passes, course.inside = 0, None
         seat = self._seat_of(optimizer)
         if seat is not None:
             seat.begin_step(course.losses, closure=closure)
             course.inside = seat if closure else None
 
+    def _is_within_another(self, optimizer: Optimizer) -> bool:
+        """Whether this step is part of the step of an optimizer around this one, which is watched."""
+        stepping = self._course.stepping
+        if stepping:
+            # A step that has raised is still in the list.
+            frame = sys._getframe()  # noqa: SLF001 - who else could know?
+            stepping[:] = [one for one in stepping if steps_under_way(one, frame)]
+        seats = [seat for one in stepping if (seat := self._seats.get(one)) is not None]
+        ids = {id(param) for param in held_by(optimizer)} if seats else set()
+        if any(seat.ids & ids for seat in seats if self._seats.get(optimizer) is not seat):
+            return True
+        stepping.append(optimizer)
+        return False
+
     def after_step(self, optimizer: Optimizer) -> None:
         """An optimizer has stepped."""
+        if optimizer not in self._course.stepping:
+            return
+        self._course.stepping.remove(optimizer)
         self._course.inside = None
         self.losses.end_round()
         seat = self._seats.get(optimizer)
         if seat is not None:
             seat.end_step()
+
+    def lead(
+        self, module: nn.Module, optimizer: Optimizer, attach: Callable[[Path | None], Monitor]
+    ) -> Monitor | None:
+        """An integration of ours attaches to a training that is about to begin.
+
+        Args:
+            module: what is trained.
+            optimizer: by what.
+            attach: given the path of the run file, or None for no recording.
+        """
+        with self._attaching:
+            monitor = self._begun(attach)
+            if monitor is not None:
+                seat = Seat(monitor, self._tell_of(monitor, module), held_by(optimizer), led=True)
+                self._seats[optimizer] = self._seated(optimizer, seat)
+                self._known.append(seat)
+        return monitor
 
     def _seat_of(self, optimizer: Optimizer) -> Seat | None:
         """The seat of an optimizer, made now if it is new; None where it can't have one."""
@@ -156,6 +204,9 @@ class Session:
         return self._seats[optimizer]
 
     def _attach(self, optimizer: Optimizer) -> Seat | None:
+        if any(isinstance(one, Optimizer) and self._seats.get(one) for one in vars(optimizer).values()):
+            # An optimizer around one that is watched already: torch hears of some only at their second step.
+            return None
         params = held_by(optimizer)
         self._give_up_hand_loops({id(param) for param in params})
         module = module_of(params)
@@ -165,7 +216,9 @@ class Session:
         monitor = self._monitored(module, optimizer)
         if monitor is None:
             return None
-        seat = Seat(monitor, self._tell_of(monitor, module), params)
+        return self._seated(optimizer, Seat(monitor, self._tell_of(monitor, module), params))
+
+    def _seated(self, optimizer: Optimizer, seat: Seat) -> Seat:
         # An optimizer that is gone has made its last step; so it doesn't keep its model alive either.
         weakref.finalize(optimizer, self._left, seat).atexit = False
         return seat
@@ -184,27 +237,30 @@ class Session:
         hand.backward_done(self.losses)
 
     def _monitored(self, module: nn.Module, optimizer: Optimizer | None) -> Monitor | None:
+        return self._begun(partial(self._attached, module, optimizer))
+
+    def _begun(self, attach: Callable[[Path | None], Monitor]) -> Monitor | None:
         """A new monitor, recorded if that can be."""
         recorded = len(self._result.trainings) < _MOST_RUNS
         self._result.unrecorded += not recorded
         try:
-            return self._attached(module, optimizer, self._run_path() if recorded else None)
+            return attach(self._run_path() if recorded else None)
         except RunFileError as error:
             self._notices.say("run file", f"nothing is recorded: {error}")
-            return self._attached(module, optimizer, None)
+            return attach(None)
         except UsageError as error:
             self._notices.say("attach", f"not watched: {error}")
             return None
 
     def _attached(self, module: nn.Module, optimizer: Optimizer | None, path: Path | None) -> Monitor:
-        if self._orders.guard:
-            return guard(module, optimizer, policy=self._policy, run=path)
+        if self.orders.guard:
+            return guard(module, optimizer, policy=self.policy, run=path)
         return watch(module, optimizer, run=path)
 
     def _run_path(self) -> Path:
         """Where the next run goes; each rank has a file of its own."""
         rank = f".rank{os.environ['RANK']}" if os.environ.get("WORLD_SIZE", "1") != "1" else ""
-        return self._orders.folder / f"{self._orders.name}{rank}{_SUFFIX}"
+        return self.orders.folder / f"{self.orders.name}{rank}{_SUFFIX}"
 
     def _tell_of(self, monitor: Monitor, module: nn.Module, *, by_hand: bool = False) -> Training:
         training = Training(monitor.mode, type(module).__name__, monitor.run, by_hand)
