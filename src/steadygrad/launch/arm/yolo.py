@@ -23,7 +23,7 @@ TRAINER_MODULE = "ultralytics.engine.trainer"
 
 def follow_trainers(session: Session) -> None:
     """Ultralytics' trainers have just been imported: attach to each of them when it begins to train."""
-    trainers = sys.modules[TRAINER_MODULE].BaseTrainer  # type: ignore[attr-defined]
+    trainers = sys.modules[TRAINER_MODULE].BaseTrainer
     original: Callable[..., Any] = trainers.train
 
     @functools.wraps(original)
