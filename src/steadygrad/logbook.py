@@ -19,6 +19,7 @@ from steadygrad.course import Course
 from steadygrad.forensics import Forensics
 from steadygrad.notices import Notices
 from steadygrad.origin import Origin
+from steadygrad.own_clip import OwnClip
 from steadygrad.recording import Recorder
 from steadygrad.records import Finding, Incident, Reading, TensorInfo
 from steadygrad.recover import Rollback, Witness, as_allowed
@@ -92,6 +93,7 @@ class Logbook:
         self.signals: SignalProbe | None = None
         self.witness: Witness | None = None
         self._course = Course(self.finding)
+        self._own_clip = OwnClip(self.finding)
         self.scalar_listeners: list[tuple[str, ScalarListener]] = []
         self.starters: list[tuple[str, Starter]] = []
         self._notices = Notices()
@@ -151,6 +153,7 @@ class Logbook:
             self.contained("recording", self.recorder.append, track.index, reading)
         if track.index == 0:
             self.contained("detection by loss", self._course.step, reading, track.context)
+            self._own_clip.step(reading)
         for part, listener in self.listeners:
             self.contained(part, listener, reading)
         for part, sink in self.sinks:
@@ -236,6 +239,7 @@ class Logbook:
             self._newest_loss = (step, value)
             give_loss(self.recent, step, value)
             self.contained("detection by loss", self._course.loss, step, value)
+        self.contained("detection by the clip", self._own_clip.number, step, name, value)
         for part, listener in self.scalar_listeners:
             self.contained(part, listener, step, name, value)
         if self.recorder is not None:

@@ -84,3 +84,25 @@ def test_a_run_that_is_ended_by_a_signal_leaves_a_whole_file(tmp_path, number):
         # What was made in the last moments of a killed process may be missing.
         assert int(run.resolution.sum()) >= (1000 if number == signal.SIGINT else 200)
         assert np.isfinite(run.total_norm).all()
+
+
+def test_a_clip_of_the_script_that_limits_every_step_is_found(launched, write):
+    script = write(
+        "import torch\n"
+        "torch.manual_seed(0)\n"
+        "model = torch.nn.Linear(4, 1)\n"
+        "optimizer = torch.optim.SGD(model.parameters(), lr=0.5)\n"
+        "for step in range(60):\n"
+        "    batch = torch.randn(8, 4)\n"
+        "    loss = (model(batch) - 9.0).square().mean()\n"
+        "    optimizer.zero_grad()\n"
+        "    loss.backward()\n"
+        "    torch.nn.utils.clip_grad_norm_(model.parameters(), 0.01)\n"
+        "    optimizer.step()\n"
+    )
+    ended = launched(script)
+    (finding,) = (one for run in ended.runs for one in run.findings)
+    assert (finding.kind, finding.step, finding.evidence["share"]) == ("clip_is_step_limiter", 0, 1.0)
+    assert finding.evidence["ceiling"] == pytest.approx(0.01, rel=1e-3)
+    assert finding.evidence["effective_lr"] == pytest.approx(0.5 * finding.evidence["median_clip_coef"])
+    assert "clip_is_step_limiter at step 0" in ended.closing
