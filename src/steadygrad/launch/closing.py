@@ -49,7 +49,7 @@ def _nothing_trained(script: str, seen: Sequence[Training]) -> str:
         return f"{script} made {steps:,} backward passes through {model} and changed no parameter: nothing was trained"
     return (
         f"{script} trained nothing that can be seen from here: no optimizer made a step, and no backward() was "
-        "followed by an update. Child processes that train call steadygrad.watch() themselves; gradients from "
+        "followed by an update. A program that it starts is watched if `python -m steadygrad run` starts it; gradients from "
         "torch.func or torch.autograd.grad are not seen"
     )
 

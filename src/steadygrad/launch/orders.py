@@ -19,6 +19,7 @@ class Orders:
         folder: absolute folder of the run files: the script may change its directory.
         name: name of the first run; later ones get a number.
         quiet: say nothing on stderr.
+        child: this is a process that the script has spawned.
     """
 
     guard: bool
@@ -26,6 +27,7 @@ class Orders:
     folder: Path
     name: str
     quiet: bool = False
+    child: bool = False
 
     @property
     def mode(self) -> Literal["guard", "watch"]:

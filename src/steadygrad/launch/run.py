@@ -6,6 +6,7 @@ import atexit
 import os
 import sys
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import NoReturn
 
 from steadygrad.launch.closing import closing_line
@@ -38,7 +39,7 @@ def run(target: Target, orders: Orders) -> NoReturn:
         os.environ[QUIET] = "1"
     # First of all handlers, so called last: after threads that still train, and the script's own.
     atexit.register(_close, target, orders, result, os.getpid())
-    OnImport("torch", lambda: _arm(own, orders, result)).wait()
+    OnImport("torch", lambda: arm_into(own, orders, result)).wait()
     try:
         code, main = prepare(target, own.make_way)
         exec(code, main.__dict__)  # noqa: S102 - running somebody's script is the whole purpose
@@ -50,15 +51,27 @@ def run(target: Target, orders: Orders) -> NoReturn:
     sys.exit()
 
 
-def _arm(own: OwnModules, orders: Orders, result: Result) -> None:
-    """Torch has just been imported: begin to watch. A fault of ours must not end the script's import."""
+def arm_into(own: OwnModules, orders: Orders, result: Result) -> None:
+    """Torch has just been imported: begin to watch. A fault of ours must not end the script's import.
+
+    Args:
+        own: keeps the script's modules and ours apart.
+        orders: what to do.
+        result: where to tell what was seen.
+
+    Raises:
+        SystemExit: the policy can't be made.
+    """
     from steadygrad.errors import UsageError  # noqa: PLC0415 - the traceback below needs nothing else
 
     try:
         with own.in_place():
             from steadygrad.launch.arm import arm  # noqa: PLC0415 - it imports torch
 
-            arm(orders, result)
+            trainers = arm(orders, result)
+        # Searched as the script searches. Where there is none, nothing of ours stays among the finders.
+        if find_spec("ultralytics") is not None:
+            trainers.wait()
     except UsageError as error:
         # A guard with another policy than the one asked for would be worse than none.
         _write(f"error: {error}")

@@ -171,7 +171,16 @@ def _obstacle(model: nn.Module, optimizers: Sequence[Optimizer]) -> str:
         return "several processes would have to go back in the same step, and this version doesn't make them agree"
     if any(is_sharded(param) for param in model.parameters()):
         return "sharded parameters can't be copied to one host"
+    if any(map(_is_shared, model.parameters())):
+        return (
+            "the weights lie in memory that other processes train too, and would be turned back for them all"
+        )
     return ""
+
+
+def _is_shared(param: nn.Parameter) -> bool:
+    """Whether other processes see this memory; what is on an accelerator always says so."""
+    return param.device.type == "cpu" and bool(param.is_shared())  # type: ignore[no-untyped-call]
 
 
 def _schedulers(scheduler: Any) -> tuple[Any, ...]:

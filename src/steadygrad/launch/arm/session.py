@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,15 +19,17 @@ from steadygrad.attachment import attached_to, guard, watch
 from steadygrad.containment import Containment
 from steadygrad.errors import RunFileError, UsageError
 from steadygrad.launch.arm.by_hand import HandSeat
+from steadygrad.launch.arm.child_runs import of_children, rank_in_group
 from steadygrad.launch.arm.course import Course
 from steadygrad.launch.arm.losses import Losses
 from steadygrad.launch.arm.objects import held_by, leaves_behind, optimizers_of
 from steadygrad.launch.arm.seat import Seat
 from steadygrad.launch.arm.tree import module_of
+from steadygrad.launch.children import at_end_of_child, child_name
 from steadygrad.launch.orders import Orders
 from steadygrad.launch.result import Result, Training
 from steadygrad.monitor import Monitor
-from steadygrad.notices import Notices
+from steadygrad.notices import QUIET, Notices
 from steadygrad.policies import Policy
 from steadygrad.stepping.hooks import steps_under_way
 
@@ -67,6 +70,9 @@ class Session:
         self._notices = Notices()
         self.contained = Containment(lambda text: self._notices.say(text, text)).run
         self._pid = os.getpid()
+        self._began = time.time()
+        self._child = orders.child
+        self._closes_itself = False
         self._seats: weakref.WeakKeyDictionary[Optimizer, Seat | None] = weakref.WeakKeyDictionary()
         # Threads may train side by side: what is walked over is copied first, which is one step.
         self._known: list[Seat] = []
@@ -83,9 +89,16 @@ class Session:
         """One line on stderr, rate limited."""
         self._notices.say(key, text)
 
-    def disarm(self) -> None:
-        """Do nothing from now on: this is a forked child."""
-        self.active = False
+    def reborn(self) -> None:
+        """This is a forked child now: what the parent has attached is the parent's, and training goes on anew."""
+        # Kept alive: a run file that is let go of is closed, and this one is open in the parent.
+        self._parents = (self._seats, self._known, self._hands, self._course, self._result)
+        self._pid, self._child, self._closes_itself = os.getpid(), True, False
+        self._seats, self._known, self._hands = weakref.WeakKeyDictionary(), [], []
+        self._course, self._result, self._notices = Course(), Result(), Notices()
+        self.contained = Containment(lambda text: self._notices.say(text, text)).run
+        # Another thread of the parent may have held it.
+        self._attaching = threading.RLock()
 
     def close(self) -> None:
         """The process ends: take every monitor off and keep the numbers."""
@@ -94,6 +107,9 @@ class Session:
         self.active = False
         for seat in [*self._known, *self._hands]:
             self.contained("closing", seat.end)
+        if not self._child:
+            found = self.contained("look at child processes", of_children, self._base(), self._began)
+            self._result.trainings += found or []
         self._notices.flush()
 
     # What follows is called by the taps.
@@ -224,7 +240,7 @@ class Session:
         return seat
 
     def _look_for_hand_loop(self, tensors: object) -> None:
-        leaves = leaves_behind(tensors)
+        leaves = [] if self._child else leaves_behind(tensors)
         if not leaves or optimizers_of({id(leaf) for leaf in leaves}):
             return
         module = module_of(leaves)
@@ -257,10 +273,24 @@ class Session:
             return guard(module, optimizer, policy=self.policy, run=path)
         return watch(module, optimizer, run=path)
 
-    def _run_path(self) -> Path:
-        """Where the next run goes; each rank has a file of its own."""
+    def _base(self) -> Path:
+        """What the names of this process's run files begin with; each rank has its own."""
         rank = f".rank{os.environ['RANK']}" if os.environ.get("WORLD_SIZE", "1") != "1" else ""
-        return self.orders.folder / f"{self.orders.name}{rank}{_SUFFIX}"
+        return self.orders.folder / f"{self.orders.name}{rank}"
+
+    def _run_path(self) -> Path:
+        """Where the next run goes."""
+        base = self._base()
+        if not self._child:
+            return base.with_name(f"{base.name}{_SUFFIX}")
+        if not self._closes_itself:
+            self._closes_itself = True
+            at_end_of_child(self.close)
+        rank = rank_in_group()
+        if rank:
+            os.environ[QUIET] = "1"
+        own = child_name() if rank is None else f"rank{rank}"
+        return base.with_name(f"{base.name}.{own}{_SUFFIX}")
 
     def _tell_of(self, monitor: Monitor, module: nn.Module, *, by_hand: bool = False) -> Training:
         training = Training(monitor.mode, type(module).__name__, monitor.run, by_hand)
@@ -275,7 +305,7 @@ class Session:
             hand.forget()
 
     def _left(self, seat: Seat) -> None:
-        if self.active:
+        if self.active and seat in self._known:
             self._known.remove(seat)
             self.contained("closing", seat.end)
 
