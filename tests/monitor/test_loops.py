@@ -107,3 +107,20 @@ def test_lazy_modules_are_guarded_once_they_have_a_shape():
     assert guard.counts.steps == 2
     assert guard.last.norms.all()
     assert "switched off" not in guard.summary()
+
+
+def test_sizes_of_weights_and_updates_are_those_of_their_own_optimizers_steps(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
+    optimizers = [torch.optim.SGD(part.parameters(), lr=0.1) for part in model]
+    with sg.watch(model, optimizers, run=tmp_path / "a.steady"):
+        for _ in range(6):
+            model(torch.randn(8, 4)).square().mean().backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+    run = sg.open_run(tmp_path / "a.steady")
+    for name in ("0.weight", "1.weight"):
+        for steps, sizes in (run.param_norms(name), run.update_norms(name)):
+            assert len(steps) == len(set(steps.tolist())) > 0
+            assert (sizes > 0).all()

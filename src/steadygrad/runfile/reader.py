@@ -352,7 +352,9 @@ class Run(Rows):
         for chunk in self._snapshot.chunks.values():
             sparse = pick(chunk)
             if index < sparse.matrix.tensors:
-                measured = ~sparse.matrix.absent()[:, index]
+                # A row of several optimizers' tensors holds zeros in the places of those that didn't step.
+                mine = chunk.head.optimizer[sparse.rows] == self._owners[index]
+                measured = mine & ~sparse.matrix.absent()[:, index]
                 steps.append(chunk.head.step[sparse.rows[measured]])
                 values.append(sparse.matrix.column(index)[measured])
         return np.concatenate(steps), np.concatenate(values)
