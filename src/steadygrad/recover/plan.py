@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from steadygrad.errors import UsageError
@@ -180,7 +181,9 @@ def _obstacle(model: nn.Module, optimizers: Sequence[Optimizer]) -> str:
 
 def _is_shared(param: nn.Parameter) -> bool:
     """Whether other processes see this memory; what is on an accelerator always says so."""
-    return param.device.type == "cpu" and bool(param.is_shared())  # type: ignore[no-untyped-call]
+    if is_lazy(param) or param.device.type != "cpu":
+        return False
+    return bool(param.is_shared())  # type: ignore[no-untyped-call]
 
 
 def _schedulers(scheduler: Any) -> tuple[Any, ...]:
