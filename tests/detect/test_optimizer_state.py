@@ -44,6 +44,13 @@ def test_a_broken_step_of_sound_numbers_is_told_without_a_bound(stream, context,
     assert not found(probed(stream, [1e-3, bad], lengths=(8.0, bad)), context(2))
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_gradient_that_no_step_can_take_is_no_fault_of_the_state(stream, context, bad):
+    readings = probed(stream, [1e-3, bad])
+    readings[1] = replace(readings[1], norms=np.array([1.0, 1e30]), total_norm=1e30)
+    assert not found(readings, context(2))
+
+
 @given(
     st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40),
     st.sampled_from([(0.9, 0.999), (0.9, 0.95), (0.0, 0.9), (0.5, 0.999)]),

@@ -17,6 +17,9 @@ from steadygrad.detect.detector import Context
 from steadygrad.detect.finding import listed, make
 from steadygrad.records import BoolArray, Finding, Reading
 
+_TOO_LARGE = 1e15
+"""Gradient norm whose square, or the square of the step made of it, may pass float32: then that is the fault."""
+
 _ROUNDING = {"float16": 8e-3, "bfloat16": 8e-3}
 """Relative length that rounding alone can add to a step, by dtype of the weights."""
 
@@ -48,7 +51,7 @@ class OptimizerStateCorrupt:
             return state, None
         size = min(len(context.tensors), moved.size, lengths.size, reading.norms.size)
         sound = np.isfinite(lengths[:size]) & np.isfinite(reading.norms[:size])
-        broken = sound & ~np.isfinite(moved[:size])
+        broken = sound & ~np.isfinite(moved[:size]) & (reading.norms[:size] < _TOO_LARGE)
         beyond = sound & self._beyond(reading, context, size)
         if not broken.any() and not beyond.any():
             return state, None
