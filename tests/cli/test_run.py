@@ -9,6 +9,7 @@ import pytest
     ("words", "says"),
     [
         ([], "which script?"),
+        ([""], "which script?"),
         (["nothing.py"], "there is no file 'nothing.py'"),
         (["trian.py"], "Did you mean train.py?"),
         (["train"], "Did you mean train.py?"),

@@ -46,8 +46,10 @@ class Result:
         trainings: in the order in which they began.
         unrecorded: trainings beyond the number that gets a run file.
         fault: why nothing could be watched; None if it could.
+        refused: the script was ended because the policy can't be made, which has been said.
     """
 
     trainings: list[Training] = field(default_factory=list)
     unrecorded: int = 0
     fault: str | None = None
+    refused: bool = False

@@ -75,6 +75,7 @@ def arm_into(own: OwnModules, orders: Orders, result: Result) -> None:
     except UsageError as error:
         # A guard with another policy than the one asked for would be worse than none.
         _write(f"error: {error}")
+        result.refused = True
         raise SystemExit(2) from None
     except Exception as fault:  # noqa: BLE001 - whatever it is, the script must go on
         result.fault = f"{type(fault).__name__}: {fault}"
@@ -82,7 +83,7 @@ def arm_into(own: OwnModules, orders: Orders, result: Result) -> None:
 
 def _close(target: Target, orders: Orders, result: Result, pid: int) -> None:
     """The last line, in the process that began, of the first rank."""
-    if os.getpid() != pid or orders.quiet or os.environ.get("RANK", "0") != "0":
+    if result.refused or os.getpid() != pid or orders.quiet or os.environ.get("RANK", "0") != "0":
         return
     _write(closing_line(target.name, result, torch_imported="torch" in sys.modules))
 

@@ -46,7 +46,7 @@ def find_target(words: Sequence[str]) -> Target:
     Raises:
         UsageError: there is no script in it, or no such file.
     """
-    if not words:
+    if not words or not words[0]:
         raise UsageError("which script? For example: steadygrad run train.py --epochs 3")
     first, *rest = words
     if first == "-m":
