@@ -181,9 +181,8 @@ def _obstacle(model: nn.Module, optimizers: Sequence[Optimizer]) -> str:
 
 def _is_shared(param: nn.Parameter) -> bool:
     """Whether other processes see this memory; what is on an accelerator always says so."""
-    if is_lazy(param) or param.device.type != "cpu":
-        return False
-    return bool(param.is_shared())  # type: ignore[no-untyped-call]
+    has_shape = not bool(is_lazy(param))
+    return has_shape and param.device.type == "cpu" and bool(param.is_shared())  # type: ignore[no-untyped-call]
 
 
 def _schedulers(scheduler: Any) -> tuple[Any, ...]:
