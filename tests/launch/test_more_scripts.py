@@ -111,4 +111,6 @@ def test_a_clip_of_the_script_that_limits_every_step_is_found(launched, write):
 def test_a_policy_that_cannot_be_made_ends_the_script_with_one_line(launched, write):
     ended = launched(write("import torch\nprint('not reached')\n"), "--guard", "--policy", "clip_norm(-1)")
     assert (ended.out, ended.code) == ("", 2)
-    assert ended.err == "steadygrad: error: clip_norm(max_norm=-1): max_norm must be a finite number above 0.\n"
+    assert (
+        ended.err == "steadygrad: error: clip_norm(max_norm=-1): max_norm must be a finite number above 0.\n"
+    )
