@@ -25,7 +25,7 @@ import steadygrad as sg
 from benchmarks.faults.case import CASES
 from benchmarks.faults.drive import chosen
 from benchmarks.faults.score import share
-from benchmarks.faults.split import JUDGED
+from benchmarks.faults.split import half
 from benchmarks.faults.training import Training
 from benchmarks.results import machine, write_section
 from steadygrad.checkup.rehearsal import copied
@@ -49,17 +49,17 @@ def main() -> None:
         "| family | | case | first remedy | loss left of a guess's |",
         "| --- | --- | --- | --- | ---: |",
     ]
-    cured: dict[str, list[bool]] = {"judged": [], "tuning": []}
+    cured: dict[str, list[bool]] = {"fresh": [], "judged": [], "tuning": []}
     cases = [case for case in chosen(options.family, [], quick=False) if case.curable]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
         answers = list(pool.map(tried, [case.name for case in cases]))
     for case, (remedy, left) in zip(cases, answers, strict=True):
-        half = "judged" if case.family in JUDGED else "tuning"
-        cured[half].append(left < LEARNT)
-        lines.append(f"| {case.family} | {half} | {case.name} | {remedy} | {left:.2g} |")
+        where = half(case.family)
+        cured[where].append(left < LEARNT)
+        lines.append(f"| {case.family} | {where} | {case.name} | {remedy} | {left:.2g} |")
         print(lines[-1])
-    head = "; ".join(f"{half}: {share(flags)}" for half, flags in cured.items() if flags)
+    head = "; ".join(f"{where}: {share(flags)}" for where, flags in cured.items() if flags)
     print(head)
     if not (options.dry or options.family):
         write_section(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from benchmarks.faults.score import Answer, median, share
-from benchmarks.faults.split import JUDGED, TUNING
+from benchmarks.faults.split import half
 
 TOOLS = ("AUTOTRAINER", "SageMaker")
 
@@ -38,11 +38,10 @@ def _cells(*cells: object) -> str:
 
 
 def _halves(answers: Sequence[Answer]) -> list[tuple[str, list[Answer]]]:
-    return [
-        ("judged", [one for one in answers if one.case.family in JUDGED]),
-        ("tuning", [one for one in answers if one.case.family in TUNING]),
-        ("all", list(answers)),
-    ]
+    parts: dict[str, list[Answer]] = {"fresh": [], "judged": [], "tuning": []}
+    for one in answers:
+        parts[half(one.case.family)].append(one)
+    return [*((name, part) for name, part in parts.items() if part), ("all", list(answers))]
 
 
 def _headline(answers: Sequence[Answer]) -> str:
@@ -81,7 +80,7 @@ def _families(answers: Sequence[Answer]) -> str:
         live = [one.live_delay for one in part if one.live_delay is not None]
         places = _places(part)
         lines.append(
-            f"| {family} | {'judged' if family in JUDGED else 'tuning'} | {len(part)} "
+            f"| {family} | {half(family)} | {len(part)} "
             f"| {sum(one.found for one in part)} | {sum(one.right_among(1) for one in part)} "
             f"| {sum(one.right_among(3) for one in part)} | {f'{sum(places)} of {len(places)}' if places else '-'} "
             f"| {median(delays):.0f} ({median(live):.0f}) "
@@ -94,9 +93,8 @@ def _healthy(answers: Sequence[Answer]) -> str:
     lines = ["| healthy | | runs | with a warning |", "| --- | --- | ---: | ---: |"]
     for family in dict.fromkeys(one.case.family for one in answers if not one.case.faulty):
         part = [one for one in answers if one.case.family == family]
-        half = "judged" if family in JUDGED else "tuning"
         lines.append(
-            f"| {family.removeprefix('healthy ')} | {half} | {len(part)} | {sum(one.found for one in part)} |"
+            f"| {family.removeprefix('healthy ')} | {half(family)} | {len(part)} | {sum(one.found for one in part)} |"
         )
     return "\n".join(lines) if len(lines) > 2 else ""
 
@@ -126,7 +124,7 @@ def _classic(answers: Sequence[Answer]) -> str:
 
 def _times(answers: Sequence[Answer]) -> str:
     lines = []
-    for name, part in _halves(answers)[:2]:
+    for name, part in _halves(answers)[:-1]:
         broken = [one for one in part if one.case.nonfinite and one.case.at is not None]
         sudden = [one for one in part if one.case.sudden]
         lines.append(

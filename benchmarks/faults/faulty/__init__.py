@@ -4,6 +4,7 @@ from benchmarks.faults.faulty import (  # noqa: F401 - importing registers the c
     activations,
     data,
     depth,
+    fresh,
     loss,
     numerics,
     optimizer,

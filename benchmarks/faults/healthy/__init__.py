@@ -2,6 +2,7 @@
 
 from benchmarks.faults.healthy import (  # noqa: F401 - importing registers the cases
     cnn,
+    fresh,
     mlp,
     noisy,
     recurrent,
