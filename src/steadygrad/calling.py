@@ -93,7 +93,12 @@ def _scalar(found: object, who: str, way_out: str) -> Tensor:
         raise UsageError(
             f"{who} returned {type(found).__name__}; expected a tensor with one number, the loss. {way_out}"
         )
-    if found.numel() != 1 or not (found.is_floating_point() or found.is_complex()):
+    if found.is_complex():
+        raise UsageError(
+            f"{who} returned a complex number ({str(found.dtype).removeprefix('torch.')}); expected a real one, the loss: "
+            f"nothing descends on a complex number. Return its .real or its .abs(). {way_out}"
+        )
+    if found.numel() != 1 or not found.is_floating_point():
         dtype = str(found.dtype).removeprefix("torch.")
         raise UsageError(
             f"{who} returned a tensor of shape {tuple(found.shape)} and dtype {dtype}; expected one "

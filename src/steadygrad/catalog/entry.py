@@ -9,6 +9,9 @@ from steadygrad.records import Remedy
 GUARD_CODE = "guard = steadygrad.guard(model, optimizer)"
 """Code of the remedy that a guarded run has taken already."""
 
+TRACE = Remedy("Find the operation, the line and the rows", "print(steadygrad.trace(model, batch, loss_fn))")
+"""Wherever a number isn't finite: one replayed step tells what `detect_anomaly` would, without its standing cost."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steadygrad.catalog.entry import GUARD_CODE, Entry
+from steadygrad.catalog.entry import GUARD_CODE, TRACE, Entry
 from steadygrad.records import Remedy
 
 ENTRIES: tuple[Entry, ...] = (
@@ -20,10 +20,7 @@ ENTRIES: tuple[Entry, ...] = (
             "A softmax row is masked completely, or a half-precision value passed 65504.",
         ),
         remedies=(
-            Remedy(
-                "Find the operation and the source line",
-                "with torch.autograd.detect_anomaly(): loss_fn(model(batch)).backward()",
-            ),
+            TRACE,
             Remedy("Leave such steps out", GUARD_CODE),
             Remedy("Keep sqrt, log and division away from zero", "torch.sqrt(x + 1e-12)"),
             Remedy("Refuse broken batches", "assert all(torch.isfinite(x).all() for x in batch)"),

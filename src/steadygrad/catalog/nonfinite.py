@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from steadygrad.catalog.entry import GUARD_CODE, Entry
+from steadygrad.catalog.entry import GUARD_CODE, TRACE, Entry
 from steadygrad.records import Remedy
 
-_TRACE = Remedy("Find the operation, the line and the rows", "print(steadygrad.trace(model, batch, loss_fn))")
 _GUARD = Remedy("Leave such steps out", GUARD_CODE)
 _ANOMALY_PAGE = "https://docs.pytorch.org/docs/stable/notes/faq.html"
 
@@ -39,7 +38,7 @@ ENTRIES: tuple[Entry, ...] = (
         ),
         remedies=(
             Remedy("Keep log, sqrt and division away from 0", "torch.log(x.clamp_min(1e-12))"),
-            _TRACE,
+            TRACE,
             Remedy("Compute this part in float32", "x = layer(x.float())"),
             _GUARD,
         ),
@@ -61,7 +60,7 @@ ENTRIES: tuple[Entry, ...] = (
                 "Give logits to a loss that takes the logarithm itself", "F.cross_entropy(logits, targets)"
             ),
             Remedy("Divide by at least 1", "loss = losses.sum() / max(mask.sum(), 1)"),
-            _TRACE,
+            TRACE,
             _GUARD,
         ),
         verify="The loss of the same batch is finite, and steadygrad.trace(model, batch, loss_fn) "

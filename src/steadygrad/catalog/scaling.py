@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steadygrad.catalog.entry import Entry
+from steadygrad.catalog.entry import TRACE, Entry
 from steadygrad.records import Remedy
 
 ENTRIES: tuple[Entry, ...] = (
@@ -45,10 +45,7 @@ ENTRIES: tuple[Entry, ...] = (
             "An activation passes 65504, the largest number of float16, in the forward pass.",
         ),
         remedies=(
-            Remedy(
-                "Find the operation and the source line",
-                "with torch.autograd.detect_anomaly(): loss_fn(model(batch)).backward()",
-            ),
+            TRACE,
             Remedy(
                 "Use bfloat16, which has the range of float32 and needs no scaler",
                 'torch.autocast("cuda", dtype=torch.bfloat16)',

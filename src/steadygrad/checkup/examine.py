@@ -20,6 +20,7 @@ from steadygrad.checkup.remedies import Trials, try_all
 from steadygrad.checkup.result import Checkup
 from steadygrad.checkup.scales import scales
 from steadygrad.checkup.subject import device_hint, subject
+from steadygrad.checkup.underflow import underflow
 from steadygrad.checkup.units import units
 from steadygrad.checkup.wiring import wiring
 from steadygrad.checkup.zero_start import awake
@@ -36,7 +37,7 @@ FOLLOWS: dict[str, frozenset[str]] = {
     "dead_units": frozenset({"vanishing_gradient", "stalled_update", "output_range_mismatch"}),
     "vanishing_gradient": frozenset({"stalled_update"}),
     "unnormalised_input": frozenset(
-        {"saturated_units", "learning_rate_too_high", "exploding_gradient", "dead_units"}
+        {"saturated_units", "learning_rate_too_high", "exploding_gradient", "dead_units", "vanishing_gradient"}
     ),
     "disconnected_parameters": frozenset({"vanishing_gradient"}),
     "exploding_gradient": frozenset({"learning_rate_too_high", "output_range_mismatch"}),
@@ -112,7 +113,7 @@ def _findings(seen: Look) -> tuple[list[Finding], list[str]]:
     settled = seen if twin is None else look(twin, seen.batch, seen.loss_fn, None)
     more, left = _run((scales,), seen)
     grown, missed = _run((growth,), settled)
-    last, rest = _run((outputs, precision, rate), seen)
+    last, rest = _run((underflow, outputs, precision, rate), seen)
     stuck, skipped = _run((units,), settled)
     return [*found, *more, *grown, *last, *stuck], [*notes, *left, *missed, *rest, *skipped]
 

@@ -9,6 +9,7 @@ from statistics import median
 from torch.optim import LBFGS, Optimizer
 
 from steadygrad.checkup.look import Look
+from steadygrad.checkup.pace import no_rate, too_slow
 from steadygrad.checkup.reach import best_constant
 from steadygrad.checkup.rehearsal import Rehearsal, Setup, copied, rehearse
 from steadygrad.checkup.stability import limit
@@ -35,6 +36,9 @@ hundredths; where a tenth of the rate does as well after a step like this, the r
 
 AS_WELL = 1.1
 
+LANDED = 0.3
+"""Share of the first loss below which a run that began with a leap has come down again: a catapult."""
+
 
 class NotOnACopyError(Exception):
     """A copy can't stand in for the model."""
@@ -56,6 +60,8 @@ def rate(seen: Look) -> Iterator[Finding]:
         calmer = _calmer(seen, optimizer, tried)
         if calmer is not None:
             yield _too_high(seen, calmer, tried, "warning")
+        else:
+            yield from too_slow(seen, optimizer, tried)
 
 
 def _calmer(seen: Look, optimizer: Optimizer, tried: Rehearsal) -> Setup | None:
@@ -77,7 +83,8 @@ def _calmer(seen: Look, optimizer: Optimizer, tried: Rehearsal) -> Setup | None:
 
 def _leaps(optimizer: Optimizer, tried: Rehearsal) -> bool:
     """Whether the first step was too long; one of LBFGS is a whole descent of up to twenty."""
-    return tried.update_ratio > HUGE and not isinstance(optimizer, LBFGS)
+    landed = 0 <= min(tried.losses[-4:]) < LANDED * tried.losses[0]
+    return tried.update_ratio > HUGE and not landed and not isinstance(optimizer, LBFGS)
 
 
 def _begins_at_zero(optimizer: Optimizer) -> bool:
@@ -154,12 +161,15 @@ def _stalled(seen: Look, optimizer: Optimizer) -> Finding:
             "Every gradient is exactly 0: the loss doesn't change with any parameter.",
             evidence={"gain in all": 0.0},
         )
+    lr = _lr(optimizer)
+    if lr == 0.0:
+        return no_rate(optimizer)
     return make(
         "stalled_update",
         "error",
         0,
-        f"A step of {type(optimizer).__name__} at rate {_lr(optimizer):.3g} changes no parameter at all.",
-        evidence={"lr": _lr(optimizer)},
+        f"A step of {type(optimizer).__name__} at rate {lr:.3g} changes no parameter at all.",
+        evidence={"lr": lr},
     )
 
 

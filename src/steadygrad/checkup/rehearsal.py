@@ -62,6 +62,8 @@ class Setup:
 
     def step(self, batch: object, loss_fn: LossFn | None, number: int) -> float:
         """One training step; the loss before it. Without a finite loss nothing is changed."""
+        # Inside of the user's autocast its cache would go on giving the weights of the step before.
+        torch.clear_autocast_cache()
         self.optimizer.zero_grad()
         loss = self.loss(batch, loss_fn)
         value = float(loss.detach())
@@ -156,6 +158,7 @@ def rehearse(setup: Setup, steps: int) -> Rehearsal:
                 ratio, moved = _change(list(model.parameters()), before)
             if not math.isfinite(losses[-1]) or not reached:
                 return Rehearsal(tuple(losses), ratio, moved, frozenset(reached))
+        torch.clear_autocast_cache()
         with torch.no_grad():
             losses.append(float(setup.loss(batch, loss_fn)))
     return Rehearsal(tuple(losses), ratio, moved, frozenset(reached))

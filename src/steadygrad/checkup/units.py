@@ -26,8 +26,13 @@ HARMS = 0.8
 DAMPED = 1e-2
 """Share of the last layer's gradient at the first that shows that saturation costs something."""
 
-COLLAPSED = 1e-3
-"""Spread of the output over the rows, over its size: below it the output hardly depends on the input."""
+COLLAPSED = 1e-2
+"""Spread of the directions that the rows point into where they feed the last layer: below it no layer behind can tell
+them apart, however long they are. Plain networks lose it as they get deeper (Daneshmand et al. 2020,
+arXiv:2003.01652). Of the tuning families the lowest healthy one has 0.089."""
+
+LEAST_UNITS = 4
+"""Fewer units have no directions to speak of."""
 
 LEAST_SAMPLES = 8
 
@@ -67,21 +72,28 @@ def units(seen: Look) -> Iterator[Finding]:
 
 def _same_for_all(seen: Look) -> Iterator[Finding]:
     """A signal that has lost what told the rows apart: a deep plain network's typical end."""
-    output = seen.output_tensor
-    if output is None or output.dim() < 2 or len(output) < LEAST_SAMPLES or "Softmax" in seen.output_node:
+    name, fired = next(reversed(seen.fired.items()), ("", None))
+    if fired is None or len(fired) < LEAST_SAMPLES or fired.shape[1] < LEAST_UNITS or len(seen.gains.layers) < 3:
         return
-    wide = output.double()
-    size, spread = float(wide.square().mean().sqrt()), float((wide - wide.mean(0)).square().mean().sqrt())
-    if 0 < spread < COLLAPSED * size and len(seen.gains.layers) > 3:
+    spread = _directions(fired)
+    if 0 < spread < COLLAPSED:
         yield make(
             "vanishing_gradient",
             "warning",
             0,
-            f"The output is nearly the same for every row (it varies by {spread / size:.1e} of its size): the signal "
-            "dies on its way through the layers.",
-            where=[seen.gains.layers[-1].module],
-            evidence={"spread over rows": spread / size, "layers": len(seen.gains.layers)},
+            f"What feeds {name} is nearly the same for every row but for its length (directions differ by {spread:.1e}): "
+            "the signal dies on its way through the layers.",
+            where=[name],
+            evidence={"spread over rows": spread, "layers": len(seen.gains.layers)},
         )
+
+
+def _directions(fired: Tensor) -> float:
+    """Root mean square distance of the rows, brought to unit length, from their mean; NaN of nothing but zeros."""
+    wide = fired.double()
+    lengths = wide.norm(dim=1, keepdim=True)
+    unit = wide[lengths[:, 0] > 0] / lengths[lengths[:, 0] > 0]
+    return float((unit - unit.mean(0)).square().sum(1).mean().sqrt())
 
 
 def _dead_share(fired: Tensor) -> float:

@@ -10,6 +10,7 @@ from steadygrad.detect.detector import Context, Detector
 from steadygrad.detect.disconnected import DisconnectedLoss, DisconnectedParameters
 from steadygrad.detect.divergence import Divergence
 from steadygrad.detect.exploding import ExplodingGradient
+from steadygrad.detect.momentum import MomentumCorrupt
 from steadygrad.detect.nonfinite import NonfiniteGradient, OverflowStreak
 from steadygrad.detect.optimizer_state import OptimizerStateCorrupt
 from steadygrad.detect.panel import COOL_DOWN, COURSE, DETECTORS, PROBED, Panel, over
@@ -34,6 +35,7 @@ __all__ = [
     "ExplodingGradient",
     "LearningRateTooHigh",
     "LossSpike",
+    "MomentumCorrupt",
     "NonfiniteGradient",
     "NonfiniteLoss",
     "NonfiniteParameter",

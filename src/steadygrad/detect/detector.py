@@ -38,6 +38,7 @@ class Context:
         step_bound: largest step of an element in learning rates, whatever the gradients; None where the
             optimizer's formula gives none, or a recorded run doesn't say.
         weight_decay: largest decay of the optimizer's groups, for the bound.
+        momentum: heavy-ball momentum, where every group is SGD's and one has any; None otherwise.
     """
 
     tensors: tuple[TensorInfo, ...]
@@ -47,6 +48,7 @@ class Context:
     optimizer: int = 0
     step_bound: float | None = None
     weight_decay: float = 0.0
+    momentum: float | None = None
 
     def name(self, index: int) -> str:
         """Qualified name of a tensor; a stand-in for one that was added and not announced yet."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from steadygrad.detect.detector import Context
 from steadygrad.detect.finding import listed, make
-from steadygrad.records import BoolArray, Finding, Reading
+from steadygrad.records import BoolArray, Finding, Reading, Severity
 
 
 class CutState(NamedTuple):
@@ -97,7 +97,8 @@ class DisconnectedParameters:
         steps: readings to wait; 16, so that branches that are drawn at random (layer drop, experts)
             have had their turn: a branch used every fourth step is blamed in 1 % of the runs.
         routed_steps: readings to wait where gradients come and go, or where all that have none are one of
-            several alike (``experts.6`` of ``experts.0`` to ``7``): experts that are seldom chosen.
+            several alike (``experts.6`` of ``experts.0`` to ``7``): experts that are seldom chosen. Where the
+            latter still have none then, it is a note: nothing is cut off, nobody asks them.
     """
 
     steps: int = 16
@@ -135,9 +136,14 @@ class DisconnectedParameters:
             return UnfedState(state.first, began, steps, unfed, routed), None
         indices = [i for i in (np.flatnonzero(unfed) + state.first).tolist() if context.trainable(i)]
         settled = UnfedState(first=state.first + unfed.size)
-        return settled, self._report(indices, began, steps, size, context) if indices else None
+        if not indices:
+            return settled, None
+        severity: Severity = "info" if _are_one_of_several(unfed, state.first, reading, context) else "warning"
+        return settled, self._report(indices, began, steps, size, severity, context)
 
-    def _report(self, indices: list[int], began: int, steps: int, size: int, context: Context) -> Finding:
+    def _report(
+        self, indices: list[int], began: int, steps: int, size: int, severity: Severity, context: Context
+    ) -> Finding:
         names = [context.name(i) for i in indices]
         summary = (
             f"{len(names)} of {size} parameters had no gradient in {steps} steps while others "
@@ -145,7 +151,7 @@ class DisconnectedParameters:
         )
         return make(
             "disconnected_parameters",
-            "warning",
+            severity,
             began,
             summary,
             where=names,

@@ -11,6 +11,7 @@ from steadygrad.detect.detector import Context, Detector
 from steadygrad.detect.disconnected import DisconnectedLoss, DisconnectedParameters
 from steadygrad.detect.divergence import Divergence
 from steadygrad.detect.exploding import ExplodingGradient
+from steadygrad.detect.momentum import MomentumCorrupt
 from steadygrad.detect.nonfinite import NonfiniteGradient, OverflowStreak
 from steadygrad.detect.optimizer_state import OptimizerStateCorrupt
 from steadygrad.detect.rate import LearningRateTooHigh
@@ -29,6 +30,7 @@ DETECTORS: tuple[Detector[Any], ...] = (
     VanishingGradient(),
     ClipIsStepLimiter(),
     ScheduleRunOut(),
+    MomentumCorrupt(),
 )
 """The detectors a Panel runs unless told otherwise."""
 

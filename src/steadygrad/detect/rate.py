@@ -6,8 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from steadygrad.detect.detector import Context
 from steadygrad.detect.finding import make
+from steadygrad.detect.growth import middle
 from steadygrad.detect.updates import update_ratios, whole_ratio
 from steadygrad.records import Finding, Reading
 
@@ -23,6 +26,8 @@ class RateState(NamedTuple):
         rising: step from which every loss lay above the start; None where the newest didn't.
         above: the losses since, newest last.
         largest: largest step relative to the weights that was measured.
+        length: length of all weights together when they were first measured.
+        newest: the newest losses.
         told: whether it has been said.
     """
 
@@ -33,6 +38,8 @@ class RateState(NamedTuple):
     rising: int | None = None
     above: tuple[float, ...] = ()
     largest: float = 0.0
+    length: float = 0.0
+    newest: tuple[float, ...] = ()
     told: bool = False
 
 
@@ -40,7 +47,7 @@ class RateState(NamedTuple):
 class LearningRateTooHigh:
     """From the first steps on the loss lies above where it began, and the steps are large or growing.
 
-    Two signs, and each needs the loss: large steps alone can be healthy, and so can a loss that rises for
+    Three signs, and each needs the loss: large steps alone can be healthy, and so can a loss that rises for
     a moment (a catapult: all of 30 recorded ones were back after 18 steps).
 
     * *large steps*: a step moved the weights by a tenth of their length or more, and the newest 24 losses
@@ -48,6 +55,10 @@ class LearningRateTooHigh:
     * *growing*: the loss is 10,000 times the first one and the gradient ten times its first norm, or more. A run
       that had been on course before is left by one huge step for other reasons (a batch, the optimizer's state,
       gradients that add up): there the rate is only blamed where it had been raised.
+    * *carried away*: all weights together have become three times as long as they were, and half of the newest 32
+      losses lie above the first one. No recorded healthy run doubled its weights within as many steps without
+      coming down, and none was above its start with weights a quarter longer (adversarial ones and agents are
+      above it, with next to the weights they began with).
 
     Attributes:
         young: losses after which the rate is no longer what decides; see `Divergence`.
@@ -57,6 +68,9 @@ class LearningRateTooHigh:
         explosion: rise of *growing*.
         course: losses after which a run that lay below its start counts as on course; no rate that was too high
             from the start let a recorded run get that far.
+        carried: growth of the weights' length of *carried away*.
+        settled: losses before it; the longest catapult was back after 18.
+        newest: losses that are compared with the first.
     """
 
     young: int = 256
@@ -65,6 +79,9 @@ class LearningRateTooHigh:
     rise: float = 3.0
     explosion: float = 1e4
     course: int = 32
+    carried: float = 3.0
+    settled: int = 48
+    newest: int = 32
 
     def start(self) -> RateState:
         """No loss yet."""
@@ -78,21 +95,53 @@ class LearningRateTooHigh:
             return state, None
         if reading.update_norms is not None:
             state = state._replace(
-                largest=max(state.largest, whole_ratio(reading, update_ratios(reading, context), 2))
+                largest=max(state.largest, whole_ratio(reading, update_ratios(reading, context), 2)),
+                length=state.length or _length(reading),
             )
         loss = reading.loss
         if loss is None or not math.isfinite(loss) or reading.overflow:
             return state, None
         if not state.seen:
             return state._replace(seen=1, start=loss, norm=reading.total_norm, lr=reading.lr), None
-        if loss <= state.start:
-            return state._replace(seen=state.seen + 1, rising=None, above=()), None
-        rising = reading.step if state.rising is None else state.rising
-        above = (*state.above[1 - self.losses :], loss)
-        state = state._replace(seen=state.seen + 1, rising=rising, above=above)
-        if not (self._large(state) or self._growing(state, loss, reading)):
-            return state, None
-        return state._replace(told=True), self._report(state, loss, reading, context)
+        newest = (*state.newest[1 - self.newest :], loss)
+        above = loss > state.start
+        state = state._replace(
+            seen=state.seen + 1,
+            newest=newest,
+            rising=(reading.step if state.rising is None else state.rising) if above else None,
+            above=(*state.above[1 - self.losses :], loss) if above else (),
+        )
+        if above and (self._large(state) or self._growing(state, loss, reading)):
+            return state._replace(told=True), self._report(state, loss, reading, context)
+        if reading.update_norms is not None and self._carried_away(state, reading):
+            return state._replace(told=True), self._far(state, reading, context)
+        return state, None
+
+    def _carried_away(self, state: RateState, reading: Reading) -> bool:
+        if state.seen < self.settled or not 0.0 < state.length < math.inf:
+            return False
+        return _length(reading) >= self.carried * state.length and middle(state.newest) > state.start
+
+    def _far(self, state: RateState, reading: Reading, context: Context) -> Finding:
+        grown = _length(reading) / state.length
+        loss = middle(state.newest)
+        return make(
+            "learning_rate_too_high",
+            "warning",
+            0,
+            f"The weights are {grown:.3g} times as long as at the start, and the loss, {loss:.4g} in the middle of the "
+            f"last {len(state.newest)} steps, is still above the {state.start:.4g} it began with (learning rate "
+            f"{reading.lr:.3g}).",
+            evidence={
+                "lr": reading.lr,
+                "loss_at_start": state.start,
+                "loss": loss,
+                "weights_grown": grown,
+                "largest_update_ratio": state.largest,
+            },
+            optimizer=context.optimizer,
+            guarded=context.mode == "guard",
+        )
 
     def _large(self, state: RateState) -> bool:
         if state.largest < self.large or len(state.above) < self.losses:
@@ -126,3 +175,13 @@ class LearningRateTooHigh:
             optimizer=context.optimizer,
             guarded=context.mode == "guard",
         )
+
+
+def _length(reading: Reading) -> float:
+    """Length of all weights together; 0 where it isn't measured or isn't finite."""
+    lengths = reading.param_norms
+    if lengths is None:
+        return 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        whole = float(np.linalg.norm(lengths.astype(np.float64)))
+    return whole if math.isfinite(whole) else 0.0

@@ -15,6 +15,10 @@ _EVERY = 8
 """Readings between two looks at the usual loss: sorting a window at every step would cost the most here."""
 
 
+_RAISED = 1.5
+"""Factor from which a learning rate counts as raised: schedules move by less within a window, warm-ups apart."""
+
+
 class SpikeState(NamedTuple):
     """The recent course of the loss.
 
@@ -25,6 +29,7 @@ class SpikeState(NamedTuple):
         usual: median of the window when it was last looked at.
         alarm: above this a loss stands out.
         lrs: learning rates when it was looked at, over the length of the window.
+        top: highest of those before.
         began: step at which the losses rose above the alarm.
         above: losses in a row above it.
     """
@@ -35,6 +40,7 @@ class SpikeState(NamedTuple):
     usual: float = 0.0
     alarm: float = math.inf
     lrs: tuple[float, ...] = ()
+    top: float = 0.0
     began: int = 0
     above: int = 0
 
@@ -49,8 +55,9 @@ class LossSpike:
     spike. Nothing here depends on the sign or the scale of the loss.
 
     One loss above the bar is an ``info``: a batch unlike the others. ``lasting`` in a row, above the loss
-    at which the run began, are a warning, unless the learning rate has just been raised or the loss is on
-    its way back (another task, or other data: it is learnt like the first).
+    at which the run began, are a warning, unless the loss is on its way back (another task, or other data:
+    it is learnt like the first) or the learning rate has just been raised (a restart). Where it has been raised
+    beyond everything that came before, it is to blame, and the finding is ``learning_rate_too_high``.
 
     Attributes:
         window: losses that make the usual one; 64, so that a lasting shift is usual after as many.
@@ -78,32 +85,35 @@ class LossSpike:
         loss = reading.loss
         if loss is None or not math.isfinite(loss) or reading.overflow:
             return state, None
-        window, seen, start, usual, alarm, lrs, began, above = state
+        window, seen, start, usual, alarm, lrs, top, began, above = state
         window = (*window[1 - self.window :], loss)
         seen += 1
         if loss <= alarm:
             if not seen % _EVERY and seen >= self.early:
                 usual, spread = level_and_spread(window)
                 alarm = usual + max(self.sigmas * spread, self.tail * (max(window) - usual))
-                start, lrs = (usual if start == -math.inf else start), (*lrs[-7:], reading.lr)
-            return SpikeState(window, seen, start, usual, alarm, lrs, 0, 0), None
+                start = usual if start == -math.inf else start
+                top, lrs = max(top, *lrs[:-7], 0.0), (*lrs[-7:], reading.lr)
+            return SpikeState(window, seen, start, usual, alarm, lrs, top), None
         began = began if above else reading.step
         above += 1
-        moved = SpikeState(window, seen, start, usual, alarm, lrs, began, above)
+        moved = SpikeState(window, seen, start, usual, alarm, lrs, top, began, above)
         if above == self.window:  # the new usual
-            moved = SpikeState(window, seen, start, usual, math.inf, (reading.lr,))
+            moved = SpikeState(window, seen, start, usual, math.inf, (reading.lr,), max(top, *lrs))
         return moved, self._judge(moved, reading, context) if above in {1, self.lasting} else None
 
     def _judge(self, state: SpikeState, reading: Reading, context: Context) -> Finding:
         newest = state.window[-state.above :]
         peak = max(newest)
-        raised = reading.lr > 1.5 * min(state.lrs)
+        raised = reading.lr > _RAISED * min(state.lrs)
+        highest = reading.lr > _RAISED * max(state.top, state.lrs[0])
         falls = newest[-1] - state.usual < 0.7 * (peak - state.usual)
-        lasts = state.above >= self.lasting and min(newest) > state.start and not (raised or falls)
+        lasts = state.above >= self.lasting and min(newest) > state.start and not falls
+        lasts = lasts and (highest or not raised)
         how_long = f"for {state.above} steps" if state.above > 1 else "in one step"
         why = ", after the learning rate was raised" if raised else ""
         return make(
-            "loss_spike",
+            "learning_rate_too_high" if lasts and highest else "loss_spike",
             "warning" if lasts else "info",
             state.began,
             f"The loss went from {state.usual:.4g} to {peak:.4g} {how_long}{why}: above {state.alarm:.4g}, where "
@@ -114,6 +124,7 @@ class LossSpike:
                 "bar": state.alarm,
                 "steps": state.above,
                 "total_norm": reading.total_norm,
+                "lr": reading.lr,
             },
             optimizer=context.optimizer,
             guarded=context.mode == "guard",

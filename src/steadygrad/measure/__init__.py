@@ -1,6 +1,6 @@
 """Tensors in, one Measurement a step out: norms, names, parameter norms and update sizes."""
 
-from steadygrad.measure.hyper import GroupHyper, group_hyper, group_kind, step_bound
+from steadygrad.measure.hyper import GroupHyper, group_hyper, group_kind, heavy_ball, step_bound
 from steadygrad.measure.late import LateReads
 from steadygrad.measure.measurement import PARAM_NORM_EVERY, Measurement
 from steadygrad.measure.measurer import Measurer
@@ -21,6 +21,7 @@ __all__ = [
     "device_norms",
     "group_hyper",
     "group_kind",
+    "heavy_ball",
     "host_total",
     "is_sharded",
     "parameter_names",

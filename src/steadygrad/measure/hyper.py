@@ -86,6 +86,19 @@ def step_bound(groups: Sequence[Mapping[str, Any]]) -> float | None:
     return max(bounds) if bounds and all(map(math.isfinite, bounds)) else None
 
 
+def heavy_ball(groups: Sequence[Mapping[str, Any]]) -> float | None:
+    """The largest momentum of SGD's groups, for a bound on its buffers; None without any, or for other optimizers.
+
+    Example:
+        >>> heavy_ball([{"lr": 0.1, "momentum": 0.9, "nesterov": False, "dampening": 0}])
+        0.9
+    """
+    hypers = [group_hyper(group) for group in groups]
+    if not hypers or any(one.kind != "sgd" or not 0.0 <= one.momentum < 1.0 for one in hypers):
+        return None
+    return max(one.momentum for one in hypers) or None
+
+
 def _bound(group: Mapping[str, Any]) -> float:
     if "capturable" not in group:  # torch's own have it; AdaBelief has Adam's other keys, and no bound
         return math.inf

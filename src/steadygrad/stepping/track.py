@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from steadygrad.containment import Containment
 from steadygrad.detect import Context, Panel, missing_zero_grad
 from steadygrad.detect.finding import listed
-from steadygrad.measure import ParamTable, step_bound
+from steadygrad.measure import ParamTable, heavy_ball, step_bound
 from steadygrad.policies.base import Policy
 from steadygrad.records import Finding, Incident, Reading, TensorInfo
 from steadygrad.stepping.apply import Applier, ClipCall, HandLoop
@@ -311,6 +311,7 @@ class Track:
             optimizer=self.index,
             step_bound=step_bound(groups),
             weight_decay=max((one for one in decay if isinstance(one, (int, float))), default=0.0),
+            momentum=heavy_ball(groups),
         )
 
 
