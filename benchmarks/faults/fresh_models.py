@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -206,7 +207,7 @@ class GraphNet(nn.Module):
         edges = (distance < distance.flatten().kthvalue(distance.numel() // 10).values).float()
         self.register_buffer("edges", edges / edges.sum(1, keepdim=True) if averaged else edges)
         sizes = [30, *[width] * layers]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.head = nn.Linear(width, int(labels.max()) + 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -247,7 +248,9 @@ def contrast(one: Tensor, other: Tensor, temperature: float = 0.2) -> Tensor:
 class Lion(Optimizer):
     """The sign of an interpolated momentum (Chen et al. 2023, arXiv:2302.06675, algorithm 2)."""
 
-    def __init__(self, params: Iterable[Any], lr: float = 1e-4, betas: tuple[float, float] = (0.9, 0.99)) -> None:
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-4, betas: tuple[float, float] = (0.9, 0.99)
+    ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": 0.0})
 
     @torch.no_grad()

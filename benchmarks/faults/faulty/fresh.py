@@ -68,7 +68,9 @@ def autoencoder_of_standardised_data_behind_a_sigmoid() -> Training:
 @faulty("fresh", "nonfinite_loss", "nonfinite_activation", at=30, nonfinite=True)
 def direction_of_a_blank_picture() -> Training:
     """Embeddings brought to unit length by hand; a blank picture's is 0."""
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 48, bias=False), nn.ReLU(), nn.Linear(48, 16, bias=False))
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 48, bias=False), nn.ReLU(), nn.Linear(48, 16, bias=False)
+    )
 
     def loss(out: Tensor, _: Tensor) -> Tensor:
         one, other = out.chunk(2)
@@ -132,7 +134,10 @@ class _TwoHeads(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(nn.Linear(13, 32), nn.ELU())
-        self.kind, self.amount = nn.Linear(32, 3), nn.Sequential(nn.Linear(32, 16), nn.ELU(), nn.Linear(16, 1))
+        self.kind, self.amount = (
+            nn.Linear(32, 3),
+            nn.Sequential(nn.Linear(32, 16), nn.ELU(), nn.Linear(16, 1)),
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = self.body(x)
@@ -152,7 +157,13 @@ def second_loss_never_added() -> Training:
 
 
 @faulty(
-    "fresh", *TOO_HIGH, "nonfinite_loss", "nonfinite_gradient", "nonfinite_activation", "loss_spike", curable=True
+    "fresh",
+    *TOO_HIGH,
+    "nonfinite_loss",
+    "nonfinite_gradient",
+    "nonfinite_activation",
+    "loss_spike",
+    curable=True,
 )
 def mixture_whose_spread_runs_away() -> Training:
     model = mlp([1, 24, 9], nn.Tanh)

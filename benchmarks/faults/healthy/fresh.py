@@ -217,14 +217,17 @@ def student_and_teacher() -> Training:
     def loss(out: Tensor, teacher: Tensor) -> Tensor:
         return F.kl_div(out.log_softmax(1), teacher, reduction="batchmean")
 
-    return Training(model, SGD(model.parameters(), 0.1, nesterov=True, momentum=0.9), drawn((x.flatten(1), taught)), loss)
+    return Training(
+        model, SGD(model.parameters(), 0.1, nesterov=True, momentum=0.9), drawn((x.flatten(1), taught)), loss
+    )
 
 
 class _Causal(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            parametrizations.weight_norm(nn.Conv1d(1 if i == 0 else 12, 12, 3, dilation=2**i)) for i in range(3)
+            parametrizations.weight_norm(nn.Conv1d(1 if i == 0 else 12, 12, 3, dilation=2**i))
+            for i in range(3)
         )
         self.head = nn.Linear(12, 1)
 

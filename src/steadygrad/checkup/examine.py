@@ -37,7 +37,13 @@ FOLLOWS: dict[str, frozenset[str]] = {
     "dead_units": frozenset({"vanishing_gradient", "stalled_update", "output_range_mismatch"}),
     "vanishing_gradient": frozenset({"stalled_update"}),
     "unnormalised_input": frozenset(
-        {"saturated_units", "learning_rate_too_high", "exploding_gradient", "dead_units", "vanishing_gradient"}
+        {
+            "saturated_units",
+            "learning_rate_too_high",
+            "exploding_gradient",
+            "dead_units",
+            "vanishing_gradient",
+        }
     ),
     "disconnected_parameters": frozenset({"vanishing_gradient"}),
     "exploding_gradient": frozenset({"learning_rate_too_high", "output_range_mismatch"}),

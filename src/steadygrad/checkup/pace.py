@@ -49,7 +49,12 @@ def too_slow(seen: Look, optimizer: Optimizer, tried: Rehearsal) -> Iterator[Fin
         0,
         f"{STEPS} steps on one batch lower the loss by {1 - min(longer.losses) / start:.1%}, half as many at "
         f"{FASTER:.0f} times the rate by {1 - faster.losses[-1] / start:.0%}: the rate {lr:.3g} is too low.",
-        evidence={"lr": lr, "loss before": start, "loss after": longer.losses[-1], "faster": faster.losses[-1]},
+        evidence={
+            "lr": lr,
+            "loss before": start,
+            "loss after": longer.losses[-1],
+            "faster": faster.losses[-1],
+        },
     )
     yield _led_by(finding, "learning rate is 0 or next to it", "Raise the learning rate")
 
@@ -77,7 +82,9 @@ def _run(seen: Look, optimizer: Optimizer, factor: float, steps: int) -> Rehears
 
 def _warms_up(optimizer: Optimizer) -> bool:
     """A scheduler has noted a rate and set a smaller one for the start."""
-    return any(float(group.get("initial_lr", 0.0)) > float(group.get("lr", 0.0)) for group in optimizer.param_groups)
+    return any(
+        float(group.get("initial_lr", 0.0)) > float(group.get("lr", 0.0)) for group in optimizer.param_groups
+    )
 
 
 def _led_by(finding: Finding, cause: str, remedy: str) -> Finding:

@@ -42,7 +42,9 @@ def underflow(seen: Look) -> Iterator[Finding]:
     )
     cause = f"float16 rounds what is below {2.0**-25:.0e} to 0, and no loss scaler is at work."
     scaler = Remedy("Scale the loss", 'scaler = torch.amp.GradScaler("cuda"); scaler.scale(loss).backward()')
-    wider = Remedy("Use bfloat16, which has the range of float32", 'torch.autocast("cuda", dtype=torch.bfloat16)')
+    wider = Remedy(
+        "Use bfloat16, which has the range of float32", 'torch.autocast("cuda", dtype=torch.bfloat16)'
+    )
     yield replace(finding, causes=(cause, *finding.causes), remedies=(scaler, wider))
 
 

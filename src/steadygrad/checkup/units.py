@@ -73,7 +73,12 @@ def units(seen: Look) -> Iterator[Finding]:
 def _same_for_all(seen: Look) -> Iterator[Finding]:
     """A signal that has lost what told the rows apart: a deep plain network's typical end."""
     name, fired = next(reversed(seen.fired.items()), ("", None))
-    if fired is None or len(fired) < LEAST_SAMPLES or fired.shape[1] < LEAST_UNITS or len(seen.gains.layers) < 3:
+    if (
+        fired is None
+        or len(fired) < LEAST_SAMPLES
+        or fired.shape[1] < LEAST_UNITS
+        or len(seen.gains.layers) < 3
+    ):
         return
     spread = _directions(fired)
     if 0 < spread < COLLAPSED:

@@ -138,7 +138,9 @@ class DisconnectedParameters:
         settled = UnfedState(first=state.first + unfed.size)
         if not indices:
             return settled, None
-        severity: Severity = "info" if _are_one_of_several(unfed, state.first, reading, context) else "warning"
+        severity: Severity = (
+            "info" if _are_one_of_several(unfed, state.first, reading, context) else "warning"
+        )
         return settled, self._report(indices, began, steps, size, severity, context)
 
     def _report(

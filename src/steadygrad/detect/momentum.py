@@ -69,7 +69,8 @@ class MomentumCorrupt:
         self, state: MomentumState, reading: Reading, context: Context
     ) -> tuple[MomentumState, Finding | None]:
         bound, moved, lengths = state.bound, reading.update_norms, reading.param_norms
-        assert bound is not None and moved is not None and lengths is not None and context.momentum is not None
+        if bound is None or moved is None or lengths is None or context.momentum is None:
+            return state, None
         size = min(bound.size, moved.size, lengths.size, len(context.tensors))
         steps = moved[:size] / reading.lr
         if not state.measured:
