@@ -128,7 +128,7 @@ class LearningRateTooHigh:
         return make(
             "learning_rate_too_high",
             "warning",
-            0,
+            max(reading.step - len(state.newest) + 1, 0),
             f"The weights are {grown:.3g} times as long as at the start, and the loss, {loss:.4g} in the middle of the "
             f"last {len(state.newest)} steps, is still above the {state.start:.4g} it began with (learning rate "
             f"{reading.lr:.3g}).",

@@ -18,6 +18,9 @@ from steadygrad.records import Remedy
 NORMAL = (0.2, 5.0)
 """Root mean square of inputs and targets between which there is nothing to scale."""
 
+TINY = 1e-3
+"""A first loss below which its weight is looked at; cross entropies and losses of unit targets begin near 1."""
+
 
 def data_plans(case: Case) -> Iterator[Plan]:
     """Normalised inputs, scaled targets, float32."""
@@ -27,6 +30,7 @@ def data_plans(case: Case) -> Iterator[Plan]:
         code = "inputs = (inputs - mean) / (std + 1e-6)  # of each feature, over the training set"
         yield Plan(Remedy("Normalise the inputs", code), "data", _normalise)
     yield from _scaled_targets(case)
+    yield from _weighed(case)
     half = any(param.dtype in {torch.float16, torch.bfloat16} for param in case.seen.model.parameters())
     if half:
         yield Plan(Remedy("Compute in float32", "model.float()"), "precision", _float32)
@@ -53,7 +57,21 @@ def _scaled_targets(case: Case) -> Iterator[Plan]:
         setup.unit = unit if unit > 0 else 1.0
 
     code = f"targets = (targets - {offset:.4g}) / {factor:.4g}"
-    yield Plan(Remedy("Scale the targets", code), "data", change)
+    yield Plan(Remedy("Scale the targets", code), "targets", change)
+
+
+def _weighed(case: Case) -> Iterator[Plan]:
+    """A loss far below 1 has gradients that half precision and SGD's usual rates make nothing of."""
+    size = abs(case.seen.loss)
+    if not 0 < size < TINY:
+        return
+
+    def change(setup: Setup) -> None:
+        setup.unit = size
+
+    yield Plan(
+        Remedy("Weigh the loss so that it begins near 1", f"loss = loss / {size:.2g}"), "targets", change
+    )
 
 
 def _room(node: str) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from steadygrad.checkup.look import Look
 from steadygrad.checkup.rehearsal import Setup
 from steadygrad.records import Remedy
 
-Group = Literal["none", "wiring", "data", "precision", "start", "steps"]
+Group = Literal["none", "wiring", "data", "targets", "precision", "start", "steps"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,12 @@ from steadygrad.gains import TimeGain
 from steadygrad.initialise import lsuv_, orthogonal_
 from steadygrad.records import Remedy
 
+WIDE = 3.0
+"""Spread of an embedding's numbers that is far above torch's own of 1."""
+
+SPREAD = 0.02
+"""Of embeddings at their start, as in GPT-2 (Radford et al. 2019)."""
+
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -23,6 +29,9 @@ def start_plans(case: Case) -> Iterator[Plan]:
     """A start for the activation, one fitted to the batch, and recurrent weights of gain 1."""
     for one in case.seen.gains.time:
         yield from _recurrent(one, case)
+    if _wide(case.seen.model):
+        code = f"torch.nn.init.normal_(embedding.weight, std={SPREAD})"
+        yield Plan(Remedy("Start the embeddings small", code), "start", _small_embeddings)
     name, asked = activation(case.seen)
     gain = asked or 1.0
     named = name or "linear"
@@ -41,6 +50,17 @@ def start_plans(case: Case) -> Iterator[Plan]:
         "start",
         lambda setup: orthogonal_(setup.model, gain),
     )
+
+
+def _wide(model: nn.Module) -> list[Tensor]:
+    """Weights of embeddings that start far wider than usual."""
+    embeddings = [one for one in model.modules() if isinstance(one, (nn.Embedding, nn.EmbeddingBag))]
+    return [one.weight for one in embeddings if float(one.weight.detach().float().std()) > WIDE]
+
+
+def _small_embeddings(setup: Setup) -> None:
+    for weight in _wide(setup.model):
+        nn.init.normal_(weight, std=SPREAD)
 
 
 def _fitted(setup: Setup) -> None:

@@ -22,6 +22,9 @@ WARM_UP = 20
 USUAL = {"SGD": 0.01, "Adagrad": 0.01, "LBFGS": 1.0}
 """Rates with which most people begin; 0.001 for all others."""
 
+SMALLEST_EPS = 1e-16
+"""Below it epsilon is as good as 0 in float32: squares of gradients underflow at 1e-45."""
+
 _RATE = 'optimizer.param_groups[0]["lr"]'
 
 
@@ -36,6 +39,8 @@ def steps_plans(case: Case) -> Iterator[Plan]:
         rates.setdefault("Lower the learning rate" if usual < lr else "Raise the learning rate", []).append(
             usual
         )
+    if case.kinds & {"stalled_update", "vanishing_gradient"}:
+        rates.setdefault("Raise the learning rate", []).extend(one for one in (10 * usual,) if one > lr)
     found = (
         limit(case.seen.model, optimizer, case.seen.batch, case.seen.loss_fn)
         if math.isfinite(case.seen.loss)
@@ -52,16 +57,27 @@ def steps_plans(case: Case) -> Iterator[Plan]:
     yield Plan(Remedy("Guard the run", "guard = steadygrad.guard(model, optimizer)"), "steps", _guarded)
     clip = "torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)"
     yield Plan(Remedy("Clip the gradient", clip), "steps", lambda setup: setup.before_step.append(_clip))
-    if any("eps" in group for group in optimizer.param_groups):
-        half = any(param.dtype == torch.float16 for param in case.seen.model.parameters())
-        eps = 1e-4 if half else 1e-12
-        action = "Enlarge epsilon" if half else "Shrink epsilon"
-        if half or "vanishing_gradient" in case.kinds:
-            yield Plan(
-                Remedy(action, f'optimizer.param_groups[0]["eps"] = {eps:g}'),
-                "steps",
-                partial(_epsilon, eps=eps),
-            )
+    yield from _epsilons(case)
+
+
+def _epsilons(case: Case) -> Iterator[Plan]:
+    """A larger epsilon where it is 0, or 0 in half precision; a smaller one where gradients are tiny."""
+    optimizer = case.seen.optimizer
+    assert optimizer is not None
+    known = [
+        float(group["eps"]) for group in optimizer.param_groups if isinstance(group.get("eps"), (int, float))
+    ]
+    if not known:
+        return
+    half = any(param.dtype == torch.float16 for param in case.seen.model.parameters())
+    if half or min(known) < SMALLEST_EPS:
+        eps, action = (1e-4 if half else 1e-8), "Enlarge epsilon"
+    elif "vanishing_gradient" in case.kinds:
+        eps, action = 1e-12, "Shrink epsilon"
+    else:
+        return
+    code = f'optimizer.param_groups[0]["eps"] = {eps:g}'
+    yield Plan(Remedy(action, code), "steps", partial(_epsilon, eps=eps))
 
 
 def _rate(setup: Setup, lr: float) -> None:

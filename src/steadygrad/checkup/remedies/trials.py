@@ -28,8 +28,16 @@ digits says nothing about the next batch."""
 ALIKE = 1.5
 """Factor of loss within which two remedies are alike, and the one nearer to the root comes first."""
 
+LITTLE = 0.6
+"""Share of a constant guess's loss above which not much has been learnt, and four times as small a difference counts:
+one batch, seen again and again, has little noise."""
+
 UNSTEADY = 3.0
 """Highest loss of the second half over the last: above it a run has learnt the batch by luck."""
+
+THROWN = 10.0
+"""Highest loss of all over the first one or a constant guess's: above it the run was thrown far off on its way, and on
+batches that change it wouldn't have come back. Catapults stay within it."""
 
 COMBINED = 2
 """How many of the best are tried together with others."""
@@ -53,6 +61,7 @@ class Trial:
         finite: whether every loss was finite.
         guess: loss of the best constant guess, or the first loss where there is none.
         steadiness: highest loss of the second half over the last quarter's.
+        peak: highest loss of all over the first one or the constant guess's, whichever is larger.
         plan: how it was done.
     """
 
@@ -62,6 +71,7 @@ class Trial:
     finite: bool
     guess: float = math.nan
     steadiness: float = 1.0
+    peak: float = 1.0
     plan: Plan | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -82,8 +92,15 @@ class Trial:
         """Lower is better; equal is alike."""
         if not self.finite:
             return math.inf
-        steps = math.log(max(self.share, LEARNT) / LEARNT) / math.log(ALIKE)
-        return round(steps) + (2.0 if self.steadiness > UNSTEADY else 0.0)
+        finer = 4 if self.share > LITTLE else 1
+        steps = _alike(max(self.share, LEARNT) / LEARNT)
+        luck = _alike(max(1.0, self.steadiness / UNSTEADY)) + _alike(max(1.0, self.peak / THROWN))
+        return round(steps * finer) / finer + luck
+
+
+def _alike(factor: float) -> float:
+    """A factor as a number of steps of `ALIKE`."""
+    return math.log(min(factor, 1e300)) / math.log(ALIKE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +153,9 @@ def try_all(seen: Look, kinds: Iterable[str], steps: int) -> Trials:
         guess = _guess(seen)
         plans = list(_plans(case))
         tried = [trial for plan in plans if (trial := _tried(plan, seen, steps, guess)) is not None]
-        pairs = list(_pairs(_ordered(tried), plans))
+        pairs = list(_pairs(_ordered(tried, case), plans))
         tried += [trial for plan in pairs if (trial := _tried(plan, seen, steps, guess)) is not None]
-    return Trials(tuple(_ordered(tried)), _NOT_COPIED)
+    return Trials(tuple(_ordered(tried, case)), _NOT_COPIED)
 
 
 def _plans(case: Case) -> Iterator[Plan]:
@@ -162,8 +179,11 @@ def _pairs(tried: Sequence[Trial], plans: Sequence[Plan]) -> Iterator[Plan]:
                 yield root.then(other)
 
 
-def _ordered(trials: Sequence[Trial]) -> list[Trial]:
-    return sorted(trials, key=lambda trial: trial.rank)
+def _ordered(trials: Sequence[Trial], case: Case) -> list[Trial]:
+    """By what happened; where something is wrong, whatever changes it comes before leaving it, if it's no worse."""
+    return sorted(
+        trials, key=lambda trial: (trial.rank, bool(case.kinds) and trial.remedy.action == AS_IT_IS)
+    )
 
 
 def _guess(seen: Look) -> float:
@@ -193,4 +213,13 @@ def _trial(plan: Plan, run: Rehearsal, guess: float) -> Trial | None:
     if not run.finite:
         return trial
     after = median(run.losses[-quarter:])
-    return replace(trial, loss_after=after, steadiness=max(run.losses[-half:]) / after if after > 0 else 1.0)
+    first = max(run.losses[0], guess if guess > 0 else 0.0)
+    least = max(
+        after, LEARNT * first
+    )  # below it there is nothing more to learn, and noise around it is no luck
+    return replace(
+        trial,
+        loss_after=after,
+        steadiness=max(run.losses[-half:]) / least if least > 0 else 1.0,
+        peak=max(run.losses) / first if first > 0 else 1.0,
+    )
