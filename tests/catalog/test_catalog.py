@@ -72,3 +72,12 @@ def test_the_catalog_can_not_be_changed():
 def test_an_unknown_kind_is_answered_with_known_ones(kind):
     with pytest.raises(UsageError, match=r"exploding_gradient"):
         entry(kind)
+
+
+@pytest.mark.parametrize(
+    "kind", ["nonfinite_gradient", "overflow_streak", "nonfinite_activation", "nonfinite_loss"]
+)
+def test_where_a_number_is_not_finite_the_trace_is_offered(kind):
+    codes = [remedy.code for remedy in entry(kind).remedies]
+    assert any("steadygrad.trace(" in code for code in codes)
+    assert not any("detect_anomaly" in code for code in codes)

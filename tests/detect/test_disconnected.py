@@ -104,12 +104,13 @@ def test_experts_that_are_seldom_chosen_are_waited_for(stream):
 
     def told(steps, tensors=tensors):
         readings = stream(np.where(absent, 0.0, 1.0) * np.ones((steps, 5)), absent=absent)
-        return [f.kind for f in over(readings, Context(tensors))]
+        return [(f.kind, f.severity) for f in over(readings, Context(tensors))]
 
     assert not told(63)
-    assert told(64) == ["disconnected_parameters"]
+    # Nothing is cut off, nobody asks it.
+    assert told(64) == [("disconnected_parameters", "info")]
     plain = (*tensors[:3], TensorInfo("unused.weight", (8, 8)), tensors[4])
-    assert told(16, plain) == ["disconnected_parameters"]
+    assert told(16, plain) == [("disconnected_parameters", "warning")]
 
 
 def test_gradients_that_come_and_go_are_waited_for(stream, context):

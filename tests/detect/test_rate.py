@@ -73,3 +73,32 @@ def test_a_run_that_was_on_course_is_blamed_on_the_rate_only_where_that_was_rais
     if raised:
         readings = [replace(r, lr=30.0) if r.step > calm else r for r in readings]
     assert bool(found(readings, context)) is told
+
+
+def carried(stream, losses, grown):
+    readings = run(stream, losses, 0.03)
+    for step in (0, 1, 2, 4, 8, 16, 32, 64, 128):
+        if step < len(readings):
+            weights = np.full(2, 5.0 * grown ** (step / 64))
+            readings[step] = replace(readings[step], param_norms=weights)
+    return readings
+
+
+def test_weights_that_were_carried_away_while_the_loss_stayed(stream, context):
+    noise = 0.04 * np.random.default_rng(0).normal(size=100)
+    losses = [2.31, *(2.34 + noise)]
+    (finding,) = found(carried(stream, losses, 4.0), context)
+    assert (finding.severity, finding.step) == ("warning", 64 - 32 + 1)
+    assert finding.evidence["weights_grown"] == pytest.approx(4.0)
+    assert not found(carried(stream, losses, 1.5), context)
+
+
+def test_grown_weights_are_fine_where_something_was_learnt(stream, context):
+    assert not found(carried(stream, [2.31, *np.full(100, 2.2)], 10.0), context)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_without_a_length_are_not_compared(stream, context, bad):
+    readings = carried(stream, [2.31, *np.full(100, 2.4)], 4.0)
+    readings[64] = replace(readings[64], param_norms=np.array([bad, 1.0]))
+    assert all(np.isfinite(f.evidence.get("weights_grown", 0.0)) for f in found(readings, context))

@@ -84,3 +84,12 @@ def test_broken_losses_don_t_enter_the_statistics(stream, context):
     losses[100:160:3] = np.nan
     losses[250:270] = 30.0
     assert [f.step for f in found(stream, context, losses)] == [250, 250]
+
+
+def test_a_rate_raised_beyond_all_before_is_blamed_and_a_restart_is_not(stream, context):
+    losses = [*(1.0 + 0.01 * np.sin(np.arange(120.0))), *np.full(20, 50.0)]
+    beyond = [0.1] * 118 + [1.0] * 22
+    (finding,) = found(stream, context, losses, "learning_rate_too_high", lr=beyond)
+    assert (finding.severity, finding.step) == ("warning", 120)
+    restart = [1.0] * 20 + [0.1] * 98 + [1.0] * 22
+    assert not found(stream, context, losses, "learning_rate_too_high", lr=restart)

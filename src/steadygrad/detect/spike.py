@@ -89,11 +89,12 @@ class LossSpike:
         window = (*window[1 - self.window :], loss)
         seen += 1
         if loss <= alarm:
+            if not seen % _EVERY:
+                top, lrs = max(top, *lrs[:-7], 0.0), (*lrs[-7:], reading.lr)
             if not seen % _EVERY and seen >= self.early:
                 usual, spread = level_and_spread(window)
                 alarm = usual + max(self.sigmas * spread, self.tail * (max(window) - usual))
                 start = usual if start == -math.inf else start
-                top, lrs = max(top, *lrs[:-7], 0.0), (*lrs[-7:], reading.lr)
             return SpikeState(window, seen, start, usual, alarm, lrs, top), None
         began = began if above else reading.step
         above += 1

@@ -105,3 +105,36 @@ def test_a_training_that_cant_be_copied_is_told():
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     trials = sg.check(model, torch.randn(8, 3), lambda out: out.square().mean(), optimizer).try_remedies(2)
     assert str(trials) == "nothing could be tried: this training can't be copied, or doesn't run on a copy"
+
+
+def test_what_was_thrown_off_on_its_way_comes_after_what_was_not():
+    assert trial(1.0, 0.04, peak=1e9).rank > trial(1.0, 0.5, peak=2.0).rank
+    assert trial(1.0, 0.04, steadiness=200.0).rank > trial(1.0, 0.5).rank
+    assert trial(1.0, 0.9).rank < trial(1.0, 1.0).rank  # where little is learnt, less counts
+
+
+def test_where_something_is_wrong_leaving_it_comes_last_among_equals():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 1))
+    inputs, targets = torch.randn(32, 6), torch.randn(32, 1)
+    inputs[:, 3] = 0.0
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2, eps=0.0)
+    trials = list(
+        sg.check(model, inputs, lambda out: (out - targets).square().mean(), optimizer).try_remedies()
+    )
+    actions = [one.remedy.action for one in trials]
+    assert "Enlarge epsilon" in actions[0] or "enlarge epsilon" in actions[0]
+    worst = [one for one in trials if one.rank == trials[-1].rank]
+    assert worst[-1].remedy.action == AS_IT_IS
+
+
+def test_inputs_and_targets_may_both_be_out_of_scale():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1))
+    base = torch.randn(64, 6)
+    inputs, targets = 3e4 + 8e3 * base, 3e4 + 8e3 * base[:, :1].tanh()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    first = next(
+        iter(sg.check(model, inputs, lambda out: (out - targets).square().mean(), optimizer).try_remedies())
+    )
+    assert {"normalise the inputs", "scale the targets"} <= set(first.remedy.action.lower().split(", and "))
