@@ -46,7 +46,7 @@ def main() -> None:
     text = "\n".join(lines)
     print(text)
     if not options.dry:
-        write_section("remedies", text)
+        write_section("checkup remedies", text)
 
 
 def _fresh(build: Builder) -> Training:
