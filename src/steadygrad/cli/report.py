@@ -11,7 +11,6 @@ import click
 from steadygrad.cli.place import find_run
 
 MOST_RUNS = 2
-OLDEST_BOKEH = "3.7"
 
 
 @click.command("report", short_help="Write a run as one HTML page, or two runs side by side.")
@@ -68,6 +67,7 @@ def _page(paths: list[Path], *, anew: bool) -> str:
 def _need_bokeh() -> None:
     from steadygrad.errors import FrameworkMissing
     from steadygrad.framework import require
+    from steadygrad.runfile.shown import OLDEST_BOKEH
 
     try:
         require("bokeh", OLDEST_BOKEH, extra="report")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from steadygrad.errors import UsageError
 from steadygrad.records import BoolArray, Finding, Incident, RunInfo
+from steadygrad.runfile import shown
 from steadygrad.runfile.block import NO_ROWS, Block, Float64Array, Head, IntArray, Sparse, join_heads
 from steadygrad.runfile.data_frame import data_frame
 from steadygrad.runfile.joining import on_rows, with_losses
@@ -136,6 +137,21 @@ class Run(Rows):
             >>> open_run("runs/a.steady").to_pandas(())["total_norm"].plot(logy=True)  # doctest: +SKIP
         """
         return data_frame(self, tensors)
+
+    def plot(self) -> Any:
+        """Draw the run, for a notebook: course, every tensor at every step, gradient against depth, update ratios.
+
+        Returns:
+            A Bokeh layout; ``bokeh.io.show`` shows it, and `steadygrad report` writes it with its story.
+
+        Raises:
+            FrameworkMissing: Bokeh isn't installed.
+
+        Example:
+            >>> import steadygrad as sg
+            >>> sg.open_run("steadygrad-runs/a.steady").plot()    # doctest: +SKIP
+        """
+        return shown.plot(self)
 
     @property
     def info(self) -> RunInfo:

@@ -95,10 +95,10 @@ def _norm(value: float) -> str:
 
 
 _COURSE = (
-    "A is solid, B is dashed; the vertical line is where they part. Drag to zoom into steps, double-click or press 0 for "
+    "A is blue, B is orange and dashed; the vertical line is where they part. Drag to zoom into steps, double-click or press 0 for "
     "all of them."
 )
 _CONTRAST = (
-    "One row a tensor, the input at the top. Purple: larger in one, orange: larger in the other; the scale says which. Red: "
-    "exactly one of them is non-finite. Grey: not in both."
+    "One row a tensor, the input at the top. Orange: the norm is larger in B; purple: smaller. Red: exactly one of them is "
+    "non-finite. Grey: not in both."
 )

@@ -33,6 +33,8 @@ INK = "ink"
 CONTROL = """
 :host { color: var(--quiet, inherit); font: inherit; }
 .bk-input { color: var(--ink, #1b2027); background-color: var(--surface, #fff); border-color: var(--line, #ccc); }
+.noUi-target { background: var(--line, #ddd); border: 0; box-shadow: none; }
+.noUi-handle { background: var(--surface, #fff); border-color: var(--quiet, #888); }
 .bk-slider-title { color: var(--ink, #1b2027); }
 """
 """Controls take their colours from the page around them."""

@@ -55,10 +55,10 @@ def _figure(
     heard = [one.high for one in known if one is not None and one.finite]
     if not heard:
         return None
-    log = look.wants_log(np.concatenate(heard)) or label == "total gradient norm"
+    log = label == "total gradient norm" or (label == "loss" and look.wants_log(np.concatenate(heard)))
     plot = look.picture(f"{label} of both", height, steps, y_axis_type="log" if log else "linear")
     plot.yaxis.axis_label = label
-    look.few_ticks(plot)
+    look.few_ticks(plot, 4 if height > 150 else 3)
     for series, course, name, color, hatch in zip(known, pair, names, COLORS, HATCHES, strict=True):
         if series is None:
             continue

@@ -74,8 +74,8 @@ def _draw(plot: figure, line: ColumnDataSource, stretch: ColumnDataSource, bad: 
     dots = plot.scatter("depth", "norm", source=line, size=6, fill_color=look.BLUE, line_color=None)
     plot.line("depth", "norm", source=stretch, line_color=look.RED, line_width=6, line_alpha=0.45,
               legend_label="stretch that carries it")  # fmt: skip
-    plot.ray("depth", 0, length=0, angle=np.pi / 2, source=bad, line_color=look.NONFINITE, line_width=3,
-             line_alpha=0.7, legend_label="non-finite")  # fmt: skip
+    plot.vspan(x="depth", source=bad, line_color=look.NONFINITE, line_width=3, line_alpha=0.7,
+               legend_label="non-finite")  # fmt: skip
     tips = [("weight", "@name"), ("gradient norm", "@norm{%.3e}")]
     plot.add_tools(HoverTool(renderers=[dots], tooltips=tips, formatters={"@norm": "printf"}))
     look.legend_above(plot)
@@ -101,7 +101,7 @@ def _controls(
         sizing_mode="stretch_width",
     )
     slider = Slider(
-        start=0, end=max(len(steps) - 1, 1), value=data.shown, step=1, show_value=False, width=460,
+        start=0, end=max(len(steps) - 1, 1), value=data.shown, step=1, show_value=False, width=460, bar_color=look.BLUE,
         title=f"step {steps[data.shown]:,}, choose another", disabled=len(steps) < 2, margin=(5, 5, 0, look.LEFT),
         stylesheets=[look.CONTROL],
     )  # fmt: skip

@@ -63,12 +63,14 @@
     told.textContent = `Steps ${Math.round(range.start)} to ${Math.round(range.end)}.`
   })
 
-  // Glyphs take no colour from a style sheet: those that are text are written again when the theme changes.
+  // Glyphs and legends take no colour from a style sheet: they are written again when the theme changes.
   function ink() {
     const color = getComputedStyle(document.documentElement).getPropertyValue("--quiet").trim()
     for (const doc of documents()) {
       for (const model of doc._all_models.values()) {
         if (model.tags?.includes("ink")) model.text_color = {value: color}
+        if (model.type === "Legend") model.label_text_color = color
+        if (model.type === "ColorBar") model.major_label_text_color = color
       }
     }
     for (const view of pictures()) view.request_repaint()

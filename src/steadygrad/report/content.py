@@ -1,4 +1,4 @@
-"""What a page says in words about one run: verdict, facts, cards, incidents, environment."""
+"""What there is to say in words about one run beside its pictures: verdict, facts, cards, incidents, environment."""
 
 from __future__ import annotations
 
