@@ -10,19 +10,19 @@ from bokeh.models import UIElement
 
 from steadygrad.records import Finding
 from steadygrad.report.cards import Card
-from steadygrad.report.page.data.buckets import buckets
+from steadygrad.report.page.data.buckets import Buckets, buckets
 from steadygrad.report.page.data.course import MOST_COLUMNS, course
 from steadygrad.report.page.data.depth import snowball
-from steadygrad.report.page.data.raster import raster
-from steadygrad.report.page.data.updates import updates
+from steadygrad.report.page.data.raster import Raster, RasterMaker
+from steadygrad.report.page.data.updates import Updates, UpdatesMaker
 from steadygrad.report.page.data.words import course_words, raster_words, snowball_words, updates_words
 from steadygrad.report.page.figures import look
 from steadygrad.report.page.figures.course import course_figures
 from steadygrad.report.page.figures.heat import heat_map
 from steadygrad.report.page.figures.snowball import snowball_figure
-from steadygrad.report.page.figures.through_time import through_time_figure
+from steadygrad.report.page.figures.through_time import through_time_figure, told_through_time
 from steadygrad.report.page.figures.updates import updates_figure
-from steadygrad.report.wording import plural
+from steadygrad.report.wording import plural, visible
 from steadygrad.runfile import Run
 
 
@@ -65,48 +65,50 @@ def sections(run: Run, cards: Sequence[Card], findings: Sequence[Finding]) -> li
         return []
     columns = buckets((run,), MOST_COLUMNS)
     steps = look.step_range(columns)
+    picture, moved = _swept(run)
     found = [_course(run, cards, steps, columns)]
     if run.info.tensors:
-        picture = raster(run)
-        found.append(_heat(picture, steps))
-        ball = snowball(picture, findings)
-        if ball is not None:
-            found.append(_named(Section("snowball", "The snowball", _SNOWBALL,
-                snowball_words(ball), (snowball_figure(ball),)), "snowball section"))  # fmt: skip
+        found += _tensors(picture, steps, findings)
     through = through_time_figure(findings)
     if through is not None:
-        words = " ".join(one.summary for one in findings if "in_time" in one.kind)
+        words = " ".join(visible(one.summary) for one in told_through_time(findings))
         found.append(Section("through-time", "Through time", _THROUGH_TIME, words, (through,)))
-    moved = updates(run)
     if moved is not None:
         figure = updates_figure(moved, steps)
         found.append(Section("updates", "How far the steps go", _UPDATES, updates_words(moved), (figure,)))
     return found
 
 
-def _course(run: Run, cards: Sequence[Card], steps: Any, columns: Any) -> Section:
+def _swept(run: Run) -> tuple[Raster, Updates | None]:
+    """What needs every tensor's numbers, in one pass over the file: unpacking them is most of the work."""
+    cells, moved = RasterMaker(run), UpdatesMaker(run)
+    for block in run.blocks():
+        cells.take(block)
+        moved.take(block)
+    return cells.done(), moved.done()
+
+
+def _course(run: Run, cards: Sequence[Card], steps: Any, columns: Buckets) -> Section:
     data = course(run, columns)
-    each = (
-        f"Each column stands for {plural(-(-int(columns.stop - columns.start) // columns.count), 'step')}; the area reaches from its smallest to its largest value, so single spikes stay. "
-        if columns.width > 1
-        else ""
-    )
-    return Section("course", "The course of the run", each + _COURSE, course_words(data),
-        tuple(course_figures(data, cards, steps)))  # fmt: skip
+    each = plural(-(-int(columns.stop - columns.start) // columns.count), "step")
+    hint = f"A column stands for {each} {_ENVELOPE} {_COURSE}" if columns.width > 1 else _COURSE
+    figures = course_figures(data, cards, steps)
+    return Section("course", "The course of the run", hint, course_words(data), tuple(figures))
 
 
-def _heat(picture: Any, steps: Any) -> Section:
-    figure = heat_map(picture, steps)
-    return _named(
-        Section("heat", "Every tensor, every step", _HEAT, raster_words(picture), (figure,)), "heat section"
-    )
+def _tensors(picture: Raster, steps: Any, findings: Sequence[Finding]) -> list[Section]:
+    drawn = heat_map(picture, steps)
+    drawn.name = "heat section"
+    found = [Section("heat", "Every tensor, every step", _HEAT, raster_words(picture), (drawn,))]
+    ball = snowball(picture, findings)
+    if ball is not None:
+        layers = snowball_figure(ball)
+        layers.name = "snowball section"
+        found.append(Section("snowball", "The snowball", _SNOWBALL, snowball_words(ball), (layers,)))
+    return found
 
 
-def _named(section: Section, name: str) -> Section:
-    section.models[0].name = name
-    return section
-
-
+_ENVELOPE = "and reaches from its smallest to its largest value, so single spikes stay."
 _COURSE = (
     "Drag over a picture to zoom into steps, double-click on it or press 0 for all of them; with the keyboard, + and - "
     "zoom, arrows move. All pictures over steps zoom together."

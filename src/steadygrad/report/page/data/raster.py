@@ -60,8 +60,34 @@ class Raster:
         return values
 
 
+class RasterMaker:
+    """Makes the heat map from the stretches of a run as they come.
+
+    Args:
+        run: the run.
+        columns: those of another picture on the same axis; None makes its own.
+    """
+
+    def __init__(self, run: Run, columns: Buckets | None = None) -> None:
+        self._tensors = run.info.tensors
+        most = min(MOST_COLUMNS, max(LEAST_COLUMNS, MOST_CELLS // max(1, len(self._tensors))))
+        self._columns = columns or buckets((run,), most)
+        self._cells = np.zeros((len(self._tensors), self._columns.count), np.uint16)
+        self._starts, self._ends, self._owners = run.steps, run.steps + run.resolution - 1, run.optimizer
+
+    def take(self, block: Block) -> None:
+        """Paint one stretch."""
+        _paint(self._cells[: block.tensors], _peaks(block), self._columns.place(block.head.step))
+
+    def done(self) -> Raster:
+        """The heat map, when all are painted."""
+        starts, ends = (self._columns.place(steps) for steps in (self._starts, self._ends))
+        _fill(self._cells, self._tensors, starts, ends, self._owners)
+        return Raster(self._columns, self._cells, self._tensors)
+
+
 def raster(run: Run, columns: Buckets | None = None) -> Raster:
-    """Prepare the heat map.
+    """Prepare the heat map alone.
 
     Args:
         run: the run.
@@ -70,21 +96,10 @@ def raster(run: Run, columns: Buckets | None = None) -> Raster:
     Returns:
         The cells, in one pass over the file.
     """
-    tensors = run.info.tensors
-    most = min(MOST_COLUMNS, max(LEAST_COLUMNS, MOST_CELLS // max(1, len(tensors))))
-    columns = columns or buckets((run,), most)
-    cells = np.zeros((len(tensors), columns.count), np.uint16)
-    starts, ends, owners = [], [], []
+    maker = RasterMaker(run, columns)
     for block in run.blocks():
-        head = block.head
-        where = columns.place(head.step)
-        _paint(cells[: block.tensors], _peaks(block), where)
-        starts.append(where)
-        ends.append(columns.place(head.step + head.resolution - 1))
-        owners.append(head.optimizer)
-    if starts:
-        _fill(cells, tensors, *(np.concatenate(parts) for parts in (starts, ends, owners)))
-    return Raster(columns, cells, tensors)
+        maker.take(block)
+    return maker.done()
 
 
 def _peaks(block: Block) -> CodeArray:
