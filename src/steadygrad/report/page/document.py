@@ -32,6 +32,9 @@ def html(template: str, page: Mapping[str, Any], pictures: Sequence[Section]) ->
     Returns:
         The whole HTML text; Bokeh's scripts are in it, and nothing is loaded.
     """
+    known = variables({**page, "sections": pictures})
+    if not pictures:
+        return page_template(template).render(bokeh_css="", bokeh_js="", plot_script="", roots={}, **known)
     document = Document(title=str(page["title"]))
     for section in pictures:
         for model in section.models:
@@ -42,7 +45,7 @@ def html(template: str, page: Mapping[str, Any], pictures: Sequence[Section]) ->
             document,
             Resources(mode="inline", minified=True),
             template=page_template(template),
-            template_variables=variables({**page, "sections": pictures}),
+            template_variables=known,
         )
     )
 

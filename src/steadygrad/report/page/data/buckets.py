@@ -49,7 +49,11 @@ class Buckets:
         """Where a column is drawn ``[C]``: on its step where it is one step, else in its middle."""
         return self.edges[:-1] + (self.width - 1) / 2
 
-    def place(self, steps: IntArray) -> IntArray:
+    def ends(self, steps: IntArray, resolution: IntArray) -> IntArray:
+        """Column of the last step of each row ``[T]``."""
+        return self.place(steps.astype(np.float64) + (resolution.astype(np.float64) - 1.0))
+
+    def place(self, steps: IntArray | Float64Array) -> IntArray:
         """Column of each step ``[T]``; steps outside go to the nearest."""
         at = np.floor((steps.astype(np.float64) - self.start) / self.width)
         return np.clip(at, 0, self.count - 1).astype(np.int64)

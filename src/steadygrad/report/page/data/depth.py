@@ -16,7 +16,9 @@ from steadygrad.records import Finding
 from steadygrad.report.page.data.buckets import Float64Array, IntArray
 from steadygrad.report.page.data.raster import NONFINITE, Raster
 
-MOST_STEPS = 48
+MOST_STEPS, LEAST_STEPS = 48, 12
+MOST_VALUES = 48_000
+"""Norms on the page: a model of 10,000 weights is shown at fewer steps."""
 LEAST_WEIGHTS = 3
 MOST_FITTED = 256
 """Points a line is fitted through: the number of pairs grows with their square."""
@@ -146,7 +148,8 @@ def _median(norms: Float64Array) -> Float64Array:
 
 def _chosen(picture: Raster, findings: Sequence[Finding], held: IntArray) -> IntArray:
     """Columns spread evenly, those of findings, that of the largest norm, and the first that is non-finite."""
-    few = held[np.unique(np.linspace(0, held.size - 1, MOST_STEPS - 8).astype(np.int64))]
+    wished = max(LEAST_STEPS, min(MOST_STEPS, MOST_VALUES // max(1, len(picture.tensors)))) - 8
+    few = held[np.unique(np.linspace(0, held.size - 1, wished).astype(np.int64))]
     told = picture.buckets.place(np.array([finding.step for finding in findings[:6]], np.int64))
     largest = held[[int(np.argmax(np.where(picture.finite, picture.cells, 0).max(axis=0)[held]))]]
     broken = np.flatnonzero((picture.cells == NONFINITE).any(axis=0))[:1]

@@ -50,7 +50,7 @@ class Rows:
     @classmethod
     def of(cls, buckets: Buckets, steps: IntArray, resolution: IntArray) -> Rows:
         """Place rows."""
-        return cls(buckets.place(steps), buckets.place(steps + resolution - 1), buckets.count)
+        return cls(buckets.place(steps), buckets.ends(steps, resolution), buckets.count)
 
     def envelope(self, low: Float64Array, middle: Float64Array, high: Float64Array) -> Envelope:
         """Smallest, mean and largest of each column; all three the same array for a plain series ``[T]``."""

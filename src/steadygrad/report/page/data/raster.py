@@ -73,7 +73,7 @@ class RasterMaker:
         most = min(MOST_COLUMNS, max(LEAST_COLUMNS, MOST_CELLS // max(1, len(self._tensors))))
         self._columns = columns or buckets((run,), most)
         self._cells = np.zeros((len(self._tensors), self._columns.count), np.uint16)
-        self._starts, self._ends, self._owners = run.steps, run.steps + run.resolution - 1, run.optimizer
+        self._rows = (run.steps, run.resolution, run.optimizer)
 
     def take(self, block: Block) -> None:
         """Paint one stretch."""
@@ -81,8 +81,9 @@ class RasterMaker:
 
     def done(self) -> Raster:
         """The heat map, when all are painted."""
-        starts, ends = (self._columns.place(steps) for steps in (self._starts, self._ends))
-        _fill(self._cells, self._tensors, starts, ends, self._owners)
+        steps, resolution, owners = self._rows
+        starts, ends = self._columns.place(steps), self._columns.ends(steps, resolution)
+        _fill(self._cells, self._tensors, starts, ends, owners)
         return Raster(self._columns, self._cells, self._tensors)
 
 

@@ -106,7 +106,7 @@ def _marks(plot: figure, told: Sequence[Card]) -> None:
     """A numbered disc for each finding; the number is also on its card."""
     source = ColumnDataSource(
         {
-            "step": [card.step for card in told],
+            "step": [float(card.step) for card in told],
             "lane": [FINDINGS] * len(told),
             "number": [str(card.place) for card in told],
             "title": [card.title for card in told],
@@ -150,6 +150,7 @@ def _norm(data: Course, steps: Any) -> figure:
             plot.line(
                 "step", "middle", source=cap, line_color=look.ORANGE, line_dash=[5, 3], legend_label=named
             )
+    look.keep_axis(plot, any(np.nanmax(lane.norm.high, initial=0.0) > 0 for lane in data.lanes), log=True)
     _bad(plot, data.buckets, _nonfinite(data))
     look.legend_above(plot)
     return plot
@@ -187,6 +188,7 @@ def _loss(data: Course, steps: Any) -> figure:
     source = ColumnDataSource(columns(data.buckets, data.loss, log=log), name="loss")
     line = curve(plot, source, look.GREEN, "loss")
     plot.add_tools(look.hover(line, ("loss", "middle"), ("largest", "high")))
+    look.keep_axis(plot, data.loss.finite, log=log)
     _bad(plot, data.buckets, data.bad_loss)
     look.legend_above(plot)
     return plot

@@ -39,6 +39,7 @@ ORDERS = [
 ]
 FOLD_ABOVE = 400
 """Tensors above which modules are folded at first: a row of less than a pixel can't be seen."""
+LEAST_FOLDED = 4
 ABOVE, BELOW = 38, 52
 """Pixels above and below the frame, alike in the picture and in the names beside it."""
 _PER_DECADE = STEPS_PER_NAT * np.log(10.0)
@@ -55,7 +56,8 @@ def heat_map(picture: Raster, steps: Any = None) -> Column:
 
     Returns:
         Two selects (order of rows; modules to fold) above the picture. A click on a module beside it folds it too.
-        The sources are named ``cells`` (all tensors, in forward order) and ``heat`` (what is shown).
+        The source ``cells`` holds all tensors in forward order; what is shown, in the source ``heat``, the browser
+        makes of it: when the page opens, and whenever ``cells`` changes.
     """
     found = groups(picture.tensors)
     low, high = _limits(picture)
@@ -63,7 +65,8 @@ def heat_map(picture: Raster, steps: Any = None) -> Column:
     cells = np.where((cells >= LEAST) & (cells < low), np.uint16(low), cells)
     source = ColumnDataSource({"cells": [cells]}, name="cells")
     plot, shown = _picture(picture, cells, (low, high), steps or look.step_range(picture.buckets))
-    folded = [i for i, group in enumerate(found) if group.count > 1] if len(cells) > FOLD_ABOVE else []
+    fold = len(cells) > FOLD_ABOVE and len(found) >= LEAST_FOLDED
+    folded = [i for i, group in enumerate(found) if group.count > 1] if fold else []
     plot.tags = [{"folded": folded}]
     return _with_rows(picture, found, source, plot, shown, low)
 
@@ -92,7 +95,14 @@ def _picture(
     )
     edges = picture.buckets.edges - 0.5
     shown = ColumnDataSource(
-        {"image": [cells], "x": [edges[0]], "y": [0], "dw": [edges[-1] - edges[0]], "dh": [size]}, name="heat"
+        {
+            "image": [np.zeros((1, 1), np.uint16)],
+            "x": [edges[0]],
+            "y": [0],
+            "dw": [edges[-1] - edges[0]],
+            "dh": [size],
+        },
+        name="heat",
     )
     plot.image("image", "x", "y", "dw", "dh", source=shown, color_mapper=mapper)
     plot.add_layout(_color_bar(mapper, *limits), "above")
@@ -128,7 +138,7 @@ def _with_rows(
     floor: int,
 ) -> Column:
     about = _about(picture, found, floor)
-    rows = ColumnDataSource({"name": about["names"], "detail": about["shapes"]}, name="rows")
+    rows = ColumnDataSource({"name": [], "detail": []}, name="rows")
     side, strip, labels = _side(plot)
     order = Select(
         title="Order of the rows", value="forward", options=ORDERS, width=230, stylesheets=[look.CONTROL]
@@ -146,6 +156,7 @@ def _with_rows(
     def then(what: str) -> CustomJS:
         return CustomJS(args={**known, "what": what}, code=script("heat_rows.js"))
 
+    cells.js_on_change("data", then("data"))
     order.js_on_change("value", then("sort"))
     chooser.js_on_change("value", then("choose"))
     strip.selected.js_on_change("indices", then("fold"))

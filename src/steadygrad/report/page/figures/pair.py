@@ -43,7 +43,9 @@ def pair_figures(
     plots = [plot for plot in drawn if plot is not None]
     for plot in plots:
         if parted is not None:
-            plot.add_layout(Span(location=parted, dimension="height", line_color=look.GREY, line_dash=[4, 3]))
+            plot.add_layout(
+                Span(location=float(parted), dimension="height", line_color=look.GREY, line_dash=[4, 3])
+            )
         look.label_steps(plot, shown=plot is plots[-1])
     return plots
 
@@ -53,6 +55,8 @@ def _figure(
 ) -> figure | None:
     known = [pick(one) for one in pair]
     heard = [one.high for one in known if one is not None and one.finite]
+    if not any(np.nanmax(values, initial=0.0) > 0 for values in heard) and label != "loss":
+        return None
     if not heard:
         return None
     log = label == "total gradient norm" or (label == "loss" and look.wants_log(np.concatenate(heard)))

@@ -52,6 +52,7 @@ def _axes(data: Snowball) -> figure:
     plot.yaxis.axis_label = "gradient norm"
     known = np.concatenate([data.usual, *(profile.norms for profile in data.profiles)])
     known = known[np.isfinite(known) & (known > 0)]
+    look.keep_axis(plot, bool(known.size), log=True)
     if known.size:
         # One scale for all steps: what the slider moves is the run, not the axis.
         plot.y_range = Range1d(float(max(known.min() / 1.6, 1e-300)), float(min(known.max() * 1.6, 1e300)))
@@ -87,7 +88,7 @@ def _controls(
     steps = [profile.step for profile in data.profiles]
     profiles = ColumnDataSource(
         {
-            "norms": [_drawn(profile.norms).astype(np.float32) for profile in data.profiles],
+            "logs": [np.log10(_drawn(profile.norms)).astype(np.float32) for profile in data.profiles],
             "bad": [_bad(profile) for profile in data.profiles],
         },
         name="profiles",
@@ -107,7 +108,7 @@ def _controls(
     )  # fmt: skip
     args: dict[str, Any] = {
         "slider": slider, "profiles": profiles, "line": line, "stretch": stretch, "bad": bad, "note": note,
-        "steps": steps, "notes": notes, "firsts": [profile.first for profile in data.profiles],
+        "steps": [float(step) for step in steps], "notes": notes, "firsts": [profile.first for profile in data.profiles],
         "lasts": [profile.last for profile in data.profiles],
         "telling": [profile.telling for profile in data.profiles],
     }  # fmt: skip

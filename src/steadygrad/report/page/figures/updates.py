@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from bokeh.models import BoxAnnotation, ColumnDataSource, HoverTool
 from bokeh.plotting import figure
 
@@ -47,4 +48,4 @@ def update_columns(data: Updates) -> dict[str, Any]:
     """What the source ``updates`` holds ``[M]``."""
     names = ("low", "middle", "high", "most")
     shares = {name: look.positive(getattr(data, name)) for name in names}
-    return {"step": data.steps, "leader": list(data.leader), **shares}
+    return {"step": data.steps.astype(np.float64), "leader": list(data.leader), **shares}

@@ -103,9 +103,10 @@ if (!only_labels) {
     shade: found.map((block) => (block.group % 2 ? 0.28 : 0.12)),
   }
   shown.data = {...shown.data, image: [list.length ? paint(list) : matrix], dh: [R]}
+  const same = what === "data" && plot.y_range.bounds[1] === R
   plot.y_range.bounds = [0, R]
   plot.y_range.reset_start = R
   plot.y_range.reset_end = 0
-  plot.y_range.setv({start: R, end: 0})
+  if (!same) plot.y_range.setv({start: R, end: 0})
 }
 label()

@@ -85,15 +85,26 @@
     return found
   }
   const dark = window.matchMedia("(prefers-color-scheme: dark)")
-  const print = window.matchMedia("print")
-  dark.addEventListener("change", ink)
-  print.addEventListener("change", ink)
+  dark.addEventListener("change", () => ink())
   let closed = []
   window.addEventListener("beforeprint", () => {
     closed = [...document.querySelectorAll("details.card:not([open])")]
     for (const card of closed) card.open = true
+    // A printer can't wait for a picture that fits the paper: it gets a copy of the one on the screen, in light colours.
+    document.documentElement.classList.add("paper")
+    for (const view of pictures()) view.repaint()
+    for (const view of views()) {
+      const copy = new Image()
+      copy.src = view.export("png", true).canvas.toDataURL()
+      copy.className = "copy-for-paper"
+      document.querySelector(`[data-root-id="${view.model.id}"]`)?.before(copy)
+    }
+  })
+  window.addEventListener("afterprint", () => {
+    for (const card of closed) card.open = false
+    for (const copy of document.querySelectorAll(".copy-for-paper")) copy.remove()
+    document.documentElement.classList.remove("paper")
     ink()
   })
-  window.addEventListener("afterprint", () => { for (const card of closed) card.open = false; ink() })
-  document.addEventListener("steadygrad:ready", ink)
+  document.addEventListener("steadygrad:ready", () => ink())
 })()
