@@ -36,9 +36,10 @@ def html(template: str, page: Mapping[str, Any], pictures: Sequence[Section]) ->
     if not pictures:
         return page_template(template).render(bokeh_css="", bokeh_js="", plot_script="", roots={}, **known)
     document = Document(title=str(page["title"]))
-    for section in pictures:
-        for model in section.models:
-            document.add_root(model)
+    with document.models.freeze():  # else every root would be searched again for each that is added
+        for section in pictures:
+            for model in section.models:
+                document.add_root(model)
     document.js_on_event("document_ready", CustomJS(code=_READY))
     return str(
         file_html(

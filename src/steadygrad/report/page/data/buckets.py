@@ -34,6 +34,12 @@ class Buckets:
     stop: float
     count: int
 
+    @classmethod
+    def over(cls, start: float, stop: float, most: int) -> Buckets:
+        """Columns from ``start`` up to ``stop``, ``most`` at most, and wide enough for float64 to tell them apart."""
+        stop = max(stop, start + 1.0, float(np.nextafter(start, np.inf)))
+        return cls(start, stop, int(max(1.0, min(stop - start, most))))
+
     @property
     def width(self) -> float:
         """Steps a column stands for."""
@@ -74,8 +80,7 @@ def buckets(runs: tuple[Run, ...], most: int) -> Buckets:
         return Buckets(0.0, 1.0, 1)
     start = min(float(run.steps.min()) for run in heard)
     stop = max(float((run.steps + run.resolution.astype(np.float64)).max()) for run in heard)
-    span = max(stop - start, 1.0)
-    return Buckets(start, start + span, int(min(span, most)))
+    return Buckets.over(start, stop, most)
 
 
 def spread(columns: IntArray, ends: IntArray, count: int) -> IntArray:

@@ -95,17 +95,16 @@ def _bar(mapper: LinearColorMapper, edge: int) -> ColorBar:
 
 
 def _hover(plot: figure, data: Contrast, shown: ColumnDataSource) -> None:
-    about = {
-        "names": [tensor.name for tensor in data.tensors],
-        "start": data.buckets.start,
-        "width": data.buckets.width,
+    rows = ColumnDataSource({"name": [tensor.name for tensor in data.tensors]})
+    known = {
+        "shown": shown,
+        "rows": rows,
+        "about": {"start": data.buckets.start, "width": data.buckets.width},
     }
     parts = {"$name": "name", "$x": "steps", "@image": "value"}
     names = {"name": "tensor", "steps": "step", "value": "B relative to A"}
     formats = {
-        field: CustomJSHover(
-            args={"shown": shown, "about": about, "part": part}, code=script("contrast_hover.js")
-        )
+        field: CustomJSHover(args={**known, "part": part}, code=script("contrast_hover.js"))
         for field, part in parts.items()
     }
     tips = [(names[part], f"{field}{{custom}}") for field, part in parts.items()]

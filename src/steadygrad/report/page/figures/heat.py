@@ -137,7 +137,7 @@ def _with_rows(
     shown: ColumnDataSource,
     floor: int,
 ) -> Column:
-    about = _about(picture, found, floor)
+    about = _about(picture, found)
     rows = ColumnDataSource({"name": [], "detail": []}, name="rows")
     side, strip, labels = _side(plot)
     order = Select(
@@ -162,22 +162,24 @@ def _with_rows(
     strip.selected.js_on_change("indices", then("fold"))
     plot.y_range.js_on_change("start", then("zoom"))
     plot.js_on_change("inner_height", then("begin"))
-    _hover(plot, {"rows": rows, "shown": shown, "about": about})
+    grid = {"start": picture.buckets.start, "width": picture.buckets.width, "floor": floor}
+    _hover(plot, {"rows": rows, "shown": shown, "about": grid})
     controls = row(order, chooser, css_classes=["controls"])
     return column(controls, row(side, plot, sizing_mode="stretch_width"), sizing_mode="stretch_width")
 
 
-def _about(picture: Raster, found: list[Group], floor: int) -> dict[str, Any]:
+def _about(picture: Raster, found: list[Group]) -> ColumnDataSource:
+    """What the script has to know of each tensor: a model, so that all callbacks share one copy."""
     rank = ranking(picture)
-    return {
-        "names": [tensor.name for tensor in picture.tensors],
-        "shapes": [" x ".join(map(str, tensor.shape)) or "scalar" for tensor in picture.tensors],
-        "groups": [{"name": group.name, "first": group.first, "count": group.count} for group in found],
-        "keys": {"worst": rank.worst, "growth": rank.growth},
-        "start": picture.buckets.start,
-        "width": picture.buckets.width,
-        "floor": floor,
+    shapes = [" x ".join(map(str, tensor.shape)) or "scalar" for tensor in picture.tensors]
+    columns = {
+        "name": [tensor.name for tensor in picture.tensors],
+        "shape": shapes,
+        "worst": rank.worst.astype(np.float32),
+        "growth": rank.growth.astype(np.float32),
     }
+    modules = [{"name": group.name, "first": group.first, "count": group.count} for group in found]
+    return ColumnDataSource(columns, name="tensors", tags=[{"groups": modules}])
 
 
 def _side(plot: figure) -> tuple[figure, ColumnDataSource, ColumnDataSource]:

@@ -1,6 +1,6 @@
 // Writes what lies under the pointer of a comparison. `part` says which: name, steps or value.
-const row = Math.max(0, Math.min(about.names.length - 1, Math.floor(special_vars.y)))
-if (part === "name") return about.names[row]
+const row = Math.max(0, Math.min(rows.data.name.length - 1, Math.floor(special_vars.y)))
+if (part === "name") return rows.data.name[row]
 const column = Math.floor((special_vars.x + 0.5 - about.start) / about.width)
 if (part === "steps") return Math.ceil(about.start + column * about.width).toLocaleString("en")
 const image = shown.data.image[0]

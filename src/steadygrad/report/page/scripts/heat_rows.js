@@ -5,10 +5,11 @@
 // shown   source: the picture that is drawn
 // rows    source: one entry a row of the picture: name, detail, members
 // strip   source: one entry a module beside the picture; `labels` the names that fit
-// about   names, shapes, group of each tensor, groups, keys to sort by
+// about   source: name, shape and keys to sort by of each tensor; its tag holds the modules
 // state   which groups are folded: tags of the figure
 const matrix = cells.data.cells[0]
 const [P, C] = matrix.shape
+const groups = about.tags[0].groups
 const folded = new Set(plot.tags[0].folded)
 const only_labels = what === "zoom" || (what === "begin" && plot.tags[0].ready)
 
@@ -24,7 +25,7 @@ if (what === "fold") {
 } else if (what === "choose") {
   const wish = chooser.value
   if (wish === "") return
-  if (wish === "all") about.groups.forEach((group, i) => { if (group.count > 1) folded.add(i) })
+  if (wish === "all") groups.forEach((group, i) => { if (group.count > 1) folded.add(i) })
   else if (wish === "none") folded.clear()
   else toggle(Number(wish))
   chooser.value = ""
@@ -32,12 +33,12 @@ if (what === "fold") {
 
 function units() {
   const list = []
-  about.groups.forEach((group, g) => {
+  groups.forEach((group, g) => {
     const members = Array.from({length: group.count}, (_, i) => group.first + i)
     if (folded.has(g)) list.push({group: g, members, name: group.name, detail: `${group.count} tensors, the largest of them`})
-    else members.forEach((i) => list.push({group: g, members: [i], name: about.names[i], detail: about.shapes[i]}))
+    else members.forEach((i) => list.push({group: g, members: [i], name: about.data.name[i], detail: about.data.shape[i]}))
   })
-  const key = about.keys[order.value]
+  const key = about.data[order.value]
   if (key === undefined) return list
   const best = (unit) => Math.max(...unit.members.map((i) => key[i]))
   return list.map((unit) => [best(unit), unit]).sort((a, b) => b[0] - a[0]).map((pair) => pair[1])
@@ -76,7 +77,7 @@ function label() {
   } else {
     strip.data.y.forEach((y, i) => {
       const group = strip.data.group[i]
-      marks.push([y, (folded.has(group) ? "▸ " : "▾ ") + about.groups[group].name])
+      marks.push([y, (folded.has(group) ? "▸ " : "▾ ") + groups[group].name])
     })
   }
   const kept = {y: [], text: []}

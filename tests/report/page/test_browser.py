@@ -1,0 +1,181 @@
+"""The page in a real browser: what people do with it, and that it asks the network for nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from steadygrad.records import Finding, TensorInfo
+from steadygrad.report.page import render, render_pair
+from steadygrad.runfile import open_run
+
+VIEW = """
+const [name] = arguments
+const walk = (view) => view.model.name === name ? view : (view.child_views ?? []).map(walk).find((found) => found)
+const view = [...Bokeh.index.roots].map(walk).find((found) => found)
+"""
+MODEL = """
+const [name] = arguments
+const model = [...Bokeh.documents[0]._all_models.values()].find((one) => one.name === name)
+"""
+WAITED_S = 20
+
+
+@pytest.fixture
+def write(record, tmp_path):
+    def make(name="first", evil="", factor=1.0):
+        norms = np.ones((400, 8)) * factor
+        norms[200] = 1e6
+        norms[300, 3] = np.nan
+        names = [f"layers.{i // 2}{evil}.{'wb'[i % 2]}" for i in range(8)]
+        found = [
+            Finding("exploding_gradient", "error", 200, (names[0],), f"It explodes{evil}."),
+            Finding("dead_units", "warning", 390, (names[5],), "Units are dead."),
+        ]
+        changes = {step: {"loss": 2.0, "skipped": step == 300} for step in range(400)}
+        tensors = tuple(TensorInfo(text, (3, 3)) for text in names)
+        return record(norms, changes, found, name=name, tensors=tensors)
+
+    return make
+
+
+@pytest.fixture
+def open_page(browser, tmp_path):
+    def show(text, scheme="light"):
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        page = tmp_path / "page.html"
+        page.write_text(text, "utf-8")
+        wishes = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
+        features = [{"name": name, "value": value} for name, value in wishes.items()]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        for kind in ("browser", "performance"):
+            browser.get_log(kind)
+        browser.get(page.as_uri())
+        ready = (
+            "return typeof Bokeh !== 'undefined' && Bokeh.documents.length > 0 && Bokeh.documents[0].is_idle"
+        )
+        WebDriverWait(browser, WAITED_S).until(lambda b: b.execute_script(ready))
+        return browser
+
+    return show
+
+
+def until(browser, script, *arguments):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, WAITED_S).until(lambda b: b.execute_script(script, *arguments))
+
+
+def click(browser, figure, x, y):
+    """Click into a picture, at coordinates of its axes."""
+    from selenium.webdriver import ActionChains
+
+    place = VIEW + (
+        "const {x_scale, y_scale, bbox} = view.frame; const box = view.el.getBoundingClientRect();"
+        "window.scrollBy({top: box.top - 200, behavior: 'instant'}); const now = view.el.getBoundingClientRect();"
+        "return [now.left + x_scale.compute(arguments[1]), now.top + y_scale.compute(arguments[2])]"
+    )
+    left, top = browser.execute_script(place, figure, x, y)
+    actions = ActionChains(browser)
+    actions.w3c_actions.pointer_action.move_to_location(round(left), round(top))
+    actions.w3c_actions.pointer_action.click()
+    actions.perform()
+
+
+def keep_screenshot(browser, name):
+    """An artefact for a person to look at, where STEADYGRAD_SCREENSHOTS names a folder."""
+    folder = os.environ.get("STEADYGRAD_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        browser.save_screenshot(str(Path(folder) / f"{name}.png"))
+
+
+def requests(browser):
+    """Addresses asked for since the page was opened, but for the page itself."""
+    asked = []
+    for entry in browser.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            asked.append(message["params"]["request"]["url"])
+    return [address for address in asked if not address.startswith(("data:", "blob:"))][1:]
+
+
+def complaints(browser):
+    return [
+        entry["message"] for entry in browser.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}
+    ]
+
+
+@pytest.mark.slow
+def test_what_a_reader_does(open_page, write):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    with open_run(write()) as run:
+        browser = open_page(render(run))
+    rows = MODEL + "return model.data.name?.length ?? model.data.text?.length"
+    assert until(browser, rows, "rows") == 8
+    keep_screenshot(browser, "report")
+
+    second = browser.find_element(By.ID, "finding-2")
+    assert second.get_attribute("open") is None
+    click(browser, "what happened", 390, "findings")
+    until(browser, "return document.getElementById('finding-2').open")
+    assert browser.switch_to.active_element.tag_name == "summary"
+
+    browser.find_element(By.CSS_SELECTOR, "#finding-1 .show").click()
+    start, end = browser.execute_script(MODEL + "return [model.start, model.end]", "steps")
+    assert 150 < start < 200 < end < 250
+    focused = browser.switch_to.active_element
+    focused.send_keys("-")
+    wider = browser.execute_script(MODEL + "return model.end - model.start", "steps")
+    assert wider == pytest.approx(2 * (end - start))
+    focused.send_keys(Keys.ARROW_RIGHT)
+    assert browser.execute_script(MODEL + "return model.start", "steps") > start - (end - start) / 2
+    focused.send_keys("0")
+    assert browser.execute_script(MODEL + "return model.end - model.start", "steps") > 399
+
+    click(browser, "modules", 0.1, 3.0)
+    until(browser, MODEL + "return model.data.name.length === 7 && model.data.name[2] === 'layers.1'", "rows")
+    folded = browser.execute_script(
+        MODEL + "const i = model.data.image[0]; return i[2 * i.shape[1] + 300]", "heat"
+    )
+    assert folded == 65535
+    browser.execute_script(
+        "const order = [...Bokeh.documents[0]._all_models.values()].find((m) => m.title === 'Order of the rows');"
+        "order.value = 'worst'"
+    )
+    assert until(browser, MODEL + "return model.data.name[0]", "rows") in {"layers.1", "layers.1.b"}
+    keep_screenshot(browser, "report-folded")
+    assert (requests(browser), complaints(browser)) == ([], [])
+
+
+@pytest.mark.slow
+def test_two_runs_and_hostile_names(open_page, write):
+    evil = "</script><img src=x onerror=\"document.title='owned'\">"
+    with open_run(write("a", evil)) as one, open_run(write("b", evil, factor=3.0)) as other:
+        browser = open_page(render_pair(one, other))
+        keep_screenshot(browser, "comparison")
+        assert "The runs part at step 0" in browser.find_element("id", "verdict").text
+        assert (requests(browser), complaints(browser)) == ([], [])
+        browser = open_page(render(one))
+        assert evil in browser.find_element("css selector", "#finding-1 .summary").text
+        assert browser.title == "a: steadygrad report"
+        assert (requests(browser), complaints(browser)) == ([], [])
+
+
+@pytest.mark.slow
+def test_a_run_without_a_finite_number_and_paper(open_page, record):
+    changes = {step: {"loss": float("nan")} for step in range(30)}
+    with open_run(record(np.full((30, 4), np.nan), changes)) as run:
+        browser = open_page(render(run), "dark")
+    keep_screenshot(browser, "report-dark")
+    assert complaints(browser) == []
+    printed = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
+    assert len(printed["data"]) > 20_000
+    assert browser.execute_script("return document.querySelectorAll('.copy-for-paper').length") == 0

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from steadygrad.records import TensorInfo
+from steadygrad.report.page.data.parting import parting
+from steadygrad.report.page.pair import told_apart
+from steadygrad.runfile import open_run
+
+
+@pytest.fixture
+def compare(record):
+    def told(one, other, **info):
+        runs = [open_run(record(norms, name=name, **info)) for norms, name in ((one, "a"), (other, "b"))]
+        return parting(*runs)
+
+    return told
+
+
+def test_the_same_numbers_never_part(compare):
+    norms = np.random.default_rng(0).lognormal(size=(300, 5))
+    norms[40, 2] = np.nan
+    found = compare(norms, norms)
+    assert (found.first, found.twofold) == (None, None)
+    assert found.shared_steps == 300
+    assert "alike in all 300 steps and 5 tensors" in told_apart(found)["sentence"]
+
+
+@pytest.mark.parametrize("at", [0, 63, 64, 200, 299])
+def test_the_first_step_and_the_tensors_that_differ(compare, at):
+    one = np.random.default_rng(1).lognormal(size=(300, 5))
+    other = one.copy()
+    other[at:, 3] *= 1.05
+    other[min(at + 9, 299) :, 1] *= 40.0
+    found = compare(one, other)
+    assert found.first.step == at
+    assert found.first.leaders[0].name == ("layers.3.weight" if at + 9 <= 299 else "layers.1.weight")
+    assert found.twofold.step == min(at + 9, 299)
+    assert found.twofold.leaders[0].name == "layers.1.weight"
+    assert found.twofold.leaders[0].other == pytest.approx(40 * found.twofold.leaders[0].one, rel=0.01)
+
+
+def test_what_the_record_rounds_away_is_no_difference(compare):
+    one = np.random.default_rng(2).lognormal(size=(200, 4))
+    assert compare(one, one * (1 + 1e-4)).first is None
+
+
+def test_a_nan_in_one_is_a_difference(compare):
+    one = np.ones((20, 2))
+    other = one.copy()
+    other[5, 1] = np.nan
+    found = compare(one, other)
+    assert (found.first.step, found.twofold.step) == (5, 5)
+    assert told_apart(found)["tables"][0]["rows"] == [
+        {"name": "layers.1.weight", "one": "1", "other": "non-finite"}
+    ]
+
+
+def test_other_models_share_nothing(record):
+    one = open_run(record([[1.0]] * 3, name="a", tensors=(TensorInfo("x", (2, 2)),)))
+    other = open_run(record([[1.0]] * 3, name="b", tensors=(TensorInfo("y", (2, 2)),)))
+    assert "no tensor of the same name" in told_apart(parting(one, other))["sentence"]
+    assert (
+        "no step"
+        in told_apart(parting(one, open_run(record(np.zeros((0, 1)), name="c", tensors=one.info.tensors))))[
+            "sentence"
+        ]
+    )
