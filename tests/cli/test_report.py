@@ -89,10 +89,8 @@ def test_no_torch_is_needed(run, tmp_path):
     assert (tmp_path / "page.html").stat().st_size > 1e6
 
 
-def test_a_run_shows_itself(run):
+def test_a_run_draws_itself(run):
     from steadygrad import open_run
 
     with open_run(run) as opened:
-        assert "Healthy: 12 steps" in opened._repr_html_()
         assert {model.name for model in opened.plot().children} >= {"total norm", "heat section"}
-        assert isinstance(opened.path, str)

@@ -67,7 +67,7 @@ def _page(paths: list[Path], *, anew: bool) -> str:
 def _need_bokeh() -> None:
     from steadygrad.errors import FrameworkMissing
     from steadygrad.framework import require
-    from steadygrad.runfile.shown import OLDEST_BOKEH
+    from steadygrad.runfile.drawn import OLDEST_BOKEH
 
     try:
         require("bokeh", OLDEST_BOKEH, extra="report")

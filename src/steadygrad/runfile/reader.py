@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from steadygrad.errors import UsageError
 from steadygrad.records import BoolArray, Finding, Incident, RunInfo
-from steadygrad.runfile import shown
+from steadygrad.runfile import drawn
 from steadygrad.runfile.block import NO_ROWS, Block, Float64Array, Head, IntArray, Sparse, join_heads
 from steadygrad.runfile.data_frame import data_frame
 from steadygrad.runfile.joining import on_rows, with_losses
@@ -151,7 +151,7 @@ class Run(Rows):
             >>> import steadygrad as sg
             >>> sg.open_run("steadygrad-runs/a.steady").plot()    # doctest: +SKIP
         """
-        return shown.plot(self)
+        return drawn.plot(self)
 
     @property
     def info(self) -> RunInfo:
