@@ -10,8 +10,8 @@ from bokeh.layouts import column
 from bokeh.models import Column
 
 from steadygrad.records import Finding
-from steadygrad.report.content import Content, content
 from steadygrad.report.judging import judge
+from steadygrad.report.page.content import Content, content
 from steadygrad.report.page.data.parting import parting
 from steadygrad.report.page.document import html
 from steadygrad.report.page.pair import pair_sections, told_apart
