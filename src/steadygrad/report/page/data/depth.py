@@ -24,6 +24,7 @@ MOST_FITTED = 256
 """Points a line is fitted through: the number of pairs grows with their square."""
 PLATEAU = 0.03
 """Share of the change that an end of the stretch may give up: what changes no more is no part of it."""
+_LOG_MOST = 700.0  # exp() of more is Inf
 TELLING = 10.0
 """Change over a stretch that is worth a mark."""
 
@@ -109,8 +110,13 @@ def profile(step: int, norms: Float64Array) -> Profile:
         return Profile(step, norms, 1.0, 0, 0, 1.0)
     logs = np.log(norms[known])
     first, last = _stretch(known, logs)
-    factor = float(np.exp(np.clip(np.log(norms[first]) - np.log(norms[last]), -700, 700)))
-    return Profile(step, norms, float(np.exp(-_slope(known, logs))), first, last, factor)
+    factor = _grown(np.log(norms[first]) - np.log(norms[last]))
+    return Profile(step, norms, _grown(-_slope(known, logs)), first, last, factor)
+
+
+def _grown(log: float) -> float:
+    """``exp`` that stays finite."""
+    return float(np.exp(np.clip(log, -_LOG_MOST, _LOG_MOST)))
 
 
 def _slope(places: IntArray, logs: Float64Array) -> float:
