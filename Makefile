@@ -39,6 +39,7 @@ format: .venv/.stamp ## format, and fix what the linter can
 bench: .venv/.stamp ## measure what steadygrad costs on this machine
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.live
 
 bench-faults: .venv/.stamp ## how often the diagnosis is right, on some 120 faulty and 90 healthy trainings
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults --misses

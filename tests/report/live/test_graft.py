@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bokeh.models import Range1d
+from bokeh.models import Range1d, Select
 
 from steadygrad.report.live.drawing import draw
-from steadygrad.report.live.graft import build_of, graft, move_steps
+from steadygrad.report.live.graft import build_of, graft, move_steps, replace_children
+from steadygrad.report.page.sections import sections
 from steadygrad.runfile import open_run
 
 
@@ -53,6 +54,26 @@ def test_what_is_unchanged_is_not_sent(record):
 
 def test_no_picture_is_a_build_too(record):
     assert build_of(()) == drawn(record, 0).build == ()
+
+
+def test_a_picture_with_controls_is_replaced_as_the_reader_left_it(record):
+    def heat(rows, name):
+        run = open_run(record(np.ones((rows, 6)), name=name))
+        return next(part.models[0] for part in sections(run, (), ()) if part.key == "heat")
+
+    shown, drawn = heat(5, "early"), heat(50, "late")
+    steps = Range1d(0, 49, name="steps")
+    order = next(one for one in shown.select({"type": Select}) if "rder" in one.title)
+    order.value = order.options[1][0]
+    next(iter(shown.select({"name": "heat map"}))).tags = [{"folded": [0], "ready": True}]
+    replace_children(shown, drawn, steps)
+    now = next(one for one in shown.select({"type": Select}) if "rder" in one.title)
+    assert now is not order
+    assert now.value == order.value
+    picture = next(iter(shown.select({"name": "heat map"})))
+    assert picture.x_range is steps
+    assert picture.tags[0]["folded"] == [0]
+    assert "ready" not in picture.tags[0]  # so that the browser paints it again
 
 
 @pytest.mark.parametrize(

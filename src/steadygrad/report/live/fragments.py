@@ -14,7 +14,7 @@ from steadygrad.records import SEVERITIES
 from steadygrad.report.live.hub import Hub
 from steadygrad.report.page.content import Content
 from steadygrad.report.page.document import page_template
-from steadygrad.report.vitals import state, take_vitals
+from steadygrad.report.vitals import Vitals, state
 from steadygrad.report.wording import duration, moment, number
 from steadygrad.runfile import Run, RunSummary
 
@@ -32,21 +32,24 @@ def run_fragments(words: Content) -> dict[str, str]:
     return {key: _render(f"live_{key}.html", page=words) for key in keys}
 
 
-def state_fragment(run: Run | None, fault: str, now_s: float) -> str:
+def state_fragment(run: Run | None, vitals: Vitals | None, fault: str, now_s: float) -> str:
     """What changes with time: the newest step, and how old it is.
 
     Args:
         run: the run; None where there is none to be read.
+        vitals: its newest numbers; None likewise.
         fault: why its file can't be read.
         now_s: seconds since the epoch.
 
     Returns:
         HTML.
     """
-    if run is None:
+    if run is None or vitals is None:
         return _render("live_state.html", state="waiting", numbers=(), fault=fault)
     kind = state(finished=run.finished, started=run.info.started, last_written=run.last_written, now_s=now_s)
-    return _render("live_state.html", state=kind, numbers=tuple(_numbers(run, kind, now_s)), fault=fault)
+    return _render(
+        "live_state.html", state=kind, numbers=tuple(_numbers(run, vitals, kind, now_s)), fault=fault
+    )
 
 
 def runs_fragment(hub: Hub, shown: str | None, now_s: float) -> str:
@@ -64,8 +67,7 @@ def runs_fragment(hub: Hub, shown: str | None, now_s: float) -> str:
     return _render("live_runs.html", runs=rows, folder=str(hub.place))
 
 
-def _numbers(run: Run, kind: str, now_s: float) -> list[tuple[str, str]]:
-    vitals = take_vitals(run)
+def _numbers(run: Run, vitals: Vitals, kind: str, now_s: float) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for newest in vitals.newest:
         which = f"step of optimizer {newest.optimizer}" if len(vitals.newest) > 1 else "step"

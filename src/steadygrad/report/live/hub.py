@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from steadygrad.report.live.drawing import Drawing, draw
+from steadygrad.report.vitals import Vitals, take_vitals
 from steadygrad.runfile import Run, RunSummary
 from steadygrad.runfile.following import DAMAGE, FolderFollower, Follower, names_a_run
 from steadygrad.runfile.listing import summarise
 
-LOOK_EVERY_S = 0.25
-"""Several tabs ask at once; the files are asked at most four times a second."""
+LOOK_EVERY_S = 0.1
+"""Several tabs ask at once; the files are asked at most ten times a second."""
 
-DRAWING_SHARE, LONGEST_WAIT_S = 8.0, 1.0
-"""A run that writes all the time is drawn an eighth of the time, since the core may be wanted elsewhere, but never
-so seldom that a step would be late."""
+DRAWING_SHARE, LONGEST_WAIT_S = 6.0, 0.7
+"""A run that writes all the time is drawn a sixth of the time, since the core may be wanted elsewhere, but never so
+seldom that a step would be late."""
 
 
 class Watched:
@@ -32,6 +33,17 @@ class Watched:
         self._looked_s = self._drawn_s = float("-inf")
         self._drawing: Drawing | None = None
         self._damage = ""
+        self._vitals: tuple[int, Vitals] | None = None
+
+    @property
+    def vitals(self) -> Vitals | None:
+        """Its newest numbers, taken once however many ask; None where it can't be read."""
+        run = self._follower.run
+        if run is None:
+            return None
+        if self._vitals is None or self._vitals[0] != self._version:
+            self._vitals = self._version, take_vitals(run)
+        return self._vitals[1]
 
     @property
     def run(self) -> Run | None:

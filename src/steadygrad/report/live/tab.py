@@ -22,7 +22,7 @@ from steadygrad.report.page.sections import Section, sections
 from steadygrad.report.wording import visible
 from steadygrad.runfile.following import DAMAGE
 
-TICK_MS = 400
+TICK_MS = 250
 """With a writer that stores a step within a second, this shows it well within two."""
 
 COURSE = "course"
@@ -149,10 +149,12 @@ class Tab:
         return next(iter(self._document.select({"type": Range1d, "name": STEPS})), None)
 
     def _state(self) -> str:
-        run, fault = (self._watched.run, self._watched.fault) if self._watched else (None, "")
+        if self._watched is None:
+            return state_fragment(None, None, "", time.time())
         if self._damaged:
-            run, fault = None, f"{self.path} is damaged: its norms can't be unpacked."
-        return state_fragment(run, fault, time.time())
+            fault = f"{self.path} is damaged: its norms can't be unpacked."
+            return state_fragment(None, None, fault, time.time())
+        return state_fragment(self._watched.run, self._watched.vitals, self._watched.fault, time.time())
 
     def _runs(self) -> str:
         return runs_fragment(self._hub, self.path, time.time())

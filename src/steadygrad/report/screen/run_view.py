@@ -82,10 +82,12 @@ class RunView:
 def _findings(findings: tuple[Finding, ...], most: int) -> Iterator[RenderableType]:
     heading = Text("newest findings", style="bold")
     yield _line(heading.append(f"  of {plural(len(findings), 'finding')}", "not bold dim"))
-    for finding in reversed(findings[-most:]):
-        line = Text(f"step {finding.step:,}  ", style="dim")
-        line.append(finding.severity, style=f"not dim {STYLES[finding.severity]}")
-        yield _line(line.append(f"  {visible(finding.summary)}", style="not dim"))
+    shown = findings[-most:]
+    width = max(len(f"{finding.step:,}") for finding in shown)
+    for finding in reversed(shown):
+        line = Text(f"step {finding.step:>{width},}  ", style="dim")
+        line.append(f"{finding.severity:<8}", style=f"not dim {STYLES[finding.severity]}")
+        yield _line(line.append(f" {visible(finding.summary)}", style="not dim"))
 
 
 def _beside(parts: Sequence[RenderableType], plan: Plan) -> Iterator[RenderableType]:

@@ -17,8 +17,8 @@ from steadygrad.errors import RunFileError
 from steadygrad.report.screen.keys import HANG_UP, Keyboard, keyboard
 from steadygrad.report.screen.sight import Sight
 
-LOOK_EVERY_S = 0.25
-"""A look at an unchanged file is one ``stat``; four a second show a step as soon as it is written."""
+LOOK_EVERY_S = 0.2
+"""A look at an unchanged file is one ``stat``; five a second show a step as soon as it is written."""
 
 _KEYS = "q quit   up/down another run   o another optimizer"
 

@@ -158,9 +158,8 @@ def _listed(runs: Sequence[RunSummary], place: int, most: int) -> Iterator[Text]
     first = min(max(place - most // 2, 0), max(len(runs) - most, 0))
     shown = runs[first : first + most]
     for row, line in enumerate(run_lines(shown, time.time())):
-        mark = "> " if row == place - first + 1 else "  "
-        text = Text(mark, "bold", no_wrap=True, overflow="crop").append_text(line)
-        yield text
+        here = row == place - first + 1
+        yield Text("> " if here else "  ", no_wrap=True, overflow="crop").append_text(line)
     hidden = len(runs) - len(shown)
     if hidden:
         yield Text(f"  and {hidden:,} more", style="dim")

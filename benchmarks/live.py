@@ -1,0 +1,230 @@
+"""What it costs a training to be looked at, and how late a viewer sees a step.
+
+One training goes on all the time while its viewers (a page in a headless browser, and the terminal view in a pseudo
+terminal) are let run and held in turn, so both kinds of window see the same machine. Steps are counted from the
+run file afterwards. A step is late by the time from its end until a viewer's screen shows it, or a newer one.
+
+    python -m benchmarks.live
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import pty
+import random
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.results import machine, write_section
+from steadygrad.runfile import Run, open_run
+
+TRAINING = """
+import sys, torch, steadygrad
+from torch import nn
+torch.set_num_threads(int(sys.argv[2]))
+model = nn.Sequential(*[part for _ in range(8) for part in (nn.Linear(256, 256), nn.ReLU())], nn.Linear(256, 1))
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+guard = steadygrad.guard(model, optimizer, run=sys.argv[1])
+while True:
+    inputs = torch.randn(128, 256)
+    loss = (model(inputs) - inputs.sum(1, keepdim=True).sin()).square().mean()
+    optimizer.zero_grad(); loss.backward(); optimizer.step(); guard.log(loss=loss)
+"""
+SHOWN = re.compile(rb"step \x1b\[[0-9;]*m(?:\x1b\[[0-9;]*m)*([0-9,]+)")
+WATCH = """
+window.seen = []
+setInterval(() => {
+  const text = document.getElementById("live-step")?.textContent
+  if (text !== undefined && text !== window.last) { window.last = text; window.seen.push([text, Date.now() / 1000]) }
+}, 20)"""
+PYTHON = (sys.executable, "-m", "steadygrad", "live")
+
+
+class TerminalView:
+    """The terminal view, and when it showed which step."""
+
+    def __init__(self, path: Path) -> None:
+        self.seen: list[tuple[int, float]] = []
+        self._mine, its = pty.openpty()
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 140, 0, 0))
+        environment = {**os.environ, "TERM": "xterm-256color"}
+        command = [*PYTHON, "--terminal", str(path)]
+        self.process = subprocess.Popen(
+            command, stdin=its, stdout=its, env=environment, start_new_session=True
+        )
+        os.close(its)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                data = os.read(self._mine, 65536)
+            except OSError:
+                return
+            for found in SHOWN.findall(data):
+                self.seen.append((int(found.replace(b",", b"")), time.time()))
+
+
+class PageView:
+    """The page in a browser, and when it showed which step."""
+
+    def __init__(self, path: Path, things: ExitStack) -> None:
+        from selenium import webdriver  # noqa: PLC0415 - without a browser the rest is measured all the same
+
+        self.process = subprocess.Popen(
+            [*PYTHON, str(path), "--port", "0"], stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stderr is not None
+        address = self.process.stderr.readline().partition(" at ")[2].split()[0]
+        options = webdriver.ChromeOptions()
+        options.binary_location = "/usr/bin/chromium"
+        profile = things.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        for flag in ("headless", "no-sandbox", "disable-gpu", "no-first-run", f"user-data-dir={profile}"):
+            options.add_argument(f"--{flag}")
+        driver = Path(profile) / "driver"
+        # The browser stands for one on another machine: it gets what nobody else wants.
+        driver.write_text('#!/bin/sh\nexec nice -n 19 /usr/bin/chromedriver "$@"\n')
+        driver.chmod(0o755)
+        self.driver = webdriver.Chrome(service=webdriver.ChromeService(str(driver)), options=options)
+        things.callback(self.driver.quit)
+        self.driver.get(address)
+        self.driver.execute_script(WATCH)
+
+    @property
+    def seen(self) -> list[tuple[int, float]]:
+        """Steps and when they were shown."""
+        raw: list[Any] = self.driver.execute_script("return window.seen ?? []")
+        return [(int(text.replace(",", "")), when) for text, when in raw]
+
+
+def measure(pairs: int, window_s: float, threads: int) -> str:
+    """Let a training run, look at it and away in turn; gives the table."""
+    with ExitStack() as things:
+        path = Path(things.enter_context(tempfile.TemporaryDirectory())) / "live.steady"
+        environment = {**os.environ, "STEADYGRAD_QUIET": "1"}
+        training = subprocess.Popen(
+            [sys.executable, "-c", TRAINING, str(path), str(threads)], env=environment
+        )
+        things.callback(training.kill)
+        _wait_for(path)
+        views: dict[str, TerminalView | PageView] = {"terminal": TerminalView(path)}
+        if shutil.which("chromium") and shutil.which("chromedriver"):
+            views["page"] = PageView(path, things)
+        for view in views.values():
+            things.callback(view.process.kill)
+        time.sleep(8)
+        late = _latencies(views, 4 * window_s, path)
+        before = {name: _cpu_s(view.process.pid) for name, view in views.items()}
+        windows = _windows([view.process.pid for view in views.values()], pairs, window_s)
+        looked_s = sum(end - start for kind, start, end in windows if kind)
+        spent = {name: (_cpu_s(v.process.pid) - before[name]) / looked_s for name, v in views.items()}
+        training.terminate()
+        training.wait()
+        return _tell(open_run(path), windows, late, spent)
+
+
+def _wait_for(path: Path) -> None:
+    while not path.exists() or open_run(path).step_count < 64:
+        time.sleep(0.5)
+
+
+def _latencies(views: dict[str, Any], seconds: float, path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """How long the oldest step of each change of the screen had waited."""
+    begun = time.time()
+    time.sleep(seconds)
+    run = open_run(path)
+    ended = run.info.started + run.time_s
+    found = {}
+    for name, view in views.items():
+        shown = [(step, when) for step, when in view.seen if when >= begun]
+        waits = [
+            when - ended[before + 1]
+            for (before, _), (step, when) in pairwise(shown)
+            if step > before and before + 1 < len(ended)
+        ]
+        found[name] = np.array(waits)
+    return found
+
+
+def _windows(processes: list[int], pairs: int, window_s: float) -> list[tuple[bool, float, float]]:
+    """Let the viewers run and hold them in turn; which goes first is drawn."""
+    order = random.Random(0)
+    found = []
+    for _ in range(pairs):
+        for looked_at in order.sample([True, False], 2):
+            for process in processes:
+                os.kill(process, signal.SIGCONT if looked_at else signal.SIGSTOP)
+            time.sleep(0.5)
+            start = time.time()
+            time.sleep(window_s)
+            found.append((looked_at, start, time.time()))
+    for process in processes:
+        os.kill(process, signal.SIGCONT)
+    return found
+
+
+def _cpu_s(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _tell(
+    run: Run,
+    windows: list[tuple[bool, float, float]],
+    late: dict[str, np.ndarray[Any, Any]],
+    spent: dict[str, float],
+) -> str:
+    ended = run.info.started + run.time_s
+    speeds = [((ended >= start) & (ended < end)).sum() / (end - start) for _, start, end in windows]
+    told = [(kind, speed) for (kind, _, _), speed in zip(windows, speeds, strict=True)]
+    pairs = [sorted(pair, reverse=True) for pair in zip(told[::2], told[1::2], strict=True)]
+    ratios = [looked_at / alone - 1 for (_, looked_at), (_, alone) in pairs]
+    draws = np.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
+    low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
+    looked_at, alone = (np.median([pair[side][1] for pair in pairs]) for side in (0, 1))
+    lines = [
+        f"{looked_at:.1f} steps/s with viewers, {alone:.1f} without (medians);",
+        f"difference {100 * np.median(ratios):+.1f} %, {len(ratios)} pairs (95 %: {100 * low:+.1f} to {100 * high:+.1f}).",
+        "",
+        "| viewer | a step is shown after, median s | at most, s | takes of a core |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for name, waits in late.items():
+        lines.append(f"| {name} | {np.median(waits):.2f} | {waits.max():.2f} | {100 * spent[name]:.0f} % |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and write the section of RESULTS.md."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pairs", type=int, default=24, help="pairs of windows")
+    parser.add_argument("--window-s", type=float, default=4.0, help="length of a window")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the training")
+    parser.add_argument("--dry", action="store_true", help="print only, leave RESULTS.md alone")
+    chosen = parser.parse_args()
+    text = measure(chosen.pairs, chosen.window_s, chosen.threads)
+    print(text)
+    if not chosen.dry:
+        write_section("live", f"{machine(chosen.threads)}\n\n{text}")
+
+
+if __name__ == "__main__":
+    main()
