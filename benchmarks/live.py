@@ -27,7 +27,7 @@ import time
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -88,7 +88,7 @@ class PageView:
         from selenium import webdriver  # noqa: PLC0415 - without a browser the rest is measured all the same
 
         self.process = subprocess.Popen(
-            [*PYTHON, str(path), "--port", "0"], stderr=subprocess.PIPE, text=True
+            [*PYTHON, str(path), "--port", "0"], stderr=subprocess.PIPE, text=True, start_new_session=True
         )
         assert self.process.stderr is not None
         address = self.process.stderr.readline().partition(" at ")[2].split()[0]
@@ -99,7 +99,7 @@ class PageView:
             options.add_argument(f"--{flag}")
         driver = Path(profile) / "driver"
         # The browser stands for one on another machine: it gets what nobody else wants.
-        driver.write_text('#!/bin/sh\nexec nice -n 19 /usr/bin/chromedriver "$@"\n')
+        driver.write_text('#!/bin/sh\nexec setsid nice -n 19 /usr/bin/chromedriver "$@"\n')
         driver.chmod(0o755)
         self.driver = webdriver.Chrome(service=webdriver.ChromeService(str(driver)), options=options)
         things.callback(self.driver.quit)
@@ -131,8 +131,8 @@ def measure(pairs: int, window_s: float, threads: int) -> str:
         time.sleep(8)
         late = _latencies(views, 4 * window_s, path)
         before = {name: _cpu_s(view.process.pid) for name, view in views.items()}
-        windows = _windows([view.process.pid for view in views.values()], pairs, window_s)
-        looked_s = sum(end - start for kind, start, end in windows if kind)
+        windows = _windows(training.pid, [view.process.pid for view in views.values()], pairs, window_s)
+        looked_s = sum(one.end - one.start for one in windows if one.looked_at)
         spent = {name: (_cpu_s(v.process.pid) - before[name]) / looked_s for name, v in views.items()}
         training.terminate()
         training.wait()
@@ -162,20 +162,29 @@ def _latencies(views: dict[str, Any], seconds: float, path: Path) -> dict[str, n
     return found
 
 
-def _windows(processes: list[int], pairs: int, window_s: float) -> list[tuple[bool, float, float]]:
+class Window(NamedTuple):
+    """A while in which the viewers ran, or were held; `cpu_s` is what the training took of a core."""
+
+    looked_at: bool
+    start: float
+    end: float
+    cpu_s: float
+
+
+def _windows(training: int, viewers: list[int], pairs: int, window_s: float) -> list[Window]:
     """Let the viewers run and hold them in turn; which goes first is drawn."""
     order = random.Random(0)
     found = []
     for _ in range(pairs):
         for looked_at in order.sample([True, False], 2):
-            for process in processes:
-                os.kill(process, signal.SIGCONT if looked_at else signal.SIGSTOP)
+            for viewer in viewers:
+                os.kill(viewer, signal.SIGCONT if looked_at else signal.SIGSTOP)
             time.sleep(0.5)
-            start = time.time()
+            start, before = time.time(), _cpu_s(training)
             time.sleep(window_s)
-            found.append((looked_at, start, time.time()))
-    for process in processes:
-        os.kill(process, signal.SIGCONT)
+            found.append(Window(looked_at, start, time.time(), _cpu_s(training) - before))
+    for viewer in viewers:
+        os.kill(viewer, signal.SIGCONT)
     return found
 
 
@@ -185,22 +194,17 @@ def _cpu_s(process: int) -> float:
 
 
 def _tell(
-    run: Run,
-    windows: list[tuple[bool, float, float]],
-    late: dict[str, np.ndarray[Any, Any]],
-    spent: dict[str, float],
+    run: Run, windows: list[Window], late: dict[str, np.ndarray[Any, Any]], spent: dict[str, float]
 ) -> str:
     ended = run.info.started + run.time_s
-    speeds = [((ended >= start) & (ended < end)).sum() / (end - start) for _, start, end in windows]
-    told = [(kind, speed) for (kind, _, _), speed in zip(windows, speeds, strict=True)]
-    pairs = [sorted(pair, reverse=True) for pair in zip(told[::2], told[1::2], strict=True)]
-    ratios = [looked_at / alone - 1 for (_, looked_at), (_, alone) in pairs]
-    draws = np.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
-    low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
-    looked_at, alone = (np.median([pair[side][1] for pair in pairs]) for side in (0, 1))
+    steps = [((ended >= one.start) & (ended < one.end)).sum() for one in windows]
+    speed = [count / (one.end - one.start) for count, one in zip(steps, windows, strict=True)]
+    work = [1e3 * one.cpu_s / count for count, one in zip(steps, windows, strict=True)]
     lines = [
-        f"{looked_at:.1f} steps/s with viewers, {alone:.1f} without (medians);",
-        f"difference {100 * np.median(ratios):+.1f} %, {len(ratios)} pairs (95 %: {100 * low:+.1f} to {100 * high:+.1f}).",
+        "| training | looked at | alone | difference (95 %) |",
+        "| --- | ---: | ---: | ---: |",
+        _compared("steps/s", speed, windows),
+        _compared("ms of a core a step", work, windows),
         "",
         "| viewer | a step is shown after, median s | at most, s | takes of a core |",
         "| --- | ---: | ---: | ---: |",
@@ -208,6 +212,19 @@ def _tell(
     for name, waits in late.items():
         lines.append(f"| {name} | {np.median(waits):.2f} | {waits.max():.2f} | {100 * spent[name]:.0f} % |")
     return "\n".join(lines)
+
+
+def _compared(name: str, values: list[float], windows: list[Window]) -> str:
+    """One row: medians, and the median of what each pair differs by."""
+    of = {
+        kind: np.array([v for v, one in zip(values, windows, strict=True) if one.looked_at is kind])
+        for kind in (True, False)
+    }
+    ratios = of[True] / of[False] - 1
+    draws = np.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
+    low, high = 100 * np.percentile(np.median(draws, axis=1), [2.5, 97.5])
+    medians = f"{np.median(of[True]):.2f} | {np.median(of[False]):.2f}"
+    return f"| {name} | {medians} | {100 * np.median(ratios):+.1f} % ({low:+.1f} to {high:+.1f}) |"
 
 
 def main() -> None:
