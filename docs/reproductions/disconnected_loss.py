@@ -1,4 +1,4 @@
-"""The glossary's snippet: the loss is not made by the model."""
+"""A loss that isn't made by the model: clip and step run, raise no error, and do nothing."""
 
 import torch
 from torch import nn

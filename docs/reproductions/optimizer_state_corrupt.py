@@ -1,4 +1,4 @@
-"""A flipped bit in memory: one of Adam's first moments is 1e20 all of a sudden."""
+"""A flipped bit in memory: one of Adam's first moments is 100 all of a sudden."""
 
 import torch
 from torch import nn
@@ -16,5 +16,5 @@ for step in range(120):
     loss.backward()
     optimizer.step()
     if step == 80:
-        optimizer.state[model[0].weight]["exp_avg"][2, 2] = 1e20
+        optimizer.state[model[0].weight]["exp_avg"][2, 2] = 100.0
 print(guard.summary())
