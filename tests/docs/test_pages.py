@@ -133,6 +133,7 @@ def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path, monkeypatch)
     for name in SUBCOMMANDS:
         assert f"steadygrad {name}" in (site / "commands.html").read_text(encoding="utf-8")
     assert "--cost--" not in (site / "comparison.html").read_text(encoding="utf-8")
+    assert (site / "search" / "search_index.js").exists(), "a page opened from a folder can't be searched"
 
 
 def build(tmp_path):
