@@ -325,7 +325,7 @@ class Monitor:
             return
         self.closed = True
         if self._rescue is not None:
-            self._rescue.between_steps = True
+            self._rescue.close()
         for track in self._tracks:
             track.close()
         self._logbook.close()

@@ -7,16 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steadygrad.recover.course import LEAST, STAYS, TOO_LONG, Course
+from steadygrad.recover.course import AFTERMATH, EPISODE, FIRST, STAYS, Course
+
+COST = 40
 
 
-def told(losses, course=None):
+def told(losses, course=None, cost=COST):
     """The steps at which something was said, with the first word."""
     course = course or Course()
     found = []
     for step, loss in enumerate(losses):
         course.add(loss)
-        if trouble := course.trouble():
+        if trouble := course.trouble(cost):
             found.append((step, trouble.partition(":")[0]))
     return found
 
@@ -50,13 +52,33 @@ def test_a_loss_that_stays_up_has_diverged(height):
     assert found[0] == (100 + STAYS - 1, "divergence")
 
 
-def test_one_that_falls_too_slowly_too():
-    found = told([*noisy(1.0, 100, 0.05), *[1e9 * 0.91**k for k in range(TOO_LONG)]])
-    assert found == [(100 + TOO_LONG - 1, "divergence")]
+@pytest.mark.parametrize(
+    ("height", "factor", "diverges"), [(1e9, 0.91, True), (10.0, 0.91, False), (3.0, 0.985, True)]
+)
+def test_one_that_falls_is_waited_for_as_long_as_going_back_would_cost(height, factor, diverges):
+    found = told([*noisy(1.0, 100, 0.05), *[max(1.0, height * factor**k) for k in range(300)]])
+    assert [kind for _, kind in found[:1]] == ["divergence"] * diverges
+    assert not diverges or found[0][0] == 100 + STAYS - 1
+
+
+def test_the_more_going_back_costs_the_longer_a_falling_loss_is_waited_for():
+    losses = [*noisy(1.0, 100, 0.05), *[max(1.0, 100.0 * 0.94**k) for k in range(100)]]
+    assert told(losses, cost=20)
+    assert not told(losses, cost=300)
+
+
+@pytest.mark.parametrize(("level", "harmed"), [(1.0, False), (1.1, False), (1.5, True)])
+def test_some_steps_far_up_and_what_they_have_left_behind(level, harmed):
+    found = told([*noisy(1.0, 100, 0.05), *[50.0] * 8, *noisy(level, 100, 0.05)])
+    assert found[:1] == [(100 + 8 + AFTERMATH - 1, "lasting harm")] * harmed
+
+
+def test_fewer_steps_far_up_are_no_episode():
+    assert not told([*noisy(1.0, 100, 0.05), *[50.0] * (EPISODE - 1), *noisy(1.5, 100, 0.05)])
 
 
 def test_spikes_that_come_again_and_again():
-    losses = [1.0 if step < 100 or step % 2 else 50.0 for step in range(140)]
+    losses = [1.0 if step < 200 or step % 2 else 50.0 for step in range(240)]
     found = told(losses)
     assert found
     assert found[0][1] == "repeated spikes"
@@ -67,8 +89,21 @@ def test_outliers_that_belong_to_the_data_are_left_alone(every):
     assert not told([1.0 + 0.01 * (step % 5) if step % every else 50.0 for step in range(600)])
 
 
-def test_nothing_is_judged_before_there_is_a_course():
-    assert not told([1.0] * (LEAST // 3) + [1e6] * 50)
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_spikes_that_have_always_come_are_no_news(share):
+    for seed in range(5):
+        draw = random.Random(seed)
+        assert not told([50.0 if draw.random() < share else 1.0 + 0.1 * draw.random() for _ in range(2000)])
+
+
+def test_before_there_is_a_course_only_far_above_the_beginning_counts():
+    beginning = [2.3, 2.2, 2.1, 1.9, 1.8]
+    assert not told([*beginning, *[4.0] * 100])
+    assert told([*beginning, *[40.0] * 30])[0] == (len(beginning) + STAYS - 1, "divergence")
+
+
+def test_nothing_is_judged_before_there_is_a_beginning():
+    assert not told([1.0] * (FIRST - 1) + [1e6] * 50)
 
 
 def test_negative_losses_have_a_course_too():

@@ -339,3 +339,53 @@ def test_a_guarded_model_can_be_copied_pickled_and_let_go():
     del run
     gc.collect()
     assert gone() is None
+
+
+def test_a_batch_of_huge_inputs_doesnt_stay_in_the_statistics_of_batch_norm():
+    run = Run(MODELS["CNN"])
+    run.go(100)
+    usual = {name: one.clone() for name, one in run.model.named_buffers() if "running_var" in name}
+    run.go(1, lambda batch: (batch[0] * 1e6, batch[1]))
+    run.go(12)
+    assert run.rescue.repairs == 1
+    for name, one in run.model.named_buffers():
+        if name in usual:
+            assert float((one / usual[name]).max()) < 10.0
+
+
+def test_rollbacks_that_were_no_use_are_undone(capfd):
+    run = Run(name="SGD momentum", log=True)
+    run.go(150)
+    run.go(60, lambda batch: (batch[0], batch[1] + 30.0))
+    assert "the weights from before the rollback are back" in capfd.readouterr().err
+    assert 1 <= run.rescue.rollbacks <= 2
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer"])
+def test_a_checkpoint_that_is_loaded_makes_earlier_copies_void(part):
+    run = Run(log=True)
+    run.go(FAULT_AT)
+    other = seeded(mlp, 7)
+    if part == "model":
+        run.model.load_state_dict(other.state_dict())
+    else:
+        with torch.no_grad():
+            for param, new in zip(run.model.parameters(), other.parameters(), strict=True):
+                param.copy_(new)
+        run.optimizer.load_state_dict(run.optimizer.state_dict())
+    loaded = [one.detach().clone() for one in other.parameters()]
+    run.go(1)
+    run.model[0].weight.data[0, 0] = math.nan
+    run.go(2)
+    assert run.rescue.rollbacks == 1
+    for param, new in zip(run.model.parameters(), loaded, strict=True):
+        assert torch.equal(param, new)
+
+
+def test_a_ruined_checkpoint_is_not_trusted():
+    run = Run()
+    run.go(FAULT_AT)
+    ruined = {name: one * math.nan for name, one in run.model.state_dict().items()}
+    run.model.load_state_dict(ruined)
+    run.go(3)
+    assert run.is_finite()

@@ -16,8 +16,9 @@ from steadygrad.measure import Budget
 from steadygrad.recover.soundness import Inspection
 from steadygrad.recover.state import Live, TrainingState
 
-PROBATION = 20
-"""Clean steps after which a copy is trusted: a blow-up takes a few steps from its cause to its first sign."""
+PROBATION = 12
+"""Clean steps after which a copy is trusted: a blow-up takes a few steps from its cause to its first sign, and what is
+measured every ten steps must have been measured once."""
 SNAPSHOT_SHARE = 0.4
 """Share of the guard's overhead that copies may take; measuring takes the rest."""
 FREE_SHARE = 0.25
@@ -68,6 +69,7 @@ class Keeper:
         max_bytes: Callable[[], float],
     ) -> None:
         self.good: Snapshot | None = None
+        self.ruined: dict[str, Any] | None = None
         self.nbytes = 0
         self.taken = 0
         self._state = state
@@ -80,11 +82,14 @@ class Keeper:
         self._asked: list[Snapshot | None] = []
         self._cost: tuple[int, torch.Event, torch.Event] | None = None
 
-    def first(self) -> None:
-        """Copy the state the run begins with: there is nothing before it, so it is trusted."""
+    def first(self, step: int = 0) -> None:
+        """Copy the state that a run begins or goes on with: there is nothing before it, so it is trusted."""
+        self.went_back()
+        self.drop_ruined()
         live = self._state.live()
         self._make_room(live)
-        self.good = Snapshot(0, self._state.copy(live, None), PROBATION, sound=True)
+        before = None if self.good is None else self.good.kept
+        self.good = Snapshot(step, self._state.copy(live, before), PROBATION, sound=True)
 
     def ill(self) -> list[str]:
         """What the newest look through state or buffers found; call once a step."""
@@ -94,6 +99,8 @@ class Keeper:
             found += names
             if looked_at is not None:
                 looked_at.sound = not names
+                if names and looked_at is self._pending:
+                    self._drop_pending()
         return found
 
     def look_at_buffers(self) -> None:
@@ -115,9 +122,24 @@ class Keeper:
 
     def went_back(self) -> None:
         """The state is that of the trusted copy again; a younger copy is worth nothing."""
+        self._drop_pending()
+        self._asked = [None] * len(self._asked)
+
+    def _drop_pending(self) -> None:
         if self._pending is not None:
             self._spare, self._pending = self._pending.kept, None
-        self._asked = [None] * len(self._asked)
+
+    def keep_ruined(self) -> None:
+        """Copy the state that a rollback gives up, into the place of the younger copy: it may have been the right one."""
+        self._drop_pending()
+        if self.ruined is None:
+            self.ruined = self._state.copy(self._state.live(), self._spare)
+            self._spare = None
+
+    def drop_ruined(self) -> None:
+        """That was right."""
+        if self.ruined is not None:
+            self._spare, self.ruined = self.ruined, None
 
     def _prove(self, *, clean: bool) -> None:
         pending = self._pending

@@ -61,15 +61,16 @@ def rollback(
 
     Parameters, buffers, optimizer state, the policy's statistics and, where given, moving average and
     ``GradScaler`` are copied to host memory, before the first step and then as often as the guard's
-    ``overhead`` allows. A copy is trusted only after 20 clean steps. The state counts as ruined when
+    ``overhead`` allows. A copy is trusted only after 12 clean steps. The state counts as ruined when
 
     * a parameter or an optimizer's state is no finite number;
     * a weight has moved farther than its updates could carry it, or Adam's moments contradict each other
       (a flipped bit in memory);
     * a few steps in a row were skipped as non-finite, and it isn't the input that is;
-    * the loss, where ``guard.log(loss=...)`` tells it, stays far above its course or comes there again
-      and again. A single finite spike never counts, nor do spikes
-      that come again after a rollback: they belong to the data.
+    * the loss, where ``guard.log(loss=...)`` tells it, stays far above its course and won't be back sooner than
+      going back would cost; comes there far more often than it used to; or was there for some steps and has stayed
+      worse since. A single finite spike never counts. Where the losses after a rollback say that it hasn't helped,
+      the weights from before are put back.
 
     Each rollback changes more than the one before: the batches since the copy are left behind; then
     gradients are capped at their usual norm; then the learning rate is halved for the steps to come, around

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 
 from steadygrad.detect.finding import listed, make
 from steadygrad.errors import RecoveryFailed
-from steadygrad.measure import Budget, ParamTable
-from steadygrad.policies.base import Policy
+from steadygrad.measure import Budget
 from steadygrad.policies.relative import facts_of
-from steadygrad.records import Finding, Incident, Reading
-from steadygrad.recover.course import SPIKES, Course
+from steadygrad.records import Incident, Reading
+from steadygrad.recover.course import DIVERGENCE, HARM, SPIKES, Course, Question
 from steadygrad.recover.keeper import (
     FREE_SHARE,
     SNAPSHOT_SHARE,
@@ -25,57 +24,19 @@ from steadygrad.recover.keeper import (
     free_bytes,
     is_concentrated,
 )
+from steadygrad.recover.loaded import LoadWatch
 from steadygrad.recover.plan import Rollback
+from steadygrad.recover.roles import Guarded, Outlet
 from steadygrad.recover.soundness import BUFFER, Inspection
-from steadygrad.recover.state import Live, Trained, TrainingState
+from steadygrad.recover.state import Live, TrainingState
+from steadygrad.recover.trial import Trial
 from steadygrad.recover.weights import WeightWatch
-from steadygrad.stepping import Brake, Lane
 
 STREAK = 5
 """Skipped steps in a row that say the weights make the NaN: two or three bad batches in a row do happen."""
 FORGIVEN = 100
 """Clean steps that make up for one rollback."""
-PAUSE = 16
-"""Steps for which the loss is left alone after a rollback that didn't bring it down: the data may be ill."""
-TRIAL = 4
-"""Losses after a rollback that tell whether it has helped."""
-RARE = 64
-"""Steps after which a trial ends whether enough losses were logged or not."""
 NORMS = 64
-
-
-class Guarded(Trained, Protocol):
-    """One optimizer as recovery needs it."""
-
-    index: int
-    table: ParamTable
-    lane: Lane
-    brake: Brake
-    policy: Policy | None
-
-    def went_back(self, step: int) -> None:
-        """Take note that weights and state have been put back to those of ``step``."""
-
-
-class Outlet(Protocol):
-    """Where recovery tells what it does."""
-
-    findings: list[Finding]
-
-    def say(self, key: str, text: str) -> None:
-        """One line on stderr."""
-
-    def finding(self, finding: Finding) -> None:
-        """Something was found."""
-
-    def incident(self, incident: Incident) -> None:
-        """Something was done."""
-
-    def wary(self) -> None:
-        """The step about to be made may end in a rollback."""
-
-    def ruined(self, reading: Reading, *, final: bool) -> None:
-        """The state is about to be put back: now or never it can be looked at."""
 
 
 class Rescue:
@@ -123,10 +84,8 @@ class Rescue:
         self._blind = [0] * len(tracks)
         self._attempts = 0
         self._clean = 0
-        self._trial: list[float] | None = None
-        self._pause = 0
-        self._unhelped = 0
-        self._since = 0
+        self._trial = Trial()
+        self._loads = LoadWatch(model, self.state.optimizers)
         self._began = self._off = False
         self._put_off: tuple[str, list[str]] | None = None
         self._inspection.exempt_nonfinite(self.state.live())
@@ -146,12 +105,14 @@ class Rescue:
     @property
     def in_trouble(self) -> bool:
         """Whether the loss is off its course, or a rollback has yet to prove that it helped."""
-        return self._course.elevated or self._trial is not None or any(self._streaks)
+        return self._course.unsettled or self._trial.running or any(self._streaks)
 
     def begins(self) -> None:
         """A step is about to be made: before the first one, the state is copied."""
         if self._began and self._course.elevated:
             self._outlet.wary()
+        if self._began and self._loads.take() and not self._off:
+            self._begin_again()
         if self._began or self._off:
             return
         self._began = True
@@ -164,13 +125,27 @@ class Rescue:
             watch.meet(track.table.tensors)
         self._attempt_copy(self._keeper.first)
 
+    def close(self) -> None:
+        """Move nothing any more, and listen to nothing."""
+        self.between_steps = True
+        self._loads.close()
+
+    def _begin_again(self) -> None:
+        """A checkpoint was loaded: what was copied and learnt before belongs to other weights."""
+        if self._inspection.nonfinite_now(self.state.live()):
+            return
+        self._attempt_copy(self._keeper.first, self._tracks[0].lane.step)
+        self._course.accept()
+        self._trial.end()
+        for watch in self._watches:
+            watch.forget()
+
     def scalar(self, step: int, name: str, value: float) -> None:
         """The user has logged a number."""
         if name != "loss" or self._off or step < self._blind[0]:
             return
         self._course.add(value)
-        if self._trial is not None:
-            self._trial.append(value)
+        self._trial.add(value)
 
     def stepped(self, reading: Reading) -> None:
         """A step has ended.
@@ -190,7 +165,7 @@ class Rescue:
             return
         self._mend(reading, ill)
         clean = reading.overflow or (
-            not reading.skipped and not self._course.elevated and self._trial is None
+            not reading.skipped and not self._course.unsettled and not self._trial.running
         )
         self._note(reading, clean=clean)
         if index == 0:
@@ -254,31 +229,37 @@ class Rescue:
         return self._streaks[index] == STREAK and not input_is_ill
 
     def _loss_trouble(self, reading: Reading) -> str:
-        self._since += 1
-        if self._trial is not None:
-            if len(self._trial) < TRIAL and self._since < RARE:
-                return ""
-            self._trial += [self._course.limit] * (TRIAL - len(self._trial))
-            helped = sorted(self._trial)[TRIAL // 2] <= self._course.limit
-            self._trial = None
-            self._unhelped = 0 if helped else self._unhelped + 1
-            self._pause = 0 if helped else PAUSE
-            if self._unhelped > 1:
-                self._accept(reading)
-        if self._pause > 0:
-            self._pause -= 1
-            return ""
-        return self._course.trouble()
+        # Giving up may put weights back, and that waits for a step.
+        verdict = "" if self.between_steps else self._trial.step()
+        if verdict == "give up":
+            self._accept(reading)
+        elif verdict == "helped":
+            self._keeper.drop_ruined()
+        return "" if self._trial.pauses() else self._course.trouble(self._lost(reading))
+
+    def _lost(self, reading: Reading) -> int:
+        """Steps that going back would cost."""
+        good = self._keeper.good
+        return 0 if good is None else max(0, self._tracks[reading.optimizer].lane.step - good.step)
 
     def _accept(self, reading: Reading) -> None:
-        """Two rollbacks didn't bring the loss down: then it isn't the weights that have changed."""
-        self._unhelped = self._pause = 0
+        """Going back didn't bring the loss down: then it isn't the weights that have changed."""
+        ruined = self._keeper.ruined
         self._course.accept()
-        reason = "the loss stays high whatever the weights: its new level is accepted. Has the data or the loss changed?"
+        undone = ""
+        if ruined is not None:
+            self.state.put_back(ruined)
+            self._keeper.drop_ruined()
+            self._made_anew(self._tracks[reading.optimizer].lane.step)
+            undone = ", and the weights from before the rollback are back"
+        reason = (
+            f"the loss stays high whatever the weights: its new level is accepted{undone}. Has the data or the loss "
+            "changed?"
+        )
         self._outlet.incident(Incident(reading.step, "release", reason, optimizer=reading.optimizer))
 
     def _mend(self, reading: Reading, ill: Sequence[str]) -> None:
-        """Put back buffers that are non-finite, and nothing else: the weights don't depend on them."""
+        """Put back buffers that are non-finite or have jumped, and nothing else: the weights don't depend on them."""
         names = [name.removeprefix(f"{BUFFER} ") for name in ill if name.startswith(f"{BUFFER} ")]
         good = self._keeper.good
         if not names or good is None:
@@ -298,7 +279,8 @@ class Rescue:
     def _tell_repair(self, step: int, names: list[str], deed: str) -> None:
         self.repairs += 1
         reason = (
-            f"non-finite buffers in {listed(names)} (a bad batch in a normalisation layer does this): {deed}"
+            f"{listed(names)} ruined (a bad batch in a normalisation layer does this, or memory that was written to): "
+            f"{deed}"
         )
         self._outlet.incident(Incident(step, "repair", reason, tuple(names[:16])))
 
@@ -322,16 +304,24 @@ class Rescue:
         good = self._keeper.good
         if good is None:
             return
+        by_loss = trouble.startswith((DIVERGENCE, SPIKES, HARM))
         if self._attempts >= self._plan.max_rollbacks:
             self._stop(reading, trouble, where, good)
-        lost = max(0, self._tracks[reading.optimizer].lane.step - good.step)
+        lost = self._lost(reading)
         self._outlet.ruined(reading, final=False)
+        if by_loss:
+            self._keeper.keep_ruined()
+        else:
+            self._keeper.drop_ruined()
         self.state.put_back(good.kept)
         self.rollbacks += 1
         self._course.minds_spikes = self._course.minds_spikes and not trouble.startswith(SPIKES)
         self._attempts += 1
         change = self._change()
         self._forget(good.step)
+        if by_loss or self._course.limit < math.inf:
+            question = self._course.question if by_loss else Question(self._course.limit)
+            self._trial.begin(question, last=trouble.startswith((SPIKES, HARM)))
         reason = f"{trouble}: back to the state of step {good.step:,}, {lost:,} steps lost; {change}"
         told = Incident(reading.step, "rollback", reason, tuple(where[:16]), reading.optimizer)
         self._outlet.incident(told)
@@ -352,8 +342,11 @@ class Rescue:
         self._keeper.went_back()
         self._course.went_back()
         self._clean = 0
-        self._since = 0
-        self._trial = [] if self._course.limit < math.inf else None
+        self._trial.end()
+        self._made_anew(step)
+
+    def _made_anew(self, step: int) -> None:
+        """The weights are those of another step."""
         for index, track in enumerate(self._tracks):
             # On an accelerator the Reading of the step just made is still under way.
             self._blind[index] = track.lane.step

@@ -7,7 +7,6 @@ gradients were. Moments beyond it have been written to by something else.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -20,6 +19,7 @@ from steadygrad.measure import HostNorms, LateReads, device_norms
 from steadygrad.records import BoolArray, FloatArray
 from steadygrad.recover.copies import tensors_of
 from steadygrad.recover.state import Live
+from steadygrad.recover.statistics import RunningStatistics
 
 ROUNDING = 4.0
 """Times C: room for float32, and for betas that a schedule moves."""
@@ -45,6 +45,7 @@ class Inspection:
         self._answers: deque[list[str]] = deque()
         self._engines: dict[int, tuple[list[int], HostNorms]] = {}
         self._exempt: set[str] = set()
+        self._statistics = RunningStatistics()
 
     def is_exempt(self, name: str) -> bool:
         """Whether this tensor was non-finite from the start."""
@@ -92,12 +93,15 @@ class Inspection:
         return self._answer(live, numbers[:count], numbers[count:])
 
     def _host_numbers(self, tensors: list[Tensor], excess: list[Tensor]) -> tuple[FloatArray, FloatArray]:
-        norms, total = self._engine(tensors)(tensors)
+        norms, _ = self._engine(tensors)(tensors)
         above: FloatArray = torch.stack(excess).numpy() if excess else np.zeros(0, np.float32)
-        return (norms[:0] if math.isfinite(total) else norms), above
+        return norms, above
 
     def _answer(self, live: Live, norms: FloatArray, excess: FloatArray) -> list[str]:
         ill = self._named(live, ~np.isfinite(norms))
+        if not ill:
+            names = [f"{BUFFER} {name}" for name, one in live.buffers.items() if _has_norm(one)]
+            ill = self._statistics.jumped(names, norms[: len(names)])
         return ill if bool((excess <= 0.0).all()) else [*ill, "Adam's moments"]
 
     def _named(self, live: Live, ill: BoolArray) -> list[str]:
@@ -126,7 +130,7 @@ def _tensors(live: Live) -> list[Tensor]:
         for entries in moments.values():
             found += _moment_tensors(entries)
     found += live.average.values()
-    return [tensor.detach() for tensor in found if tensor.is_floating_point() and tensor.numel()]
+    return [tensor.detach() for tensor in found if _has_norm(tensor)]
 
 
 def _all(live: Live) -> Named:
@@ -139,7 +143,11 @@ def _all(live: Live) -> Named:
             owner = names.get(id(param), "an optimizer")
             found += [(f"optimizer state of {owner}", one) for one in _moment_tensors(entries)]
     found += [(f"average {name}", tensor) for name, tensor in live.average.items()]
-    return [(name, tensor) for name, tensor in found if tensor.is_floating_point() and tensor.numel()]
+    return [(name, tensor) for name, tensor in found if _has_norm(tensor)]
+
+
+def _has_norm(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.numel() > 0
 
 
 def _moment_tensors(entries: object) -> list[Tensor]:

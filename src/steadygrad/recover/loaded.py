@@ -1,0 +1,37 @@
+"""Somebody has loaded a checkpoint: copies of what was there before are copies of another training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+from torch.optim import Optimizer
+
+from steadygrad.forward_hook import ForwardHook
+
+
+class LoadWatch:
+    """Notices ``load_state_dict`` of a model or of its optimizers.
+
+    Args:
+        model: of a part of it that is loaded alone nothing is noticed.
+        optimizers: its optimizers.
+    """
+
+    def __init__(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
+        self._happened = False
+        self._handles = [model.register_load_state_dict_post_hook(ForwardHook(self._note))]  # type: ignore[no-untyped-call]
+        self._handles += [one.register_load_state_dict_post_hook(self._note) for one in optimizers]
+
+    def take(self) -> bool:
+        """Whether it has happened since this was asked last."""
+        happened, self._happened = self._happened, False
+        return happened
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _note(self, *_: object) -> None:
+        self._happened = True
