@@ -28,8 +28,13 @@ def test_smaller_changes_are_left_alone(factor):
     assert not any(looks([1.0] * (SETTLED + 3) + [factor] * 3))
 
 
-def test_in_the_beginning_it_may_go_anywhere():
-    assert not any(looks([1.0, 1e9, 1e4, 1e9, 1e9]))
+@pytest.mark.parametrize("path", [[1.0, 1e9, 2e9, 3e9], [1e10, 1.1e10, 1.2e10], [1.0, 1e-9, 1e4]])
+def test_in_the_beginning_it_may_go_anywhere(path):
+    assert not any(looks(path))
+
+
+def test_but_what_is_huge_and_fades_in_the_beginning_was_no_batch_of_these():
+    assert [bool(one) for one in looks([1e11, 3.5e10, 1.0, 1.0])] == [False, True, False, False]
 
 
 def test_a_second_jump_soon_after_is_how_the_data_are_now():

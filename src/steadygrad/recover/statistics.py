@@ -15,7 +15,9 @@ from steadygrad.records import FloatArray
 JUMP = 1000.0
 """Times what it was ten steps before; a rate or a data set that changes makes it a few times as large."""
 SETTLED = 5
-"""Looks, ten steps apart, before anything is judged: from 1, where it starts, it may have far to go."""
+"""Looks, ten steps apart, before that is judged: from 1, where it starts, it may have far to go."""
+HUGE, FADES = 1e7, 0.7
+"""Before, only one that is huge and fades: from one batch, or from none, since those of now are far smaller."""
 AGAIN = 20
 """Looks within which a second jump shows that the data are like that now: then it stays."""
 VARIANCE, MEAN = "running_var", "running_mean"
@@ -43,7 +45,8 @@ class RunningStatistics:
             if name.rpartition(".")[2] != VARIANCE:
                 continue
             before = self._before.get(name, 0.0)
-            if self._looks > SETTLED and 0.0 < JUMP * before < norm and not self._is_new_level(name):
+            leaps = 0.0 < JUMP * before < norm if self._looks > SETTLED else HUGE < norm < FADES * before
+            if leaps and not self._is_new_level(name):
                 mean = name.removesuffix(VARIANCE) + MEAN
                 found += [name] + [mean] * (mean in present)
             else:
