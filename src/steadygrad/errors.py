@@ -6,6 +6,7 @@ SteadygradError
 ├── FrameworkMissing      also an ImportError: an integration's framework is absent or too old
 ├── TrainingStopped       the guard ended the run on purpose
 │   ├── NonfiniteStreak   too many steps in a row had non-finite gradients
+│   ├── RankLost          a rank of a training on several doesn't answer any more
 │   └── RecoveryFailed    going back to an earlier state didn't help
 └── RunFileError          a run file that can't be opened, read or written
     └── NotARunFile       the file exists, but steadygrad didn't write it
@@ -37,6 +38,10 @@ class TrainingStopped(SteadygradError, RuntimeError):
 
 class NonfiniteStreak(TrainingStopped):
     """More optimizer steps in a row were skipped for non-finite gradients than allowed."""
+
+
+class RankLost(TrainingStopped):
+    """A rank died or doesn't answer: no step can be made without it; the message names it."""
 
 
 class RecoveryFailed(TrainingStopped):

@@ -29,7 +29,7 @@ from steadygrad.policies import Policy
 from steadygrad.recording import as_run_path, begin_recording
 from steadygrad.records import Finding, Reading
 from steadygrad.recover import Checkpoints, Rescue, Rollback
-from steadygrad.stepping import SkipStreak, Track, is_late
+from steadygrad.stepping import SkipStreak, Track, is_late, join_ranks
 from steadygrad.summary import Counts, no_step_seen, summarise
 from steadygrad.usage import saved_tracks, unheld
 
@@ -98,15 +98,15 @@ class Monitor:
             )
             for index, one in enumerate(held)
         )
-        guarded = policy is not None
-        self._logbook.forensics = self._containment.run("tracing", partial(Forensics, model, guarded=guarded))
+        guarded, book = policy is not None, self._logbook
+        book.forensics = self._containment.run("tracing", partial(Forensics, model, guarded=guarded))
         waits_not = any(is_late(table.params) for table in tables) if late is None else late
-        self._checkpoints = Checkpoints(
-            model, self._tracks, recover or Rollback(), late=waits_not, outlet=self._logbook
-        )
+        self._containment.run("ranks", partial(join_ranks, model, self._tracks, mode, book, late=waits_not))
+        plan = recover or Rollback()
+        self._checkpoints = Checkpoints(model, self._tracks, plan, late=waits_not, outlet=book)
         self._rescue = None if recover is None else self._rescued(model, recover, overhead, late=waits_not)
-        self._logbook.listen(model, overhead=overhead, guarded=guarded)
-        self._logbook.keep_bundles(model, self._tracks, recover or Rollback())
+        book.listen(model, overhead=overhead, guarded=guarded)
+        book.keep_bundles(model, self._tracks, plan)
         # The optimizers' hooks hold the logbook, and it holds us: nobody has to keep the monitor.
         self._logbook.listeners.append(("wiring check", self._after_step))
         self._check_wiring(0)

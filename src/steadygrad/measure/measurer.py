@@ -6,7 +6,7 @@ Shape legend: P parameters the optimizer holds, p those of them that have a grad
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,23 @@ from steadygrad.records import BoolArray
 
 # Layer drop and mixtures of experts leave other gradients out at every step; a plan is dear to make.
 MAX_PLANS = 8
+
+
+class Together(Protocol):
+    """The ranks of one training; `steadygrad.ranks.Ranks`."""
+
+    @property
+    def sharded(self) -> bool:
+        """Whether a parameter is cut into parts."""
+
+    def grow(self) -> None:
+        """Parameters were appended."""
+
+    def own_parts(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """This rank's parts."""
+
+    def join(self, norms: Tensor, param_norms: Tensor | None, step: int, loss: float | None) -> list[Tensor]:
+        """Norms of the parts in, true norms out."""
 
 
 class Measurer:
@@ -36,27 +53,46 @@ class Measurer:
         self._late = late
         self._wants_param_norms = param_norms
         self._param_norms: Tensor | None = None
+        self._joined_params: Tensor | None = None
         self._countdown = 0
         self._plans: dict[tuple[int, ...], HostNorms] = {}  # by the missing positions, oldest use first
         self._params_engine: HostNorms | None = None
         self.refreshed_param_norms = False
+        self.together: Together | None = None
 
-    def measure(self, groups: Sequence[Mapping[str, Any]], grad_scale: Tensor | None) -> Measurement:
+    @property
+    def joins_param_norms(self) -> bool:
+        """Whether the parameters' norms go with the next step's over the ranks."""
+        cut = self.together is not None and self.together.sharded
+        return cut and self._wants_param_norms and self._countdown == 0
+
+    def measure(
+        self,
+        groups: Sequence[Mapping[str, Any]],
+        grad_scale: Tensor | None,
+        step: int = 0,
+        loss: float | None = None,
+    ) -> Measurement:
         """Measure the step whose gradients are ready now; parameter norms are left out.
 
         Args:
             groups: the optimizer's parameter groups.
             grad_scale: factor the gradients are still multiplied by, 0-d, or None.
+            step: number of the step, told to the other ranks.
+            loss: this process's own, told to the other ranks.
         """
         table = self._table
         grads, missing = _gradients(table.params)
-        norms, total = self._late_norms(grads) if self._late else self._host_norms(grads, missing)
+        parts = grads if self.together is None else self.together.own_parts(grads)
+        norms, total = self._late_norms(parts) if self._late else self._host_norms(parts, missing)
         absent = _absent(len(table), missing) if missing else None
         present = None
         if absent is not None:
             present = torch.from_numpy(np.flatnonzero(~absent)).to(norms.device, non_blocking=True)
             everywhere = torch.zeros(len(table), dtype=norms.dtype, device=norms.device)
             norms = everywhere.index_copy(0, present, norms)
+        if self.together is not None:
+            norms, total = self._joined(self.together, norms, step, loss)
         if grad_scale is not None:
             unscale = grad_scale.to(norms.device, norms.dtype, non_blocking=True).reciprocal()
             norms, total = norms * unscale, total * unscale
@@ -84,7 +120,8 @@ class Measurer:
         if not self._wants_param_norms:
             return None
         if self._countdown == 0:
-            self._param_norms = self.norms_of(self._table.params)
+            joined, self._joined_params = self._joined_params, None
+            self._param_norms = joined if joined is not None else self.norms_of(self._table.params)
             self._countdown = PARAM_NORM_EVERY
             self.refreshed_param_norms = True
         self._countdown -= 1
@@ -110,6 +147,17 @@ class Measurer:
         self._plans.clear()
         self._params_engine = None
         self._countdown = 0
+        if self.together is not None:
+            self.together.grow()
+
+    def _joined(
+        self, together: Together, norms: Tensor, step: int, loss: float | None
+    ) -> tuple[Tensor, Tensor]:
+        """True norms and their total, the same to the last bit on every rank."""
+        params = self.norms_of(together.own_parts(self._table.params)) if self.joins_param_norms else None
+        joined = together.join(norms, params, step, loss)
+        self._joined_params = _narrowed(joined[1], norms) if params is not None else None
+        return _narrowed(joined[0], norms), torch.linalg.vector_norm(joined[0])
 
     def _host_norms(self, grads: list[Tensor], missing: list[int]) -> tuple[Tensor, Tensor]:
         if not grads:
@@ -141,6 +189,13 @@ def _gradients(params: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
         return grads, []  # type: ignore[return-value]
     missing = [position for position, grad in enumerate(grads) if grad is None]
     return [grad for grad in grads if grad is not None], missing
+
+
+def _narrowed(wide: Tensor, like: Tensor) -> Tensor:
+    """As narrow as the norms were before they were added up; in host memory only if every one fits."""
+    narrow = wide.to(like.dtype)
+    fits = like.device.type != "cpu" or bool((narrow.isinf() == wide.isinf()).all())
+    return narrow if fits else wide
 
 
 def _values(param: Tensor) -> Tensor:

@@ -15,13 +15,16 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steadygrad.measure import Measurement
+from steadygrad.measure import Measurement, is_sharded
 
 _UNSET = object()
 
 
 def multiply_(grads: Sequence[Tensor], factors: Tensor) -> None:
     """Multiply gradients in place by one factor (0-d) or by one each (``[p]``)."""
+    # Of a DTensor this rank's part: lists of plain tensors and DTensors, or of several meshes, are refused.
+    if any(map(is_sharded, grads)):
+        grads = [grad.to_local() if is_sharded(grad) else grad for grad in grads]  # type: ignore[attr-defined]
     if all(grad.layout == torch.strided and grad.device == factors.device for grad in grads):
         # Private names of torch, but the very calls its own clip_grad_norm_ makes.
         if factors.dim() == 0:

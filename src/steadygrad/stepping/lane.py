@@ -26,6 +26,7 @@ from steadygrad.measure import (
     is_sharded,
 )
 from steadygrad.policies.base import Policy
+from steadygrad.ranks import Ranks
 from steadygrad.records import FloatArray, Reading
 from steadygrad.stepping.apply import ClipCall, HandLoop
 from steadygrad.stepping.judge import Treatment, Verdict, judge_again, judge_on_device, judge_on_host
@@ -105,6 +106,7 @@ class Lane:
         self._reads: LateReads[_Sent] = LateReads()
         self._probe = UpdateProbe()
         self._now: _Step | None = None
+        self.ranks: Ranks | None = None
 
     def ruined(self) -> list[str]:
         """Names of the parameters that hold a NaN or an Inf now; the host waits for the answer."""
@@ -114,6 +116,15 @@ class Lane:
         norms = self._measurer.norms_of(self.table.params)
         bad = np.flatnonzero(~np.isfinite(norms.cpu().numpy())).tolist()
         return [self.table.tensors[i].name for i in bad]
+
+    def join(self, ranks: Ranks) -> None:
+        """Measure together with the other ranks from here on."""
+        self.ranks = self._measurer.together = ranks
+
+    def leave(self) -> None:
+        """Tell the other ranks that this one measures no more."""
+        if self.ranks is not None:
+            self.ranks.leave(param_norms=self._measurer.joins_param_norms)
 
     def grow(self) -> None:
         """Take note that parameters were appended to the table."""
@@ -169,7 +180,7 @@ class Lane:
             stop, self._stop = self._stop, None
             raise stop
         self._treatment = treatment
-        measurement = self._measurer.measure(groups, treatment.loss_scale)
+        measurement = self._measurer.measure(groups, treatment.loss_scale, self.step, self.loss)
         measurement.param_norms = self._contained("parameter norms", self._measurer.fresh_param_norms)
         verdict = self._judge(measurement)
         if not verdict.overflow and (verdict.skipped or not math.isfinite(measurement.known_total or 0.0)):
@@ -215,7 +226,7 @@ class Lane:
         if now.probing:  # several evaluations make one step: its length says nothing about the rate
             now.probing = False
             self._probe.forget()
-        measurement = self._measurer.measure(groups, self._treatment.loss_scale)
+        measurement = self._measurer.measure(groups, self._treatment.loss_scale, self.step)
         if self.policy is None:
             verdict = self._watched(measurement)
         else:

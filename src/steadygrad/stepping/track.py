@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,9 +31,11 @@ from steadygrad.stepping.streak import SkipStreak
 from steadygrad.stepping.undo import StepUndo, moves_while_evaluating
 from steadygrad.stepping.zero_grad import EVIDENCE_STEPS, ZeroGradCheck
 
+T = TypeVar("T")
 Groups = Sequence[Mapping[str, Any]]
 # Counting, recording and showing: a fault in it must not cost the guard.
 _REPORTING = "reporting"
+_MEASURING = "measuring"
 
 
 class Outlet(Protocol):
@@ -100,6 +102,7 @@ class Track:
         self._optimizer = None if optimizer is None else weakref.ref(optimizer)
         self._streak = streak
         self._outlet = outlet
+        self._containment = containment
         self._contained = containment.run
         self._shielded = None if policy is None else ShieldedPolicy(policy, containment)
         self.brake = Brake()
@@ -153,6 +156,8 @@ class Track:
         """
         if self._zero_grad is not None:
             self._zero_grad.close()
+        if self.lane.ranks is not None:
+            self.lane.ranks.close()
         self._closing = self._hooks is not None and self._hooks.under_way
         if self._hooks is not None:
             self._hooks.remove()
@@ -180,17 +185,28 @@ class Track:
         """
         with torch.no_grad():
             if self._clip is None:
-                norm = self._contained("measuring", self._begin, self._step)
-                self._contained("measuring", self.lane.end)
+                norm = self._measuring(self._begin, self._step)
+                self._contained(_MEASURING, self.lane.end)
                 return self._plain_norm() if norm is None else norm
             if self.lane.under_way:
-                self._contained("measuring", self.lane.pass_over)
-            norm = self._contained("measuring", self._begin, self._clip)
+                self._contained(_MEASURING, self.lane.pass_over)
+            norm = self._measuring(self._begin, self._clip)
             self._clipped_early = norm is not None
             if norm is None:
                 self.lane.abandon()
                 return self._plain_norm()
             return norm
+
+    def _measuring(self, call: Callable[..., T], *args: object) -> T | None:
+        ranks = self.lane.ranks
+        if ranks is None:
+            return self._contained(_MEASURING, call, *args)
+        calls = ranks.calls
+        result = self._contained(_MEASURING, call, *args)
+        # The others wait in the collective of this step: a rank that has failed must not be missing there.
+        if _MEASURING in self._containment.off and ranks.calls == calls:
+            self._contained("word to the other ranks", self.lane.leave)
+        return result
 
     def _plain_norm(self) -> Tensor:
         """What ``clip_grad_norm_`` would return, for whoever called it when measuring is off."""
@@ -199,7 +215,7 @@ class Track:
 
     def _gradients_ready(self, evaluation: int) -> None:
         with torch.no_grad():
-            self._contained("measuring", self._measure, evaluation)
+            self._measuring(self._measure, evaluation)
 
     def _measure(self, evaluation: int) -> None:
         if self._zero_grad is not None and self._zero_grad.running:
@@ -234,7 +250,7 @@ class Track:
             if self._closing:
                 self._abandoned()
                 return
-            self._contained("measuring", self._end)
+            self._contained(_MEASURING, self._end)
             if self._zero_grad is not None and self._zero_grad.running:
                 self._contained("gradient check", self._zero_grad.stepped)
 

@@ -1,0 +1,180 @@
+"""The one collective a step: true norms over all ranks, and what each rank saw by itself.
+
+Every rank puts its own sums of squares into one vector of float64, one ``all_reduce`` adds them up, and all
+ranks go on with the same numbers to the last bit: what is decided from them is the same everywhere, without
+another word. What belongs to one rank (its loss, its local gradient) has a place of its own in the vector that
+the others leave at 0, so it arrives whole by the same sum.
+
+Shape legend: P parameters, n ranks. Layout: squares ``[P]``, perhaps squares of parameters ``[P]``, losses
+``[n]``, local squares ``[n]``, fault: ``8 P + 16 n + 8`` bytes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steadygrad.errors import RankLost
+from steadygrad.measure import LateReads, is_sharded
+from steadygrad.ranks.handshake import Peers
+from steadygrad.ranks.local import LocalNorms
+from steadygrad.ranks.shards import own_part, shares
+from steadygrad.records import FloatArray
+
+_NO_LOSS = -1e300
+_NO_SQUARE = -1.0
+_KEPT = 64
+PATIENCE_S = 10.0
+"""How long each rank is given to answer after a collective has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What each rank saw by itself in one step.
+
+    Attributes:
+        losses: ``[n]``; `NO_LOSS` where none was logged.
+        norms: norm of a few local gradients, ``[n]``; NaN or Inf where they are, -1 where unknown.
+    """
+
+    step: int
+    losses: FloatArray
+    norms: FloatArray
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether every rank logged its loss."""
+        return bool((self.losses != _NO_LOSS).all())
+
+
+class Ranks:
+    """This rank's side of the collective, for one optimizer.
+
+    Args:
+        peers: who takes part.
+        params: the optimizer's parameters.
+        late: they live on an accelerator: what the ranks saw is known one step late.
+    """
+
+    def __init__(self, peers: Peers, params: Sequence[Tensor], *, late: bool) -> None:
+        self.peers = peers
+        self.calls = 0
+        self.bytes_sent = 0
+        self.left = False
+        self.sharded = any(map(is_sharded, params))
+        self._params = params
+        self._late = late
+        self._shares = shares(params, peers.world)
+        self._local = LocalNorms(params) if peers.replicated else None
+        self._reads: LateReads[int] = LateReads()
+        self._seen: deque[Seen] = deque(maxlen=_KEPT)
+
+    def grow(self) -> None:
+        """Take note that parameters were appended."""
+        self._shares = shares(self._params, self.peers.world)
+
+    def own_parts(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """This rank's parts, as plain tensors."""
+        return [own_part(tensor) for tensor in tensors]
+
+    def join(self, norms: Tensor, param_norms: Tensor | None, step: int, loss: float | None) -> list[Tensor]:
+        """Add up the squares of all ranks.
+
+        Args:
+            norms: of this rank's parts of the gradients, ``[P]``.
+            param_norms: the same of the parameters, ``[P]``, or None.
+            step: number of the optimizer's step.
+            loss: this rank's own, where the host knows it.
+
+        Returns:
+            True norms ``[P]`` in float64, and those of the parameters if they were handed in.
+
+        Raises:
+            RankLost: a rank doesn't answer any more.
+            RuntimeError: a rank has had a fault, or the collective failed; all ranks stop measuring together.
+        """
+        count = len(norms)
+        share = self._shares.to(norms.device)
+        sums = [one.to(torch.float64).square() * share for one in (norms, param_norms) if one is not None]
+        vector = torch.cat([*sums, self._tail(norms.device, loss)])
+        self._add_up(vector)
+        if self._note(vector[count * len(sums) :], step):
+            self.left = True
+            raise RuntimeError("the measuring of another rank has failed, so all ranks stop together")
+        return [vector[i * count : (i + 1) * count].sqrt() for i in range(len(sums))]
+
+    def leave(self, *, param_norms: bool) -> None:
+        """This rank measures no more: tell the others in the collective they are waiting in, until they know.
+
+        Args:
+            param_norms: whether the step has the squares of the parameters too.
+        """
+        if self.left:
+            return
+        home = self._params[0].device
+        count = len(self._params) * (2 if param_norms else 1)
+        tail = self._tail(home, None)
+        tail[-1] = 1.0
+        vector = torch.cat([torch.zeros(count, dtype=torch.float64, device=home), tail])
+        self._add_up(vector)
+        self.left = self._note(vector[count:], -1)
+
+    def seen(self, step: int) -> Seen | None:
+        """What the ranks saw in a step, while it is remembered."""
+        return next((one for one in reversed(self._seen) if one.step == step), None)
+
+    def close(self) -> None:
+        """Take the hooks off; no word more to the others."""
+        self.left = True
+        if self._local is not None:
+            self._local.close()
+
+    def _tail(self, device: torch.device, loss: float | None) -> Tensor:
+        rank, world = self.peers.rank, self.peers.world
+        numbers = torch.zeros(2 * world + 1, dtype=torch.float64)
+        numbers[rank] = _NO_LOSS if loss is None else loss
+        numbers[world + rank] = _NO_SQUARE
+        tail = numbers.to(device, non_blocking=True)
+        local = None if self._local is None else self._local.take()
+        if local is not None:
+            tail[world + rank] = local
+        return tail
+
+    def _add_up(self, vector: Tensor) -> None:
+        if self.left:
+            raise RuntimeError("the ranks have stopped measuring together")
+        self.calls += 1
+        self.bytes_sent += vector.numel() * vector.element_size()
+        try:
+            torch.distributed.all_reduce(vector)
+        except Exception as error:
+            self.left = True
+            silent = self.peers.silent(self.calls, PATIENCE_S)
+            if not silent:
+                raise
+            raise RankLost(
+                f"stopped: rank{'s' * (len(silent) > 1)} {', '.join(map(str, silent))} of {self.peers.world} "
+                f"{'have' if len(silent) > 1 else 'has'} died or doesn't answer; this is rank {self.peers.rank}. Look at the "
+                "output of that rank (out of memory, a device that failed), then start again from the last "
+                "checkpoint."
+            ) from error
+
+    def _note(self, tail: Tensor, step: int) -> bool:
+        """Remember what the ranks saw; whether one of them has had a fault."""
+        self._reads.send(tail, step)
+        # On an accelerator the tail of the step before has arrived by now, on all ranks the same one.
+        arrived = self._reads.take() if not self._late or self.calls > 1 else None
+        if arrived is None:
+            return False
+        of_step, numbers = arrived
+        world = self.peers.world
+        with np.errstate(invalid="ignore"):
+            squares = numbers[world : 2 * world]
+            norms = np.where(squares == _NO_SQUARE, -1.0, np.sqrt(np.abs(squares)))
+        self._seen.append(Seen(of_step, numbers[:world].copy(), norms))
+        return bool(numbers[-1] != 0.0)

@@ -1,0 +1,224 @@
+"""Two ranks: the norms and verdicts of one process, by one collective a step, and the rank that brought it."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import pytest
+import torch
+import torch.distributed as dist
+from tests.ranks.worlds import (
+    Net,
+    Tagger,
+    batches,
+    everywhere,
+    own_rows,
+    run_world,
+    seeded,
+    train_step,
+)
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.nn.parallel import DistributedDataParallel
+
+import steadygrad as sg
+from steadygrad.errors import RankLost
+from steadygrad.monitor import Monitor
+from steadygrad.policies import auto, clip_norm
+from steadygrad.ranks import Peers, Ranks
+
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
+RANKS = 2
+TP_PLAN = {"up": ColwiseParallel(), "down": RowwiseParallel()}
+
+
+def ddp(make=Net):
+    return DistributedDataParallel(seeded(make))
+
+
+def fsdp(make=Net):
+    model = seeded(make)
+    for one in getattr(model, "blocks", ()):
+        fully_shard(one)
+    fully_shard(model)
+    return model
+
+
+def tensor_parallel():
+    """Linear layers over the mesh; layer norms and head are plain tensors that each rank holds whole."""
+    model = seeded()
+    mesh = init_device_mesh("cpu", (RANKS,))
+    for block in model.blocks:
+        parallelize_module(block, mesh, TP_PLAN)
+    return model
+
+
+def guarded(model, policy, *, late=None, lr=0.05):
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    monitor = Monitor("guard", model, [optimizer], policy, run=None, max_skips=10, overhead=0.02, late=late)
+    return optimizer, monitor
+
+
+def check_like_one_process(rank, model, *, make=Net, split=True, late=None, policy=clip_norm):
+    alone = seeded(make)
+    policies = [policy(0.5) if policy is clip_norm else policy() for _ in range(2)]
+    alone_optimizer, alone_guard = guarded(alone, policies[0])
+    optimizer, guard = guarded(model, policies[1], late=late)
+    ranks = guard._tracks[0].lane.ranks
+    assert ranks is not None
+    before = ranks.calls
+    stream = batches()
+    stream[3][0][-1] = math.nan  # the last row: with DDP and FSDP2 only the last rank has it
+    for batch in stream:
+        train_step(alone, alone_optimizer, batch, alone_guard)
+        train_step(model, optimizer, own_rows(batch, rank, RANKS) if split else batch, guard)
+        ours, one = guard.last, alone_guard.last
+        assert ours.skipped is one.skipped
+        if not one.skipped:
+            assert ours.total_norm == pytest.approx(one.total_norm, rel=1e-5)
+            assert ours.norms.tolist() == pytest.approx(one.norms.tolist(), rel=1e-5, abs=1e-7)
+            assert ours.clip_coef == pytest.approx(one.clip_coef, rel=1e-5)
+    assert guard.counts.skipped == alone_guard.counts.skipped == 1
+    assert ranks.calls - before == len(stream)
+    told = [(one.norms.tolist(), one.clip_coef, one.skipped) for one in guard.recent]
+    assert len({repr(one) for one in everywhere(told)}) == 1
+    for theirs, own in zip(alone.parameters(), model.parameters(), strict=True):
+        whole = own.full_tensor() if hasattr(own, "full_tensor") else own
+        torch.testing.assert_close(whole, theirs, rtol=1e-4, atol=1e-6)
+    assert "switched off" not in guard.summary()
+    guard.close()
+
+
+def check_payload(rank):
+    model = ddp()
+    optimizer, guard = guarded(model, auto())
+    train_step(model, optimizer, batches()[rank], guard)
+    ranks = guard._tracks[0].lane.ranks
+    count = len(guard.last.norms)
+    assert ranks.bytes_sent == 8 * count + 16 * RANKS + 8
+    assert ranks.bytes_sent <= 16 * count
+    guard.close()
+
+
+def check_guilty_nan(rank):
+    model = ddp()
+    optimizer, guard = guarded(model, auto())
+    for step, batch in enumerate(batches()):
+        mine = own_rows(batch, rank, RANKS)
+        if step == 4 and rank == 1:
+            mine[0][1] = math.inf
+        train_step(model, optimizer, mine)  # no loss is logged: the gradients tell
+    found = next(one for one in guard.findings if one.kind.startswith("nonfinite"))
+    assert "Rank 1 alone of 2 brought it at step 4" in found.summary
+    assert found.evidence["guilty_rank"] == 1.0
+    guard.close()
+
+
+def check_guilty_of_all(rank):
+    model = ddp()
+    optimizer, guard = guarded(model, auto())
+    for batch in batches(2):
+        train_step(model, optimizer, (batch[0] * math.nan, batch[1]), guard)
+    assert any("All 2 ranks have it" in one.summary for one in guard.findings)
+    assert all("guilty_rank" not in one.evidence for one in guard.findings)
+    guard.close()
+
+
+def check_local_norms(rank):
+    model = ddp()
+    optimizer, guard = guarded(model, None)
+    for step, batch in enumerate(batches(3)):
+        x, y = own_rows(batch, rank, RANKS)
+        train_step(model, optimizer, (x, y + 1e4 if step == 2 and rank == 0 else y), guard)
+    ranks = guard._tracks[0].lane.ranks
+    seen = ranks.seen(2)
+    assert seen.norms[0] > 100.0 * seen.norms[1] > 0.0
+    assert seen.losses[0] > seen.losses[1]
+    guard.close()
+
+
+def check_a_fault_of_one(rank):
+    """A rank whose measuring fails tells the others: nobody waits, everybody goes on without."""
+    model = ddp()
+    optimizer, guard = guarded(model, auto())
+    train_step(model, optimizer, batches()[0], guard)
+    if rank == 1:
+        guard._tracks[0].lane._measurer._plans = None
+    for batch in batches():
+        train_step(model, optimizer, own_rows(batch, rank, RANKS), guard)
+    assert "measuring" in guard.summary()
+    assert guard._tracks[0].lane.ranks.left
+    assert guard.counts.steps == 1
+    guard.close()
+
+
+def check_only_one_attaches(rank, monkeypatch):
+    monkeypatch.setattr("steadygrad.ranks.handshake.PATIENCE_S", 1.0)
+    model = ddp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    if rank == 0:
+        watch = sg.watch(model, optimizer)
+        assert watch._tracks[0].lane.ranks is None
+    for batch in batches(2):
+        train_step(model, optimizer, own_rows(batch, rank, RANKS))
+    if rank == 0:
+        assert watch.counts.steps == 2
+        watch.close()
+
+
+def check_accumulation(rank):
+    """Only the last of two backward passes reduces; still one collective a step."""
+    alone, model = seeded(), ddp()
+    alone_optimizer, alone_guard = guarded(alone, clip_norm(0.5))
+    optimizer, guard = guarded(model, clip_norm(0.5))
+    for batch in batches(3):
+        train_step(alone, alone_optimizer, batch)
+        optimizer.zero_grad()
+        x, y = own_rows(batch, rank, RANKS)
+        with model.no_sync():
+            (0.5 * nn.functional.mse_loss(model(x[:2]), y[:2])).backward()
+        (0.5 * nn.functional.mse_loss(model(x[2:]), y[2:])).backward()
+        optimizer.step()
+        assert guard.last.total_norm == pytest.approx(alone_guard.last.total_norm, rel=1e-5)
+    assert guard._tracks[0].lane.ranks.calls == 3
+    guard.close()
+
+
+def every_check(rank):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        check_like_one_process(rank, ddp())
+        check_like_one_process(rank, ddp(), policy=auto)
+        check_like_one_process(rank, ddp(Tagger), make=Tagger)
+        check_like_one_process(rank, ddp(), late=True)
+        check_like_one_process(rank, fsdp())
+        check_like_one_process(rank, fsdp(), policy=auto)
+        check_like_one_process(rank, fsdp(), late=True)
+        check_like_one_process(rank, tensor_parallel(), split=False)
+        check_payload(rank)
+        check_guilty_nan(rank)
+        check_guilty_of_all(rank)
+        check_local_norms(rank)
+        check_accumulation(rank)
+        check_a_fault_of_one(rank)
+        dist.barrier()
+        check_only_one_attaches(rank, monkeypatch)
+        dist.barrier()
+        check_a_rank_that_dies(rank)
+
+
+def check_a_rank_that_dies(rank):
+    """The last check: rank 1 goes, and rank 0, which serves the store, is told by name."""
+    if rank == 1:
+        os._exit(0)
+    ranks = Ranks(Peers(0, RANKS, "steadygrad/dies", replicated=False), [torch.ones(3)], late=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("steadygrad.ranks.ranks.PATIENCE_S", 1.0)
+        with pytest.raises(RankLost, match="rank 1 of 2 has died or doesn't answer; this is rank 0"):
+            ranks.join(torch.ones(3), None, 0, None)
+
+
+def test_two_ranks_do_what_one_process_does():
+    run_world(every_check, RANKS)

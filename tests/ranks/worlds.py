@@ -1,0 +1,118 @@
+"""Real worlds of gloo processes on the CPU, and small trainings in them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import traceback
+from datetime import timedelta
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import multiprocessing as mp
+from torch import nn
+
+PATIENCE = timedelta(seconds=30)
+STEPS = 6
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def run_world(check, ranks):
+    """Run ``check(rank)`` in every process of a world; fail with what they said."""
+    context = mp.get_context("spawn")
+    failures = context.SimpleQueue()
+    try:
+        mp.spawn(_one_rank, (ranks, free_port(), check, failures), nprocs=ranks)
+    except (mp.ProcessRaisedException, mp.ProcessExitedException):
+        told = []
+        while not failures.empty():
+            told.append(failures.get())
+        pytest.fail("\n".join(told) or "a rank ended without a word")
+
+
+def _one_rank(rank, ranks, port, check, failures):
+    url = f"tcp://127.0.0.1:{port}"
+    dist.init_process_group("gloo", init_method=url, rank=rank, world_size=ranks, timeout=PATIENCE)
+    torch.set_num_threads(1)
+    os.environ["STEADYGRAD_QUIET"] = "1"
+    try:
+        check(rank)
+    except Exception:
+        failures.put(f"rank {rank}: {traceback.format_exc()}")
+        raise
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(8)
+        self.up = nn.Linear(8, 16)
+        self.down = nn.Linear(16, 8)
+
+    def forward(self, x):
+        return x + self.down(torch.relu(self.up(self.norm(x))))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([Block(), Block()])
+        self.head = nn.Linear(8, 1)
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+class Tagger(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(8, 8, batch_first=True)
+        self.head = nn.Linear(8, 1)
+
+    def forward(self, x):
+        return self.head(self.lstm(x.unsqueeze(1))[0][:, -1])
+
+
+def seeded(make=Net):
+    torch.manual_seed(0)
+    return make()
+
+
+def batches(steps=STEPS, rows=8):
+    generator = torch.Generator().manual_seed(1)
+    return [
+        (torch.randn(rows, 8, generator=generator), torch.randn(rows, 1, generator=generator))
+        for _ in range(steps)
+    ]
+
+
+def own_rows(batch, index, of):
+    """This data-parallel index's rows of a batch."""
+    return tuple(part.chunk(of)[index] for part in batch)
+
+
+def train_step(model, optimizer, batch, monitor=None):
+    optimizer.zero_grad()
+    loss = nn.functional.mse_loss(model(batch[0]), batch[1])
+    loss.backward()
+    if monitor is not None:
+        monitor.log(loss=loss.item())
+    optimizer.step()
+
+
+def everywhere(value):
+    """What every rank holds, in the order of the ranks."""
+    held = [None] * dist.get_world_size()
+    dist.all_gather_object(held, value)
+    return held
