@@ -29,6 +29,9 @@ class Outlet:
     def reading(self, track, reading):
         self.events.append(("reading", reading))
 
+    def skipped(self, reading):
+        pass
+
     def finding(self, finding):
         self.events.append(("finding", finding))
 
