@@ -31,7 +31,7 @@ from steadygrad.records import Finding, Reading
 from steadygrad.recover import Checkpoints, Rescue, Rollback
 from steadygrad.stepping import SkipStreak, Track, is_late, join_ranks
 from steadygrad.summary import Counts, no_step_seen, summarise
-from steadygrad.usage import saved_tracks, unheld
+from steadygrad.usage import policy_name, saved_tracks, unheld
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -196,7 +196,7 @@ class Monitor:
             for track in self._tracks:
                 track.lane.loss = loss
 
-    def clip_(self, optimizer: Optimizer | None = None) -> Tensor:
+    def clip_(self, optimizer: Optimizer | None = None, *, max_norm: float | None = None) -> Tensor:
         """Measure and treat the gradients here, where ``clip_grad_norm_`` stood.
 
         In a loop without an optimizer this is the step: a non-finite gradient is set to zero, so
@@ -205,6 +205,7 @@ class Monitor:
 
         Args:
             optimizer: of several, the one that is about to step; None treats the gradients of all.
+            max_norm: total norm that the loop clips to right after this call: the step is judged as it will be made.
 
         Returns:
             Total norm of all gradients before any scaling, 0-d, like ``clip_grad_norm_``.
@@ -229,7 +230,7 @@ class Monitor:
                 f"{self.mode}.clip_(optimizer): this {type(optimizer).__name__} is none of the {len(self._tracks)} "
                 f"optimizers of the {self.mode}. Pass one of those it was attached to, or none for all of them."
             )
-        norms = [track.clip_() for track in tracks]
+        norms = [track.clip_(max_norm) for track in tracks]
         total = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
         return total.to(torch.float32)
 
@@ -284,7 +285,7 @@ class Monitor:
         self._deliver()
         return {
             "tracks": [
-                {**track.state_dict(), "policy_name": _policy_name(track.policy)} for track in self._tracks
+                {**track.state_dict(), "policy_name": policy_name(track.policy)} for track in self._tracks
             ]
         }
 
@@ -295,7 +296,7 @@ class Monitor:
             UsageError: it is no such state, or that of a guard with other optimizers or another policy;
                 nothing is changed then.
         """
-        saved = saved_tracks(state, [_policy_name(track.policy) for track in self._tracks])
+        saved = saved_tracks(state, [policy_name(track.policy) for track in self._tracks])
         before = [track.state_dict() for track in self._tracks]
         try:
             for track, one in zip(self._tracks, saved, strict=True):
@@ -389,10 +390,6 @@ class Monitor:
         # (a head may be trained on its own); together they are a module replaced too late.
         if held and missing:
             self._logbook.finding(stale_optimizer(step, held, missing))
-
-
-def _policy_name(policy: Policy | None) -> str:
-    return "" if policy is None else type(policy).__name__
 
 
 def _nothing() -> None:

@@ -98,6 +98,11 @@ def check_shared(call: str, model: nn.Module, optimizers: Iterable[Optimizer]) -
             )
 
 
+def policy_name(policy: Policy | None) -> str:
+    """What a saved state says of the policy it belongs to; empty for a watch."""
+    return "" if policy is None else type(policy).__name__
+
+
 def saved_tracks(state: object, policies: Sequence[str]) -> Sequence[Mapping[str, Any]]:
     """The parts of a monitor's saved state, one an optimizer, if they can belong to these policies.
 

@@ -114,3 +114,23 @@ def test_a_policy_that_cannot_be_made_ends_the_script_with_one_line(launched, wr
     assert (
         ended.err == "steadygrad: error: clip_norm(max_norm=-1): max_norm must be a finite number above 0.\n"
     )
+
+
+def test_a_healthy_script_that_clips_is_not_held_a_second_time(plain, launched, write):
+    script = write(
+        "import torch\n"
+        "torch.manual_seed(0)\n"
+        "model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))\n"
+        "optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)\n"
+        "for step in range(12):\n"
+        "    optimizer.zero_grad()\n"
+        "    loss = (model(torch.randn(8, 4)) - 1).square().mean()\n"
+        "    loss.backward()\n"
+        "    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n"
+        "    optimizer.step()\n"
+        "    print('loss', repr(loss.item()))\n"
+    )
+    ended = launched(script, "--guard")
+    assert ended.out == plain(script).out
+    assert "guarded 12 steps of Sequential, nothing found" in ended.closing
+    assert max(run.total_norm.max() for run in ended.runs) > 1.5

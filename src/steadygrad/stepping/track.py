@@ -22,6 +22,7 @@ from steadygrad.measure import ParamTable, heavy_ball, step_bound
 from steadygrad.policies.base import Policy
 from steadygrad.records import Finding, Incident, Reading, TensorInfo
 from steadygrad.stepping.apply import Applier, ClipCall, HandLoop
+from steadygrad.stepping.bounded import BoundedPolicy
 from steadygrad.stepping.brake import Brake, BrakedPolicy
 from steadygrad.stepping.hooks import StepHooks
 from steadygrad.stepping.judge import Treatment
@@ -104,13 +105,13 @@ class Track:
         self._outlet = outlet
         self._containment = containment
         self._contained = containment.run
-        self._shielded = None if policy is None else ShieldedPolicy(policy, containment)
+        self._bounded = None if policy is None else BoundedPolicy(ShieldedPolicy(policy, containment))
         self.brake = Brake()
-        braked = recovers and self._shielded is not None
+        braked = recovers and self._bounded is not None
         self.lane = Lane(
             index,
             table,
-            BrakedPolicy(self._shielded, self.brake) if braked and self._shielded else self._shielded,
+            BrakedPolicy(self._bounded, self.brake) if braked and self._bounded else self._bounded,
             late=self._late,
             overhead=overhead,
             on_reading=self._on_reading,
@@ -177,20 +178,23 @@ class Track:
         if self.policy is not None and state["policy"]:
             self.policy.load_state_dict(state["policy"])
 
-    def clip_(self) -> Tensor:
+    def clip_(self, max_norm: float | None = None) -> Tensor:
         """Measure and treat the gradients now; the optimizer's step then adds nothing.
+
+        Args:
+            max_norm: total norm that the loop is about to clip to by itself; None where it isn't.
 
         Returns:
             Total norm before any scaling, 0-d.
         """
         with torch.no_grad():
             if self._clip is None:
-                norm = self._measuring(self._begin, self._step)
+                norm = self._measuring(self._begin, self._step, max_norm)
                 self._contained(_MEASURING, self.lane.end)
                 return self._plain_norm() if norm is None else norm
             if self.lane.under_way:
                 self._contained(_MEASURING, self.lane.pass_over)
-            norm = self._measuring(self._begin, self._clip)
+            norm = self._measuring(self._begin, self._clip, max_norm)
             self._clipped_early = norm is not None
             if norm is None:
                 self.lane.abandon()
@@ -236,8 +240,10 @@ class Track:
             self.lane.abandon()
             raise
 
-    def _begin(self, treatment: Treatment) -> Tensor:
+    def _begin(self, treatment: Treatment, max_norm: float | None = None) -> Tensor:
         self._outlet.begins(self)
+        if self._bounded is not None:
+            self._bounded.bound = math.inf if max_norm is None else max_norm
         groups = self._groups()
         if self.optimizer is not None and self.table.grown(groups):
             self._grow(groups)
@@ -291,8 +297,8 @@ class Track:
 
     def _on_reading(self, reading: Reading) -> None:
         # An overflow is a GradScaler at work: nothing to learn from, and no sign of trouble.
-        if self._shielded is not None and not reading.overflow:
-            learn = self._shielded.skipped if reading.skipped else self._shielded.learn
+        if self._bounded is not None and not reading.overflow:
+            learn = self._bounded.skipped if reading.skipped else self._bounded.learn
             for incident in learn(reading):
                 self._contained(_REPORTING, self._outlet.incident, incident)
         self._contained(_REPORTING, self._outlet.reading, self, reading)

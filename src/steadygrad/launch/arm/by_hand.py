@@ -53,10 +53,10 @@ class HandSeat(Seat):
         self._clips_itself = False
         self._step(losses)
 
-    def hand_clip(self, losses: Losses) -> None:
+    def hand_clip(self, losses: Losses, max_norm: float | None) -> None:
         """The script is about to clip: this is the step, but for the first time it was one before."""
         if self._clip_due:
-            self._step(losses)
+            self._step(losses, max_norm)
         self._clips_itself, self._clip_due = True, False
 
     def after_clip(self, norm: Tensor, max_norm: float | None) -> None:
@@ -83,12 +83,12 @@ class HandSeat(Seat):
         self._told_apart.steps = 0
         self._erase()
 
-    def _step(self, losses: Losses) -> None:
+    def _step(self, losses: Losses, max_norm: float | None = None) -> None:
         self._log_loss(losses)
         losses.end_round()
         monitor = self.monitor
         if monitor is not None:
-            monitor.clip_()
+            monitor.clip_(max_norm=max_norm)
 
     def _touched(self, param: Tensor) -> None:
         del param

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import GeneratorType
 from typing import Any
@@ -39,14 +40,23 @@ def _tapped(session: Session, original: Function, told: _Told) -> Function:
         if not session.active or torch.compiler.is_compiling():
             return original(*args, **kwargs)
         params, args, kwargs = _with_params_kept(args, kwargs)
-        seats = session.contained("clip capture", session.before_clip, params) or []
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        bound = session.contained("clip capture", _bound, given)
+        seats = session.contained("clip capture", session.before_clip, params, bound) or []
         result = original(*args, **kwargs)
         for seat in seats:
-            given = {**dict(zip(names, args, strict=False)), **kwargs}
             session.contained("clip capture", _tell, seat.after_clip, told(given, result))
         return result
 
     return clip
+
+
+def _bound(given: Mapping[str, Any]) -> float | None:
+    """What the total L2 norm will be at most; None where the call doesn't say."""
+    if "max_norm" not in given or float(given.get("norm_type", 2.0)) != 2.0:
+        return None
+    bound = float(given["max_norm"])
+    return bound if 0.0 < bound < math.inf else None
 
 
 def _tell(after_clip: Callable[[Tensor, float | None], None], norms: tuple[Any, float | None] | None) -> None:

@@ -43,6 +43,7 @@ class Seat:
         self.own = own
         self._led = led
         self.ids = {id(param) for param in params}
+        self._params = [weakref.ref(param) for param in params]
         self._training = training
         self._counts = monitor.counts
         self._kept = monitor if own else None
@@ -82,15 +83,24 @@ class Seat:
         if not self._in_closure:
             self._measured = False
 
-    def before_clip(self) -> None:
-        """The script is about to clip: measure now, with the norms as they came."""
+    def covered_by(self, ids: set[int]) -> bool:
+        """Whether these are all of its parameters that have a gradient, by ``id``."""
+        alive = [param for ref in self._params if (param := ref()) is not None]
+        return self.ids <= ids or all(id(param) in ids or param.grad is None for param in alive)
+
+    def before_clip(self, max_norm: float | None) -> None:
+        """The script is about to clip: measure now, with the norms as they came.
+
+        Args:
+            max_norm: most that the total norm may be after; None where that isn't known.
+        """
         monitor = self.monitor
         if monitor is None or not self._measures_early or self._measured:
             return
         if self._in_closure and self._clipped:
             return
         self._measured = True
-        monitor.clip_()
+        monitor.clip_(max_norm=max_norm)
 
     def after_clip(self, norm: Tensor, max_norm: float | None) -> None:
         """The script has clipped.

@@ -134,8 +134,12 @@ class Session:
         if course.inside is None and course.passes in looks:
             self.contained("search for a loop by hand", self._look_for_hand_loop, tensors)
 
-    def before_clip(self, params: Sequence[Tensor]) -> list[Seat]:
+    def before_clip(self, params: Sequence[Tensor], max_norm: float | None) -> list[Seat]:
         """The script is about to clip these gradients: measure them as they came.
+
+        Args:
+            params: whose gradients.
+            max_norm: most that their total norm may be after; None where that isn't known.
 
         Returns:
             Whose they are.
@@ -143,14 +147,14 @@ class Session:
         ids = {id(param) for param in params}
         hands = [hand for hand in self._hands if hand.ids & ids]
         for hand in hands:
-            hand.hand_clip(self.losses)
+            hand.hand_clip(self.losses, max_norm if hand.covered_by(ids) else None)
         seats = [seat for seat in self._known if seat.ids & ids]
         if not seats and not hands and self._searches < _MOST_SEARCHES:
             self._searches += 1
             found = [self._seat_of(optimizer) for optimizer in _without_rivals(optimizers_of(ids))]
             seats = [seat for seat in found if seat is not None]
         for seat in seats:
-            seat.before_clip()
+            seat.before_clip(max_norm if seat.covered_by(ids) else None)
         return [*seats, *hands]
 
     def before_step(self, optimizer: Optimizer, *, closure: bool) -> None:
