@@ -77,3 +77,20 @@ def test_the_state_of_another_guard_is_an_error():
     guard = sg.guard(model, optimizer)
     with pytest.raises(UsageError, match="expected the state of 1 optimizers, got 2"):
         guard.load_state_dict({"tracks": [{}, {}]})
+
+
+@pytest.mark.parametrize(
+    "policy", [None, sg.policies.steady(), sg.policies.zclip(), sg.policies.relative_update(0.5)]
+)
+def test_a_state_of_a_version_that_kept_less_is_completed(policy):
+    (model, optimizer), (other, other_optimizer) = workload(), workload()
+    guard = sg.guard(model, optimizer, policy=policy)
+    train(model, optimizer, batches(4))
+    state = guard.state_dict()
+    learnt = state["tracks"][0]["policy"]
+    for key in [key for key in learnt if key != "tally"]:
+        del learnt[key]
+    again = sg.guard(other, other_optimizer, policy=policy)
+    again.load_state_dict(state)
+    loaded = again.state_dict()["tracks"][0]
+    assert (loaded["step"], loaded["policy"]["tally"]["seen"]) == (4, learnt["tally"]["seen"])

@@ -145,3 +145,13 @@ def test_facts_of_many_tuples_are_never_mixed_up(pairs):
 
 def test_a_rate_of_zero_reaches_nowhere():
     assert 0.0 < long_run_rate(GroupHyper(0.0)) < 1e-30
+
+
+def test_who_had_the_gradient_survives_a_restart():
+    rates, fresh = [1.0, 0.1, 0.01], met(THREE, [1.0] * 3)
+    relative = met(THREE, [1.0] * 3)
+    relative.rate(step([1.0, 2.0, 2.0], rates))
+    relative.learn(reading([1.0, 2.0, 2.0]))
+    measurement = step([1.0, 2.0, 2.0], rates)
+    fresh.load_state_dict(relative.state_dict())
+    assert fresh.rate(measurement) == relative.rate(measurement) < met(THREE, [1.0] * 3).rate(measurement)

@@ -205,6 +205,7 @@ class Auto(Policy):
             "hold": self._hold.state_dict(),
             "tally": self._tally.state_dict(),
             "steady": self._steady.state_dict(),
+            "relative": self._relative.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -214,6 +215,7 @@ class Auto(Policy):
         self._hold.load_state_dict(state["hold"])
         self._tally.load_state_dict(state["tally"])
         self._steady.load_state_dict(state["steady"])
+        self._relative.load_state_dict(state["relative"])
 
     def _tell(self, change: Change, reading: Reading) -> Incident:
         slips = reading.total_norm > self._limit

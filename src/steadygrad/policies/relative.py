@@ -11,9 +11,9 @@ Shape legend: P parameters.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -82,6 +82,15 @@ class RelativeStep:
         ):
             parts = (reading.norms / reading.total_norm).astype(np.float64)
             self._shares = np.bincount(self._group_of, weights=parts * parts).tolist()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was learnt from Readings; the weights speak for themselves."""
+        return {"shares": None if self._shares is None else list(self._shares)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` returned, after `prepare`."""
+        shares = state["shares"]
+        self._shares = None if shares is None else [float(share) for share in shares]
 
     def reach(self, measurement: Measurement) -> Tensor:
         """``||lr / (1 - mu) * g||`` of the step, 0-d, on the device."""

@@ -98,12 +98,13 @@ class RelativeUpdate(Policy):
         return f"{self!r}: {self._tally}" if self._tally.seen else ""
 
     def state_dict(self) -> dict[str, Any]:
-        """The counts; the weights speak for themselves."""
-        return {"tally": self._tally.state_dict()}
+        """The counts, and who had the gradient; the weights speak for themselves."""
+        return {"tally": self._tally.state_dict(), "relative": self._relative.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         self._tally.load_state_dict(state["tally"])
+        self._relative.load_state_dict(state["relative"])
 
 
 def adaptive_lr_factor(relative: RelativeStep, measurement: Measurement, max_ratio: float) -> float:

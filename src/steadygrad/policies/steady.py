@@ -197,6 +197,7 @@ class Steady(Policy):
             "momentum_bound": self._momentum_bound,
             "lowered": self._lowered,
             "tally": self._tally.state_dict(),
+            "relative": self._relative.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -206,6 +207,7 @@ class Steady(Policy):
         self._momentum_bound = float(state["momentum_bound"])
         self._lowered = int(state["lowered"])
         self._tally.load_state_dict(state["tally"])
+        self._relative.load_state_dict(state["relative"])
 
     def _calm_factor(self) -> float:
         if len(self._window) < _MIN_HISTORY:

@@ -27,6 +27,7 @@ from steadygrad.stepping.brake import Brake, BrakedPolicy
 from steadygrad.stepping.hooks import StepHooks
 from steadygrad.stepping.judge import Treatment
 from steadygrad.stepping.lane import Lane, is_late
+from steadygrad.stepping.saved import completed
 from steadygrad.stepping.shielded import PART, ShieldedPolicy
 from steadygrad.stepping.streak import SkipStreak
 from steadygrad.stepping.undo import StepUndo, moves_while_evaluating
@@ -176,7 +177,7 @@ class Track:
         """Restore what ``state_dict`` returned."""
         self.lane.step = int(state["step"])
         if self.policy is not None and state["policy"]:
-            self.policy.load_state_dict(state["policy"])
+            self.policy.load_state_dict(completed(state["policy"], self.policy.fresh().state_dict()))
 
     def clip_(self, max_norm: float | None = None) -> Tensor:
         """Measure and treat the gradients now; the optimizer's step then adds nothing.
