@@ -134,3 +134,13 @@ def test_a_healthy_script_that_clips_is_not_held_a_second_time(plain, launched, 
     assert ended.out == plain(script).out
     assert "guarded 12 steps of Sequential, nothing found" in ended.closing
     assert max(run.total_norm.max() for run in ended.runs) > 1.5
+
+
+def test_a_module_beside_the_script_that_is_named_as_we_are_is_told(launched, tmp_path):
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "steadygrad.py").write_text("mark = 1\n", encoding="utf-8")
+    (folder / "train.py").write_text("print('ran')\n", encoding="utf-8")
+    ended = launched(str(folder / "train.py"))
+    assert ended.out == "ran\n"
+    assert f"warning: {folder} holds a module named steadygrad too" in ended.err

@@ -42,6 +42,11 @@ def run(target: Target, orders: Orders) -> NoReturn:
     OnImport("torch", lambda: arm_into(own, orders, result)).wait()
     try:
         code, main = prepare(target, own.make_way)
+        if own.namesake is not None and not orders.quiet:
+            _write(
+                f"warning: {own.namesake} holds a module named steadygrad too. Here `import steadygrad` finds the "
+                "installed package and not that one, as it would under python: rename it."
+            )
         exec(code, main.__dict__)  # noqa: S102 - running somebody's script is the whole purpose
     except SystemExit:
         raise

@@ -27,13 +27,22 @@ _AT_START = frozenset(
 )
 
 
+_OUR_FOLDER = Path(__file__).parents[2]
+
+
 class OwnModules:
-    """The modules we have imported, where the script's folder holds others of the same name."""
+    """The modules we have imported, where the script's folder holds others of the same name.
+
+    Attributes:
+        namesake: the script's folder, where it holds a ``steadygrad`` that isn't this one: the one name
+            that can't make way.
+    """
 
     def __init__(self) -> None:
         for name in _NEEDED:
             import_module(name)
         self._path = list(sys.path)
+        self.namesake: str | None = None
         self._names: frozenset[str] = frozenset()
         self._put_away: dict[str, ModuleType] = {}
 
@@ -46,7 +55,10 @@ class OwnModules:
         """
         if replaced is not None:
             self._path = self._path[1:]
-        self._names = _module_names(folder) - _AT_START - set(sys.builtin_module_names)
+        names = _module_names(folder)
+        if "steadygrad" in names and Path(folder).resolve() != _OUR_FOLDER.resolve():
+            self.namesake = folder
+        self._names = names - _AT_START - set(sys.builtin_module_names)
         self._put_away = {name: sys.modules.pop(name) for name in self._shadowed(sys.modules)}
 
     @contextmanager
