@@ -78,3 +78,13 @@ def test_hooks_of_ours_are_put_back_where_they_were(made):
         assert [len(module._forward_pre_hooks) for module in model.modules()] == [1, 0, 0, 0]
     assert [list(module._forward_pre_hooks.items()) for module in model.modules()] == before
     monitor.close()
+
+
+def test_a_scripted_model_is_watched_without_a_fault(capfd):
+    model = torch.jit.script(nn.Linear(4, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with sg.guard(model, optimizer) as guard:
+        model(torch.ones(2, 4)).sum().backward()
+        optimizer.step()
+        assert guard.counts.steps == 1
+    assert "fault" not in capfd.readouterr().err

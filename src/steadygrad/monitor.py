@@ -31,7 +31,7 @@ from steadygrad.records import Finding, Reading
 from steadygrad.recover import Checkpoints, Rescue, Rollback
 from steadygrad.stepping import SkipStreak, Track, is_late, join_ranks
 from steadygrad.summary import Counts, no_step_seen, summarise
-from steadygrad.usage import policy_name, saved_tracks, unheld
+from steadygrad.usage import check_max_norm, policy_name, saved_tracks, unheld
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -224,6 +224,7 @@ class Monitor:
         """
         if self.closed:
             raise UsageError(f"{self.mode}.clip_(): this {self.mode} is closed. Attach a new one first.")
+        check_max_norm(f"{self.mode}.clip_", max_norm)
         tracks = [track for track in self._tracks if optimizer is None or track.optimizer is optimizer]
         if not tracks:
             raise UsageError(

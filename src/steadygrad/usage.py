@@ -72,6 +72,18 @@ def check_overhead(call: str, overhead: object) -> None:
         raise UsageError(f"{call}(overhead={overhead!r}): expected a share of the step time between 0 and 1.")
 
 
+def check_max_norm(call: str, max_norm: object) -> None:
+    """Raise a UsageError unless ``max_norm`` is a norm that a loop can clip to, or None."""
+    if max_norm is None:
+        return
+    is_number = isinstance(max_norm, (int, float)) and not isinstance(max_norm, bool)
+    if not is_number or not float(max_norm) > 0.0:  # type: ignore[arg-type]
+        raise UsageError(
+            f"{call}(max_norm={max_norm!r}): expected the number above 0 that the loop clips to next, or None where it "
+            "doesn't clip by itself."
+        )
+
+
 def check_policy(policy: object) -> None:
     """Raise a UsageError unless ``policy`` is a policy or None."""
     if policy is None or isinstance(policy, Policy):

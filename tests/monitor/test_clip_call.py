@@ -20,6 +20,8 @@ from tests.monitor.workloads import (
 )
 from torch import nn
 
+import steadygrad as sg
+from steadygrad.errors import UsageError
 from steadygrad.policies import clip_norm
 
 both_paths = pytest.mark.parametrize("late", [False, True], ids=["host", "late"])
@@ -116,3 +118,9 @@ class TestClipCallBeforeStep:
         assert outcome(model, optimizer) == before
         assert guard.last.skipped
         assert all(param.grad is not None for param in model.parameters())
+
+
+@pytest.mark.parametrize("bad", ["1", -1.0, 0.0, float("nan"), True])
+def test_a_norm_that_no_loop_clips_to_is_refused(bad):
+    with sg.guard(torch.nn.Linear(2, 1)) as guard, pytest.raises(UsageError, match=r"guard.clip_\(max_norm="):
+        guard.clip_(max_norm=bad)

@@ -10,6 +10,7 @@ Some models are never called as a whole: a module that only holds two networks, 
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,6 +85,8 @@ class Capture:
         self._handles = [
             handle
             for one in (model, *parts)
+            # Which takes no hooks.
+            if not isinstance(one, torch.jit.ScriptModule)
             for handle in (
                 one.register_forward_pre_hook(
                     ForwardHook(self._listener.before), prepend=True, with_kwargs=True
@@ -197,7 +200,10 @@ class _Keeper:
 
 def _parts(model: nn.Module) -> list[nn.Module]:
     """What to listen to besides: the parts of a model that isn't, or may not be, called as a whole."""
-    if type(model).forward is not nn.Module.forward and not hasattr(model, "training_step"):
+    # A scripted model's class answers for ``forward`` only through an instance.
+    if inspect.getattr_static(type(model), "forward") is not nn.Module.forward and not hasattr(
+        model, "training_step"
+    ):
         return []
     parts: list[nn.Module] = []
     for child in model.children():
