@@ -47,7 +47,7 @@ def blamed(finding: Finding, origin: Origin, *, guarded: bool = False) -> Findin
         finding,
         kind=known.kind,
         where=(*place, *(name for name in finding.where if name not in place)),
-        summary=_sentence(origin),
+        summary=first_line(origin),
         evidence=MappingProxyType({**finding.evidence, **_numbers(origin)}),
         causes=(*(one.cause for one in own), *known.causes),
         remedies=tuple(one for one in remedies if not guarded or one.code != GUARD_CODE),
@@ -55,7 +55,8 @@ def blamed(finding: Finding, origin: Origin, *, guarded: bool = False) -> Findin
     )
 
 
-def _sentence(origin: Origin) -> str:
+def first_line(origin: Origin) -> str:
+    """Where the number was made, and the user's line, in one sentence."""
     first = str(origin).partition("\n")[0]
     return f"{first} at {origin.file}:{origin.lineno}: {origin.source}" if origin.file else first
 

@@ -6,11 +6,14 @@ held on to, and replayed when there is something to explain, a few times in a ru
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
-from steadygrad.blame import blamed
+from steadygrad.blame import blamed, first_line
 from steadygrad.origin import Origin
+from steadygrad.ranks import Peers, exchange
 from steadygrad.records import Finding
 from steadygrad.tracing import Capture
 
@@ -34,10 +37,18 @@ class Forensics:
         self._guarded = guarded
         self._left = MAX_REPLAYS
         self._origins: dict[tuple[int, int], Origin] = {}
+        self._elsewhere: dict[tuple[int, int], str] = {}
         self.note = ""
 
-    def look(self, optimizer: int, step: int) -> None:
-        """Replay the step about to be made, while the weights are still those that made it."""
+    def look(self, optimizer: int, step: int, peers: Peers | None = None) -> None:
+        """Replay the step about to be made, while the weights are still those that made it.
+
+        Args:
+            optimizer: index of the optimizer.
+            step: its step.
+            peers: the other ranks of a data-parallel training: a NaN that one rank makes is in the gradient
+                of all, and only that rank can say how it came about.
+        """
         if not self._left:
             return
         self._left -= 1
@@ -45,13 +56,22 @@ class Forensics:
             origin, self.note = self.capture.replay()
         if origin is not None:
             self._origins[optimizer, step] = origin
+        if peers is not None:
+            said = exchange(peers, f"{optimizer}/{step}", "" if origin is None else first_line(origin))
+            found = [text for _, text in sorted(said.items()) if text]
+            if found and origin is None:
+                self._elsewhere[optimizer, step] = found[0]
 
     def told(self, finding: Finding) -> Finding:
         """The finding with its origin, where that is known; else as it is."""
-        origin = self._origins.get((finding.optimizer, finding.step))
-        if origin is None or not finding.kind.startswith("nonfinite_"):
+        place = finding.optimizer, finding.step
+        if not finding.kind.startswith("nonfinite_"):
             return finding
-        return blamed(finding, origin, guarded=self._guarded)
+        origin = self._origins.get(place)
+        if origin is not None:
+            return blamed(finding, origin, guarded=self._guarded)
+        there = self._elsewhere.get(place)
+        return replace(finding, summary=f"{there}.") if there else finding
 
     def origin(self, optimizer: int, step: int) -> Origin | None:
         """Where a step's fault began, as far as it was looked for."""

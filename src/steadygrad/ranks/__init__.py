@@ -4,5 +4,6 @@ from steadygrad.ranks.guilty import tell_rank
 from steadygrad.ranks.handshake import Peers, meet
 from steadygrad.ranks.local import LocalNorms
 from steadygrad.ranks.ranks import Ranks
+from steadygrad.ranks.word import exchange
 
-__all__ = ["LocalNorms", "Peers", "Ranks", "meet", "tell_rank"]
+__all__ = ["LocalNorms", "Peers", "Ranks", "exchange", "meet", "tell_rank"]

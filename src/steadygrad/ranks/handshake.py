@@ -49,12 +49,12 @@ class Peers:
             patience_s: seconds to wait for each answer.
         """
         try:
-            store = _store()
+            store = store_of_all()
             store.set(f"{self.prefix}/here/{call}/{self.rank}", "1")
         except (RuntimeError, OSError):
             return [0]  # it serves the store
         return [
-            r for r in range(self.world) if not _comes(store, f"{self.prefix}/here/{call}/{r}", patience_s)
+            r for r in range(self.world) if not comes(store, f"{self.prefix}/here/{call}/{r}", patience_s)
         ]
 
 
@@ -77,7 +77,7 @@ def meet(model: nn.Module, tensors: Sequence[Tensor], mode: str) -> Peers | str 
     if not replicated and not any(map(is_sharded, tensors)):
         return None
     peers = Peers(dist.get_rank(), dist.get_world_size(), f"steadygrad/{next(_attached)}", replicated)
-    answer = _agree(_store(), peers, _fingerprint(tensors, mode))
+    answer = _agree(store_of_all(), peers, _fingerprint(tensors, mode))
     return peers if answer == "yes" else f"{answer}: each rank that has a {mode} judges by its own numbers"
 
 
@@ -87,7 +87,7 @@ def _agree(store: Any, peers: Peers, own: str) -> str:
     if peers.rank == 0:
         others = [f"{peers.prefix}/{rank}" for rank in range(peers.world)]
         missing = [
-            rank for rank, key in enumerate(others) if not _comes(store, key, PATIENCE_S / peers.world)
+            rank for rank, key in enumerate(others) if not comes(store, key, PATIENCE_S / peers.world)
         ]
         answer = "yes"
         if missing:
@@ -95,13 +95,14 @@ def _agree(store: Any, peers: Peers, own: str) -> str:
         elif any(store.get(key).decode() != own for key in others):
             answer = "the ranks train different parameters"
     else:
-        answer = "" if _comes(store, word, PATIENCE_S) else "rank 0 attached nothing"
+        answer = "" if comes(store, word, PATIENCE_S) else "rank 0 attached nothing"
     # Whoever gives up writes so: the first word holds, also for a rank 0 that comes late.
     held: str = store.compare_set(word, "", answer).decode() if answer else store.get(word).decode()
     return held
 
 
-def _comes(store: Any, key: str, patience_s: float) -> bool:
+def comes(store: Any, key: str, patience_s: float) -> bool:
+    """Whether a note is in the store, or comes within so many seconds."""
     try:
         store.wait([key], timedelta(seconds=patience_s))
     except RuntimeError:
@@ -114,6 +115,7 @@ def _fingerprint(tensors: Sequence[Tensor], mode: str) -> str:
     return hashlib.sha256(repr((mode, told)).encode()).hexdigest()
 
 
-def _store() -> Any:
+def store_of_all() -> Any:
+    """The store that all ranks share."""
     # The only way to a store that all ranks share; torch's own elastic agent goes it too.
-    return torch.distributed.distributed_c10d._get_default_store()  # noqa: SLF001
+    return torch.distributed.distributed_c10d._get_defaultstore_of_all()  # noqa: SLF001

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_map_only
 
 from steadygrad.calling import random_states, restore_random_states, tensors_in
 from steadygrad.forward_hook import ForwardHook
+from steadygrad.measure import is_sharded
 from steadygrad.origin import Origin
 from steadygrad.tracing.finiteness import facts, has_nan, has_numbers, is_finite
 from steadygrad.tracing.replay import Step, instrumented, uncompiled
@@ -104,14 +105,15 @@ class Capture:
         listener = self._listener
         if listener is None or not listener.calls:
             return Replay(None, "No call of the model was seen in training.")
-        if _has_company():
+        model = _of_this_rank(self._model)
+        if model is None:
             return Replay(None, "A step on several ranks can't be replayed by one of them alone.")
         listener.deaf = True
         try:
             for call in reversed(listener.calls):
                 if not all(map(is_finite, call.computed)):
                     continue
-                origin = _origin(self._model, call)
+                origin = _origin(model, call, model if call.module is self._model else call.module)
                 if origin is not None:
                     return Replay(origin)
         finally:
@@ -233,14 +235,25 @@ def _autocast() -> tuple[tuple[str, torch.dtype], ...]:
     )
 
 
-def _origin(model: nn.Module, call: Call) -> Origin | None:
+def _of_this_rank(model: nn.Module) -> nn.Module | None:
+    """What one process can run without the others: of a data-parallel model the module inside."""
+    if not _has_company():
+        return model
+    if not isinstance(model, nn.parallel.DistributedDataParallel):
+        return None
+    inner = uncompiled(model.module)
+    talks = any(isinstance(one, nn.SyncBatchNorm) for one in inner.modules())
+    return None if talks or any(map(is_sharded, inner.parameters())) else inner
+
+
+def _origin(model: nn.Module, call: Call, called: nn.Module) -> Origin | None:
     batch: Mapping[str, Any] | Sequence[Any] = call.kwargs if call.kwargs and not call.args else call.args
     with instrumented(model, batch) as step:
         restore_random_states(call.random)
         with contextlib.ExitStack() as casts:
             for device, dtype in call.autocast:
                 casts.enter_context(torch.autocast(device, dtype=dtype))
-            output = uncompiled(call.module)(*call.args, **call.kwargs)
+            output = uncompiled(called)(*call.args, **call.kwargs)
         return _of_output(step, tensors_in(output), call.gradients)
 
 
