@@ -86,9 +86,7 @@ def _agree(store: Any, peers: Peers, own: str) -> str:
     word = f"{peers.prefix}/word"
     if peers.rank == 0:
         others = [f"{peers.prefix}/{rank}" for rank in range(peers.world)]
-        missing = [
-            rank for rank, key in enumerate(others) if not comes(store, key, PATIENCE_S / peers.world)
-        ]
+        missing = [rank for rank, key in enumerate(others) if not comes(store, key, PATIENCE_S / peers.world)]
         answer = "yes"
         if missing:
             answer = f"ranks {missing} attached nothing"
@@ -118,4 +116,4 @@ def _fingerprint(tensors: Sequence[Tensor], mode: str) -> str:
 def store_of_all() -> Any:
     """The store that all ranks share."""
     # The only way to a store that all ranks share; torch's own elastic agent goes it too.
-    return torch.distributed.distributed_c10d._get_defaultstore_of_all()  # noqa: SLF001
+    return torch.distributed.distributed_c10d._get_default_store()  # noqa: SLF001
