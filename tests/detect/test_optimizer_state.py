@@ -42,6 +42,7 @@ def test_a_broken_step_of_sound_numbers_is_told_without_a_bound(stream, context,
     (finding,) = found(probed(stream, [1e-3, bad]), context(2))
     assert finding.where == ("layer1.weight",)
     assert not found(probed(stream, [1e-3, bad], lengths=(8.0, bad)), context(2))
+    assert not found(probed(stream, [1e-3, bad], lengths=(8.0, bad)), context(2, step_bound=7.27))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -64,7 +64,8 @@ class OptimizerStateCorrupt:
         tensors = context.tensors[:size]
         numel = np.array([max(tensor.numel, 1) for tensor in tensors], np.float64)
         rounding = np.array([_ROUNDING.get(tensor.dtype, 1e-5) for tensor in tensors])
-        own = lengths[:size].astype(np.float64)
+        # What isn't finite is no evidence anyway, and 0 x Inf would warn.
+        own = np.nan_to_num(lengths[:size].astype(np.float64), nan=0.0, posinf=0.0)
         allowed = self.factor * reading.lr * (bound * np.sqrt(numel) + context.weight_decay * own)
         beyond: BoolArray = moved[:size] > allowed + rounding * own
         return beyond
