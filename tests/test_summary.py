@@ -24,7 +24,7 @@ def test_one_root_cause_is_told_once_with_what_came_of_it():
     assert text.startswith("steadygrad guard: exploding_gradient in 40 steps")
     assert text.count("why: ") == 1
     assert "then: error: nonfinite_gradient at step 9" in text
-    assert "again 1 times, at step 500" in text
+    assert "again once, at step 500" in text
     assert "cured when: " in text
 
 

@@ -87,7 +87,7 @@ class Origin:
 
     def _made(self) -> str:
         if self.operation in WITHOUT_OPERATION:
-            return f"was in {WITHOUT_OPERATION[self.operation]} from the start"
+            return f"was in {WITHOUT_OPERATION[self.operation]} before the step began"
         return f"first made by {self.operation} in {self._place()}"
 
     def _place(self) -> str:

@@ -87,7 +87,8 @@ def _tell(chapter: Chapter) -> list[str]:
         lines.append(f"    cured when: {CATALOG[root.kind].verify}")
     if chapter.repeats:
         steps = ", ".join(f"{finding.step:,}" for finding in chapter.repeats[:_MOST_STEPS])
-        lines.append(f"    again {len(chapter.repeats):,} times, at step {steps}")
+        often = "once" if len(chapter.repeats) == 1 else f"{len(chapter.repeats):,} times"
+        lines.append(f"    again {often}, at step {steps}")
     lines += [f"    then: {finding}" for finding in chapter.consequences[:_MOST_STEPS]]
     return lines
 
