@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from steadygrad.forward_hook import ForwardHook
 
@@ -20,7 +22,9 @@ class LoadWatch:
 
     def __init__(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
         self._happened = False
-        self._handles = [model.register_load_state_dict_post_hook(ForwardHook(self._note))]  # type: ignore[no-untyped-call]
+        self._handles: list[RemovableHandle] = []
+        if not isinstance(model, torch.jit.ScriptModule):  # which takes no hooks
+            self._handles.append(model.register_load_state_dict_post_hook(ForwardHook(self._note)))  # type: ignore[no-untyped-call]
         self._handles += [one.register_load_state_dict_post_hook(self._note) for one in optimizers]
 
     def take(self) -> bool:
