@@ -56,7 +56,7 @@ def _costs(results: str) -> str:
         table = results.partition(f"### {workload}, adamw:")[2].partition("\n### ")[0]
         for line in table.splitlines():
             cells = [cell.strip() for cell in line.strip("|").split("|")]
-            if len(cells) == 6 and re.fullmatch(r"[0-9.]+", cells[2]):
+            if len(cells) > 5 and re.fullmatch(r"[0-9.]+", cells[2]):
                 found.setdefault(cells[0], []).append(cells[2])
     rows = [[name, *ratios] for name, ratios in found.items() if len(ratios) == len(WORKLOADS)]
     return "\n".join(f"| {' | '.join([f'`{name}`', *ratios])} |" for name, *ratios in rows)
