@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
-
+from benchmarks import resumable
 from benchmarks.recovery.injections import injections
 from benchmarks.recovery.trainings import trainings
 from benchmarks.recovery.trial import Result, run
@@ -42,36 +39,16 @@ class Cell:
 
 def load(path: Path) -> dict[str, Result]:
     """What has been measured."""
-    if not path.exists():
-        return {}
-    found = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        key, after = entry.pop("key"), tuple(entry.pop("after"))
-        found[key] = Result(after=after, **entry)
-    return found
+    return resumable.load(path, _read)
 
 
 def fill(cells: Iterable[Cell], path: Path, workers: int) -> dict[str, Result]:
     """Make every training that isn't in the file yet."""
-    done = load(path)
-    missing = [cell for cell in dict.fromkeys(cells) if cell.key not in done]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file, ProcessPoolExecutor(workers, initializer=_start) as pool:
-        pending = {pool.submit(_measure, cell): cell for cell in missing}
-        for place, future in enumerate(as_completed(pending), 1):
-            cell, result = pending[future], future.result()
-            done[cell.key] = result
-            file.write(json.dumps({"key": cell.key, **result.as_dict()}) + "\n")
-            file.flush()
-            if place % 100 == 0:
-                print(f"{place}/{len(missing)}", flush=True)
-    return done
+    return resumable.fill(cells, path, workers, measure=_measure, read=_read)
 
 
-def _start() -> None:
-    torch.set_num_threads(1)
-    os.environ["STEADYGRAD_QUIET"] = "1"
+def _read(*, after: list[float], **fields: Any) -> Result:
+    return Result(after=tuple(after), **fields)
 
 
 def _measure(cell: Cell) -> Result:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
+from benchmarks import resumable
 from benchmarks.survival import contenders
 from benchmarks.survival.controls import controls
 from benchmarks.survival.trial import Result, run
@@ -40,36 +36,12 @@ def workloads() -> dict[str, Workload]:
 
 def load(path: Path) -> dict[str, Result]:
     """What has been measured."""
-    if not path.exists():
-        return {}
-    found = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        key = entry.pop("key")
-        found[key] = Result(**entry)
-    return found
+    return resumable.load(path, Result)
 
 
 def fill(cells: Iterable[Cell], path: Path, workers: int) -> dict[str, Result]:
     """Make every training that isn't in the file yet."""
-    done = load(path)
-    missing = [cell for cell in cells if cell.key not in done]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file, ProcessPoolExecutor(workers, initializer=_start) as pool:
-        pending = {pool.submit(_measure, cell): cell for cell in missing}
-        for place, future in enumerate(as_completed(pending), 1):
-            cell, result = pending[future], future.result()
-            done[cell.key] = result
-            file.write(json.dumps({"key": cell.key, **result.as_dict()}) + "\n")
-            file.flush()
-            if place % 50 == 0:
-                print(f"{place}/{len(missing)}", flush=True)
-    return done
-
-
-def _start() -> None:
-    torch.set_num_threads(1)
-    os.environ["STEADYGRAD_QUIET"] = "1"
+    return resumable.fill(cells, path, workers, measure=_measure, read=Result)
 
 
 def _measure(cell: Cell) -> Result:

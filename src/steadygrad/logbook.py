@@ -209,9 +209,9 @@ class Logbook:
     def nonfinite(self, track: Track) -> None:
         """The step about to be made is non-finite: find out where that began."""
         if self.forensics is not None:
-            ranks = track.lane.ranks
-            together = ranks is not None and ranks.peers.replicated
-            self.forensics.look(track.index, track.lane.step, ranks.peers if ranks and together else None)
+            peers = None if track.lane.ranks is None else track.lane.ranks.peers
+            replicated = peers is not None and peers.replicated
+            self.forensics.look(track.index, track.lane.step, peers if replicated else None)
 
     def grown(self, track: Track, tensors: Sequence[TensorInfo]) -> None:
         """Parameters have joined an optimizer."""

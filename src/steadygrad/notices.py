@@ -10,7 +10,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 INTERVAL_S = 30.0
 QUIET = "STEADYGRAD_QUIET"
@@ -64,6 +65,20 @@ class Notices:
         for key, (text, count) in list(held.items()):
             self._spoken_s[key] = now_s
             _write(text, more=count - 1)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep all lines off the screen: whoever attaches inside tells the findings in another way."""
+    before = os.environ.get(QUIET)
+    os.environ[QUIET] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(QUIET, None)
+        else:
+            os.environ[QUIET] = before
 
 
 def _silent() -> bool:

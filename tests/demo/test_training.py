@@ -9,8 +9,8 @@ import torch
 import steadygrad as sg
 from steadygrad.demo.arms import ARMS, CLIP, GUARD, PLAIN
 from steadygrad.demo.digits_cnn import DigitsCNN
-from steadygrad.demo.training import quiet, train
-from steadygrad.notices import QUIET
+from steadygrad.demo.training import train
+from steadygrad.notices import QUIET, quiet
 
 
 def by_hand(workload, seed, max_norm=None):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-import socket
-import traceback
 from datetime import timedelta
 
 import pytest
 import torch
-import torch.distributed as dist
 from tests.measure.reference import slow_norms, slow_total
 from tests.monitor.workloads import attach, batches, mlp, seeded, step
-from torch import multiprocessing as mp
+from tests.ranks.worlds import run_world
 
 from steadygrad.policies import auto, clip_norm
 
@@ -20,12 +17,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 RANKS = 2
 PATIENCE = timedelta(seconds=20)
 STREAM = batches(6)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def sharded(policy, *, late, mode="guard", fused=False):
@@ -98,34 +89,16 @@ def check_clocks_that_differ(rank, late):
     assert guard.last is not None
 
 
-def every_check(rank, port, failures):
-    dist.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=RANKS, timeout=PATIENCE
-    )
-    torch.set_num_threads(1)
-    try:
-        for late in (False, True):
-            check_norms(late)
-            for fused in (False, True):
-                check_clipping(lambda: clip_norm(0.2), late, fused)
-                check_skip_and_overflow(rank, late, fused)
-            check_clipping(auto, late, fused=False)
-            check_clocks_that_differ(rank, late)
-    except Exception:
-        failures.put(f"rank {rank}: {traceback.format_exc()}")
-        raise
-    finally:
-        dist.destroy_process_group()
+def every_check(rank):
+    for late in (False, True):
+        check_norms(late)
+        for fused in (False, True):
+            check_clipping(lambda: clip_norm(0.2), late, fused)
+            check_skip_and_overflow(rank, late, fused)
+        check_clipping(auto, late, fused=False)
+        check_clocks_that_differ(rank, late)
 
 
 @pytest.mark.slow
 def test_two_ranks_see_what_one_process_sees():
-    context = mp.get_context("spawn")
-    failures = context.SimpleQueue()
-    try:
-        mp.spawn(every_check, (free_port(), failures), nprocs=RANKS)
-    except (mp.ProcessRaisedException, mp.ProcessExitedException):
-        told = []
-        while not failures.empty():
-            told.append(failures.get())
-        pytest.fail("\n".join(told) or "a rank ended without a word")
+    run_world(every_check, RANKS, patience=PATIENCE)

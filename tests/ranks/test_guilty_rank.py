@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import socket
-import traceback
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from tests.ranks.worlds import run_world
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -106,35 +104,13 @@ def check_a_rank_that_is_late(rank):
     dist.barrier()
 
 
-def every_check(rank, port, failures):
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=RANKS)
-    torch.set_num_threads(1)
-    try:
-        check_one_rank(rank, math.nan)
-        check_one_rank(rank, 0.0)
-        check_both(rank)
-        check_a_rank_that_is_late(rank)
-    except Exception:
-        failures.put(f"rank {rank}: {traceback.format_exc()}")
-        raise
-    finally:
-        dist.destroy_process_group()
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+def every_check(rank):
+    check_one_rank(rank, math.nan)
+    check_one_rank(rank, 0.0)
+    check_both(rank)
+    check_a_rank_that_is_late(rank)
 
 
 @pytest.mark.slow
 def test_two_ranks_name_the_guilty_one():
-    context = mp.get_context("spawn")
-    failures = context.SimpleQueue()
-    try:
-        mp.spawn(every_check, (free_port(), failures), nprocs=RANKS)
-    except (mp.ProcessRaisedException, mp.ProcessExitedException):
-        told = []
-        while not failures.empty():
-            told.append(failures.get())
-        pytest.fail("\n".join(told) or "a rank died without a word")
+    run_world(every_check, RANKS)

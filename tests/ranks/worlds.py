@@ -23,12 +23,12 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def run_world(check, ranks):
+def run_world(check, ranks, patience=PATIENCE):
     """Run ``check(rank)`` in every process of a world; fail with what they said."""
     context = mp.get_context("spawn")
     failures = context.SimpleQueue()
     try:
-        mp.spawn(_one_rank, (ranks, free_port(), check, failures), nprocs=ranks)
+        mp.spawn(_one_rank, (ranks, free_port(), check, failures, patience), nprocs=ranks)
     except (mp.ProcessRaisedException, mp.ProcessExitedException):
         told = []
         while not failures.empty():
@@ -36,9 +36,9 @@ def run_world(check, ranks):
         pytest.fail("\n".join(told) or "a rank ended without a word")
 
 
-def _one_rank(rank, ranks, port, check, failures):
+def _one_rank(rank, ranks, port, check, failures, patience):
     url = f"tcp://127.0.0.1:{port}"
-    dist.init_process_group("gloo", init_method=url, rank=rank, world_size=ranks, timeout=PATIENCE)
+    dist.init_process_group("gloo", init_method=url, rank=rank, world_size=ranks, timeout=patience)
     torch.set_num_threads(1)
     os.environ["STEADYGRAD_QUIET"] = "1"
     try:

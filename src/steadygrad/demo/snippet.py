@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from steadygrad.demo.training import quiet
+from steadygrad.notices import quiet
 from steadygrad.records import Finding
 
 SNIPPET = """\

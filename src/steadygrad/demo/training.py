@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from steadygrad import Monitor
 from steadygrad.demo.arms import Arm
 from steadygrad.demo.workload import Workload
 from steadygrad.errors import TrainingStopped
-from steadygrad.notices import QUIET
+from steadygrad.notices import quiet
 from steadygrad.records import Finding, Reading
 
 
@@ -119,20 +118,6 @@ def _step(training: Training, optimizer: Optimizer, loss: Tensor, monitor: Monit
 
 def _all_finite(model: nn.Module) -> bool:
     return all(bool(param.isfinite().all()) for param in model.parameters())
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the monitors' lines off the screen: the demo tells the findings itself."""
-    before = os.environ.get(QUIET)
-    os.environ[QUIET] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[QUIET]
-        else:
-            os.environ[QUIET] = before
 
 
 @contextmanager

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +14,7 @@ from steadygrad.attachment import guard
 from steadygrad.errors import SteadygradError, UsageError
 from steadygrad.launch.policy_call import parse_policy
 from steadygrad.monitor import Monitor
-from steadygrad.notices import QUIET
+from steadygrad.notices import quiet
 from steadygrad.policies import Policy
 from steadygrad.replay.batch import Batch
 from steadygrad.replay.case import Case
@@ -92,7 +90,7 @@ class Bench:
         batch = batch if dtype is None else batch.cast(dtype)
         self.subject.reset(dtype)
         self._set_hyper(change)
-        with _quiet(), contextlib.ExitStack() as stack:
+        with quiet(), contextlib.ExitStack() as stack:
             monitor = self._guard(change, stack)
             done = forward(self.subject, batch, self.driver)
             backward(done, batch, self.driver)
@@ -180,17 +178,3 @@ class Bench:
 def _norm(tensors: list[Tensor]) -> float:
     norms = [torch.linalg.vector_norm(one.detach().double()) for one in tensors]
     return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The guards of trials say nothing: the table does."""
-    before = os.environ.get(QUIET)
-    os.environ[QUIET] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[QUIET]
-        else:
-            os.environ[QUIET] = before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from collections.abc import Iterator
 from functools import partial
 
@@ -15,7 +14,7 @@ from steadygrad.attachment import guard
 from steadygrad.checkup.rehearsal import Setup
 from steadygrad.checkup.remedies.plan import Case, Plan
 from steadygrad.checkup.stability import limit
-from steadygrad.notices import QUIET
+from steadygrad.notices import quiet
 from steadygrad.records import Remedy
 
 WARM_UP = 20
@@ -113,14 +112,6 @@ def _guarded(setup: Setup) -> None:
 
 @contextlib.contextmanager
 def _guard(setup: Setup) -> Iterator[None]:
-    before = os.environ.get(QUIET)
     # A rehearsal has nothing to say on stderr.
-    os.environ[QUIET] = "1"
-    try:
-        with guard(setup.model, setup.optimizer, max_consecutive_skips=None):
-            yield
-    finally:
-        if before is None:
-            os.environ.pop(QUIET, None)
-        else:
-            os.environ[QUIET] = before
+    with quiet(), guard(setup.model, setup.optimizer, max_consecutive_skips=None):
+        yield
