@@ -172,7 +172,8 @@ def _attach(
         mode, model, optimizers, own, run=run, max_skips=max_skips, overhead=overhead, recover=plan
     )
     asked = "" if own is None else repr(own)
-    attachment = _Attachment(weakref.ref(monitor), mode, asked, path, plan, len(targets))
+    kept = plan if monitor.recovers else None
+    attachment = _Attachment(weakref.ref(monitor), mode, asked, path, kept, len(targets))
     for target in targets:
         _attached[target] = attachment
     return monitor

@@ -37,6 +37,7 @@ Listener = Callable[[Reading], None]
 Teller = Callable[[Finding], Finding]
 ScalarListener = Callable[[int, str, float], None]
 Starter = Callable[[], None]
+Ender = Callable[[int], None]
 
 
 class Sink(Protocol):
@@ -75,6 +76,7 @@ class Logbook:
         sinks: pairs of the name of a part and the sink.
         scalar_listeners: the same for each number that is logged: step, name, value.
         starters: the same for what is to be done before each step.
+        enders: the same for what several ranks do together when an optimizer's step has ended.
     """
 
     def __init__(self) -> None:
@@ -96,6 +98,7 @@ class Logbook:
         self._own_clip = OwnClip(self.finding)
         self.scalar_listeners: list[tuple[str, ScalarListener]] = []
         self.starters: list[tuple[str, Starter]] = []
+        self.enders: list[tuple[str, Ender]] = []
         self._notices = Notices()
         self._newest_loss = (-1, math.nan)
 
@@ -158,6 +161,11 @@ class Logbook:
             self.contained(part, listener, reading)
         for part, sink in self.sinks:
             self.contained(part, sink.reading, reading, track.table.tensors)
+
+    def ended(self, track: Track) -> None:
+        """A step over several ranks has ended."""
+        for part, ender in self.enders:
+            self.contained(part, ender, track.index)
 
     def skipped(self, reading: Reading) -> None:
         """A step was left out, and all that is found of it is known."""

@@ -28,8 +28,8 @@ from steadygrad.measure import ParamTable, parameter_names
 from steadygrad.policies import Policy
 from steadygrad.recording import as_run_path, begin_recording
 from steadygrad.records import Finding, Reading
-from steadygrad.recover import Checkpoints, Rescue, Rollback
-from steadygrad.stepping import SkipStreak, Track, is_late, join_ranks
+from steadygrad.recover import Checkpoints, JointRescue, Rescue, Rollback, among_ranks, in_words
+from steadygrad.stepping import SkipStreak, Track, is_late, join_ranks, meet_ranks
 from steadygrad.summary import Counts, no_step_seen, summarise
 from steadygrad.usage import check_max_norm, policy_name, saved_tracks, unheld
 
@@ -48,6 +48,7 @@ class Monitor:
     Attributes:
         mode: ``watch`` or ``guard``.
         closed: whether every hook has been taken off.
+        recovers: whether it goes back to an earlier state when the present one is ruined.
     """
 
     def __init__(
@@ -75,6 +76,10 @@ class Monitor:
         held: Sequence[Optimizer | None] = optimizers or (None,)
         groups = [o.param_groups if o is not None else [{"params": list(model.parameters())}] for o in held]
         tables = [ParamTable(names, some, index) for index, some in enumerate(groups)]
+        asked = in_words(recover) if mode == "guard" else ""
+        met = self._containment.run("ranks", meet_ranks, model, tables, mode, asked, self._logbook)
+        recover = among_ranks(recover, met)
+        self.recovers = recover is not None
         if run is not None:
             recorder = begin_recording(
                 as_run_path(mode, run), mode, model, optimizers, policy, tables, self._logbook.fault
@@ -101,7 +106,7 @@ class Monitor:
         guarded, book = policy is not None, self._logbook
         book.forensics = self._containment.run("tracing", partial(Forensics, model, guarded=guarded))
         waits_not = any(is_late(table.params) for table in tables) if late is None else late
-        self._containment.run("ranks", partial(join_ranks, model, self._tracks, mode, book, late=waits_not))
+        self._ranks = join_ranks(met, self._tracks, book, late=waits_not)
         plan = recover or Rollback()
         self._checkpoints = Checkpoints(model, self._tracks, plan, late=waits_not, outlet=book)
         self._rescue = None if recover is None else self._rescued(model, recover, overhead, late=waits_not)
@@ -115,9 +120,11 @@ class Monitor:
     def _rescued(self, model: nn.Module, plan: Rollback, overhead: float, *, late: bool) -> Rescue | None:
         """Recovery, listening before everybody else: what it undoes must not be looked at."""
         book, tracks = self._logbook, self._tracks
-        make = partial(Rescue, model, tracks, plan, overhead=overhead, late=late, outlet=book)
+        kind = partial(JointRescue, self._ranks) if self._ranks else Rescue
+        make = partial(kind, model, tracks, plan, overhead=overhead, late=late, outlet=book)
         rescue = self._containment.run(_RECOVERY, make)
         if rescue is not None:
+            book.enders.append((_RECOVERY, rescue.ended))
             book.starters.append((_RECOVERY, rescue.begins))
             book.scalar_listeners.append((_RECOVERY, rescue.scalar))
             book.listeners.append((_RECOVERY, rescue.stepped))

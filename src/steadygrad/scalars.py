@@ -27,6 +27,9 @@ class Scalars:
 
     Args:
         emit: receives step, name and value, at once or, from an accelerator, a step later.
+
+    Attributes:
+        loss_to: receive each loss at once, a tensor where it mustn't be waited for, and whether it came after its step.
     """
 
     def __init__(self, emit: Callable[[int, str, float], None]) -> None:
@@ -34,6 +37,7 @@ class Scalars:
         self._reads: LateReads[tuple[tuple[int, str], ...]] = LateReads()
         self._before_step: dict[str, bool] = {}
         self._made_earlier = 0
+        self.loss_to: list[Callable[[float | Tensor, bool], None]] = []
 
     def resume(self, steps_made: int) -> None:
         """Take note that so many steps were made in an earlier process."""
@@ -60,6 +64,10 @@ class Scalars:
         if late:
             packet = torch.stack([value.reshape(()) for value in late.values()])
             self._reads.send(packet, tuple((steps[name], name) for name in late))
+        if "loss" in values:
+            loss = late["loss"] if "loss" in late else here["loss"]
+            for receive in self.loss_to:
+                receive(loss, not self._before_step["loss"])
         return here.get("loss") if self._before_step.get("loss") else None
 
     def _step(self, name: str, steps_made: Sequence[int]) -> int:

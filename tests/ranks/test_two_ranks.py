@@ -98,7 +98,7 @@ def check_payload(rank):
     train_step(model, optimizer, batches()[rank], guard)
     ranks = guard._tracks[0].lane.ranks
     count = len(guard.last.norms)
-    assert ranks.bytes_sent == 8 * count + 16 * RANKS + 8
+    assert ranks.bytes_sent == 8 * count + 16 * RANKS + 56
     assert ranks.bytes_sent <= 16 * count
     guard.close()
 
@@ -217,7 +217,7 @@ def check_a_rank_that_dies(rank):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("steadygrad.ranks.ranks.PATIENCE_S", 1.0)
         with pytest.raises(RankLost, match="rank 1 of 2 has died or doesn't answer; this is rank 0"):
-            ranks.join(torch.ones(3), None, 0, None)
+            ranks.join(torch.ones(3), None, 0)
 
 
 def test_two_ranks_do_what_one_process_does():

@@ -30,6 +30,7 @@ class Bench:
             late=late,
             overhead=overhead,
             on_reading=self.readings.append,
+            on_owed=lambda reading: None,
             on_nonfinite=lambda: self.traced.append(self.lane.step),
             containment=Containment(pytest.fail),
             clock=lambda: 7.0,

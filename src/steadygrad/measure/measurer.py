@@ -35,7 +35,7 @@ class Together(Protocol):
     def own_parts(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """This rank's parts."""
 
-    def join(self, norms: Tensor, param_norms: Tensor | None, step: int, loss: float | None) -> list[Tensor]:
+    def join(self, norms: Tensor, param_norms: Tensor | None, step: int) -> list[Tensor]:
         """Norms of the parts in, true norms out."""
 
 
@@ -71,7 +71,6 @@ class Measurer:
         groups: Sequence[Mapping[str, Any]],
         grad_scale: Tensor | None,
         step: int = 0,
-        loss: float | None = None,
     ) -> Measurement:
         """Measure the step whose gradients are ready now; parameter norms are left out.
 
@@ -79,7 +78,6 @@ class Measurer:
             groups: the optimizer's parameter groups.
             grad_scale: factor the gradients are still multiplied by, 0-d, or None.
             step: number of the step, told to the other ranks.
-            loss: this process's own, told to the other ranks.
         """
         table = self._table
         grads, missing = _gradients(table.params)
@@ -92,7 +90,7 @@ class Measurer:
             everywhere = torch.zeros(len(table), dtype=norms.dtype, device=norms.device)
             norms = everywhere.index_copy(0, present, norms)
         if self.together is not None:
-            norms, total = self._joined(self.together, norms, step, loss)
+            norms, total = self._joined(self.together, norms, step)
         if grad_scale is not None:
             unscale = grad_scale.to(norms.device, norms.dtype, non_blocking=True).reciprocal()
             norms, total = norms * unscale, total * unscale
@@ -150,12 +148,10 @@ class Measurer:
         if self.together is not None:
             self.together.grow()
 
-    def _joined(
-        self, together: Together, norms: Tensor, step: int, loss: float | None
-    ) -> tuple[Tensor, Tensor]:
+    def _joined(self, together: Together, norms: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """True norms and their total, the same to the last bit on every rank."""
         params = self.norms_of(together.own_parts(self._table.params)) if self.joins_param_norms else None
-        joined = together.join(norms, params, step, loss)
+        joined = together.join(norms, params, step)
         self._joined_params = _narrowed(joined[1], norms) if params is not None else None
         return _narrowed(joined[0], norms), torch.linalg.vector_norm(joined[0])
 

@@ -1,9 +1,25 @@
 """The ranks of one training: one small collective a step, the same numbers and so the same verdict on each."""
 
+from steadygrad.ranks.flags import Flags
 from steadygrad.ranks.guilty import tell_rank
-from steadygrad.ranks.handshake import Peers, meet
+from steadygrad.ranks.handshake import Apart, among_several, meet
 from steadygrad.ranks.local import LocalNorms
+from steadygrad.ranks.peers import Peers
 from steadygrad.ranks.ranks import Ranks
-from steadygrad.ranks.word import exchange
+from steadygrad.ranks.shards import like, own_part
+from steadygrad.ranks.word import agree, exchange
 
-__all__ = ["LocalNorms", "Peers", "Ranks", "exchange", "meet", "tell_rank"]
+__all__ = [
+    "Apart",
+    "Flags",
+    "LocalNorms",
+    "Peers",
+    "Ranks",
+    "agree",
+    "among_several",
+    "exchange",
+    "like",
+    "meet",
+    "own_part",
+    "tell_rank",
+]

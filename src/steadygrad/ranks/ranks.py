@@ -6,11 +6,12 @@ another word. What belongs to one rank (its loss, its local gradient) has a plac
 the others leave at 0, so it arrives whole by the same sum.
 
 Shape legend: P parameters, n ranks. Layout: squares ``[P]``, perhaps squares of parameters ``[P]``, losses
-``[n]``, local squares ``[n]``, fault: ``8 P + 16 n + 8`` bytes.
+``[n]``, local squares ``[n]``, `Flags` of recovery ``[6]``, fault: ``8 P + 16 n + 56`` bytes.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygrad.errors import RankLost
 from steadygrad.measure import LateReads, is_sharded
-from steadygrad.ranks.handshake import Peers
+from steadygrad.ranks.flags import SILENT, Flags
 from steadygrad.ranks.local import LocalNorms
+from steadygrad.ranks.peers import Peers
 from steadygrad.ranks.shards import own_part, shares
 from steadygrad.records import FloatArray
 
@@ -40,16 +41,21 @@ class Seen:
     Attributes:
         losses: ``[n]``; `NO_LOSS` where none was logged.
         norms: norm of a few local gradients, ``[n]``; NaN or Inf where they are, -1 where unknown.
+        flags: what recovery has to say, added up over the ranks.
     """
 
     step: int
     losses: FloatArray
     norms: FloatArray
+    flags: Flags
 
     @property
-    def has_loss(self) -> bool:
-        """Whether every rank logged its loss."""
-        return bool((self.losses != _NO_LOSS).all())
+    def loss(self) -> float | None:
+        """Mean of the losses that were logged, the same to the last bit on every rank; None without one."""
+        logged = [loss for loss in self.losses.tolist() if loss != _NO_LOSS]
+        if not logged:
+            return None
+        return math.fsum(logged) / len(logged) if all(map(math.isfinite, logged)) else math.nan
 
 
 class Ranks:
@@ -66,6 +72,9 @@ class Ranks:
         self.calls = 0
         self.bytes_sent = 0
         self.left = False
+        self.loss_lags = False
+        self._logged: float | Tensor | None = None
+        self._says = (-1, SILENT)
         self.sharded = any(map(is_sharded, params))
         self._params = params
         self._late = late
@@ -78,18 +87,30 @@ class Ranks:
         """Take note that parameters were appended."""
         self._shares = shares(self._params, self.peers.world)
 
+    def log(self, loss: float | Tensor, lags: bool) -> None:  # noqa: FBT001 - a callback of one call
+        """This rank's own loss, for the next collective.
+
+        Args:
+            loss: a tensor where the host mustn't wait for it.
+            lags: it was logged after its step, and belongs to the one before.
+        """
+        self._logged, self.loss_lags = loss, lags
+
+    def say(self, flags: Flags, step: int) -> None:
+        """What recovery has to say in this step's collective; who doesn't say it anew has none."""
+        self._says = step, flags
+
     def own_parts(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """This rank's parts, as plain tensors."""
         return [own_part(tensor) for tensor in tensors]
 
-    def join(self, norms: Tensor, param_norms: Tensor | None, step: int, loss: float | None) -> list[Tensor]:
+    def join(self, norms: Tensor, param_norms: Tensor | None, step: int) -> list[Tensor]:
         """Add up the squares of all ranks.
 
         Args:
             norms: of this rank's parts of the gradients, ``[P]``.
             param_norms: the same of the parameters, ``[P]``, or None.
             step: number of the optimizer's step.
-            loss: this rank's own, where the host knows it.
 
         Returns:
             True norms ``[P]`` in float64, and those of the parameters if they were handed in.
@@ -101,7 +122,7 @@ class Ranks:
         count = len(norms)
         share = self._shares.to(norms.device)
         sums = [one.to(torch.float64).square() * share for one in (norms, param_norms) if one is not None]
-        vector = torch.cat([*sums, self._tail(norms.device, loss)])
+        vector = torch.cat([*sums, self._tail(norms.device, step)])
         self._add_up(vector)
         if self._note(vector[count * len(sums) :], step):
             self.left = True
@@ -118,7 +139,7 @@ class Ranks:
             return
         home = self._params[0].device
         count = len(self._params) * (2 if param_norms else 1)
-        tail = self._tail(home, None)
+        tail = self._tail(home, -1)
         tail[-1] = 1.0
         vector = torch.cat([torch.zeros(count, dtype=torch.float64, device=home), tail])
         self._add_up(vector)
@@ -128,18 +149,33 @@ class Ranks:
         """What the ranks saw in a step, while it is remembered."""
         return next((one for one in reversed(self._seen) if one.step == step), None)
 
+    def loss(self, step: int) -> float | None:
+        """Mean loss of the ranks that came with a step; a closure that is called several times has it once."""
+        of_step = [one.loss for one in self._seen if one.step == step]
+        return next((loss for loss in of_step if loss is not None), None)
+
+    @property
+    def heard(self) -> Flags:
+        """What recovery says in the newest step whose numbers are here, added up over the ranks."""
+        return self._seen[-1].flags if self._seen else Flags()
+
     def close(self) -> None:
         """Take the hooks off; no word more to the others."""
         self.left = True
         if self._local is not None:
             self._local.close()
 
-    def _tail(self, device: torch.device, loss: float | None) -> Tensor:
+    def _tail(self, device: torch.device, step: int) -> Tensor:
         rank, world = self.peers.rank, self.peers.world
-        numbers = torch.zeros(2 * world + 1, dtype=torch.float64)
-        numbers[rank] = _NO_LOSS if loss is None else loss
+        loss, self._logged = self._logged, None
+        said_at, flags = self._says
+        numbers = [0.0] * (2 * world)
+        numbers[rank] = loss if isinstance(loss, float) else _NO_LOSS
         numbers[world + rank] = _NO_SQUARE
-        tail = numbers.to(device, non_blocking=True)
+        numbers += [*(flags if said_at == step else SILENT), 0.0]
+        tail = torch.tensor(numbers, dtype=torch.float64).to(device, non_blocking=True)
+        if isinstance(loss, Tensor):
+            tail[rank] = loss
         local = None if self._local is None else self._local.take()
         if local is not None:
             tail[world + rank] = local
@@ -154,15 +190,10 @@ class Ranks:
             torch.distributed.all_reduce(vector)
         except Exception as error:
             self.left = True
-            silent = self.peers.silent(self.calls, PATIENCE_S)
+            silent = self.peers.silent(str(self.calls), PATIENCE_S)
             if not silent:
                 raise
-            raise RankLost(
-                f"stopped: rank{'s' * (len(silent) > 1)} {', '.join(map(str, silent))} of {self.peers.world} "
-                f"{'have' if len(silent) > 1 else 'has'} died or doesn't answer; this is rank {self.peers.rank}. Look at the "
-                "output of that rank (out of memory, a device that failed), then start again from the last "
-                "checkpoint."
-            ) from error
+            raise self.peers.lost(silent) from error
 
     def _note(self, tail: Tensor, step: int) -> bool:
         """Remember what the ranks saw; whether one of them has had a fault."""
@@ -176,5 +207,6 @@ class Ranks:
         with np.errstate(invalid="ignore"):
             squares = numbers[world : 2 * world]
             norms = np.where(squares == _NO_SQUARE, -1.0, np.sqrt(np.abs(squares)))
-        self._seen.append(Seen(of_step, numbers[:world].copy(), norms))
+        flags = Flags(*numbers[2 * world : -1].tolist())
+        self._seen.append(Seen(of_step, numbers[:world].copy(), norms, flags))
         return bool(numbers[-1] != 0.0)

@@ -49,3 +49,16 @@ def own_part(tensor: Tensor) -> Tensor:
     # A collective's result may still be under way.
     wait = getattr(part, "wait", None)
     return part if wait is None else wait()
+
+
+def like(part: Tensor, whole: Tensor) -> Tensor:
+    """A tensor cut as ``whole`` is, of which this rank holds ``part``."""
+    if not is_sharded(whole):
+        return part
+    from torch.distributed.tensor import DTensor  # noqa: PLC0415 - as above
+
+    cut: Any = whole
+    made: Tensor = DTensor.from_local(
+        part, cut.device_mesh, cut.placements, run_check=False, shape=cut.shape, stride=cut.stride()
+    )
+    return made

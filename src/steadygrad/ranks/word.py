@@ -6,7 +6,9 @@ matched with the training's own, and whoever is late or gone costs a bounded wai
 
 from __future__ import annotations
 
-from steadygrad.ranks.handshake import Peers, comes, store_of_all
+from collections.abc import Callable
+
+from steadygrad.ranks.peers import Peers, comes, store_of_all
 
 PATIENCE_S = 10.0
 """Longest wait for the others; they are in the same step, whose gradients have just been exchanged."""
@@ -28,3 +30,37 @@ def exchange(peers: Peers, about: str, text: str) -> dict[int, str]:
     store.set(keys[peers.rank], text)
     present = [comes(store, key, PATIENCE_S / peers.world) for key in keys]
     return {rank: store.get(key).decode() for rank, key in enumerate(keys) if present[rank]}
+
+
+def agree(
+    peers: Peers,
+    about: str,
+    own: str,
+    judge: Callable[[dict[int, str]], str],
+    *,
+    unheard: str,
+    patience_s: float,
+) -> str:
+    """One answer that holds on every rank: rank 0 hears all and judges, and the first word written stands.
+
+    Args:
+        peers: who takes part.
+        about: what it is about, the same on every rank and never used twice.
+        own: what this rank has to say.
+        judge: makes the answer of what each rank said, on rank 0; who said nothing in time is missing.
+        unheard: the answer where rank 0 itself doesn't come.
+        patience_s: longest wait.
+    """
+    store = store_of_all()
+    notes = f"{peers.prefix}/{about}"
+    store.set(f"{notes}/{peers.rank}", own)
+    word = f"{notes}/word"
+    if peers.rank == 0:
+        keys = [f"{notes}/{rank}" for rank in range(peers.world)]
+        present = [comes(store, key, patience_s / peers.world) for key in keys]
+        answer = judge({rank: store.get(key).decode() for rank, key in enumerate(keys) if present[rank]})
+    else:
+        answer = "" if comes(store, word, patience_s) else unheard
+    # Whoever gives up writes so: the first word holds, also for a rank 0 that comes late.
+    held: str = store.compare_set(word, "", answer).decode() if answer else store.get(word).decode()
+    return held

@@ -2,19 +2,23 @@
 
 from steadygrad.recover.bundle_plan import Bundles, as_allowed, bundles
 from steadygrad.recover.checkpoints import Checkpoints
-from steadygrad.recover.plan import Rollback, as_rollback, possible, rollback
+from steadygrad.recover.joint_rescue import JointRescue
+from steadygrad.recover.plan import Rollback, among_ranks, as_rollback, in_words, possible, rollback
 from steadygrad.recover.rescue import Rescue
 from steadygrad.recover.witness import Witness
 
 __all__ = [
     "Bundles",
     "Checkpoints",
+    "JointRescue",
     "Rescue",
     "Rollback",
     "Witness",
+    "among_ranks",
     "as_allowed",
     "as_rollback",
     "bundles",
+    "in_words",
     "possible",
     "rollback",
 ]

@@ -1,7 +1,7 @@
 """Nests of tensors (a state dict, an optimizer's state), copied to host memory and back.
 
 All copies of one call are started together: one fused call in host memory, copies into page-locked memory
-that nobody waits for from an accelerator.
+that nobody waits for from an accelerator. Of a tensor that is cut over several ranks each keeps its own part.
 """
 
 from __future__ import annotations
@@ -14,18 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steadygrad.measure import is_sharded
+from steadygrad.ranks import like, own_part
+
 
 @dataclass(slots=True, eq=False)
 class Kept:
     """One tensor's copy in host memory.
 
     Attributes:
-        host: the values.
+        host: the values; of a tensor that is cut, this rank's.
         device: where the original lives.
+        cut: a tensor cut in the same way; None where it is whole.
     """
 
     host: Tensor
     device: torch.device
+    cut: Tensor | None = None
 
 
 class Copies:
@@ -58,7 +63,7 @@ class Copies:
         self._from, self._to = [], []
 
     def _keep_tensor(self, live: Tensor, old: Any) -> Kept:
-        values = live.detach()
+        values = own_part(live.detach())
         fits = (
             isinstance(old, Kept)
             and old.host.shape == values.shape
@@ -69,7 +74,7 @@ class Copies:
         host = old.host if fits else torch.empty_like(values, device="cpu", pin_memory=pinned)
         self._from.append(values)
         self._to.append(host)
-        return Kept(host, values.device)
+        return Kept(host, values.device, live.detach() if is_sharded(live) else None)
 
 
 def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
@@ -88,10 +93,12 @@ def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
 def put_back(live: Any, kept: Any) -> Any:
     """What ``kept`` holds, as it was; in the live tensors themselves where they fit."""
     if isinstance(kept, Kept):
-        if isinstance(live, Tensor) and live.shape == kept.host.shape and live.dtype == kept.host.dtype:
-            live.detach().copy_(kept.host)
+        part = own_part(live.detach()) if isinstance(live, Tensor) else None
+        if part is not None and part.shape == kept.host.shape and part.dtype == kept.host.dtype:
+            part.copy_(kept.host)
             return live
-        return kept.host.to(kept.device, copy=True)
+        fresh = kept.host.to(kept.device, copy=True)
+        return fresh if kept.cut is None else like(fresh, kept.cut)
     if isinstance(kept, dict):
         now = live if isinstance(live, Mapping) else {}
         return {key: put_back(now.get(key), value) for key, value in kept.items()}
@@ -108,11 +115,11 @@ def nbytes(kept: Any) -> int:
 
 
 def tensors_of(nest: Any) -> list[Tensor]:
-    """Every tensor in a nest of dicts and lists, copies included, in order."""
+    """Every tensor in a nest of dicts and lists, copies included, in order; of one that is cut this rank's part."""
     if isinstance(nest, Kept):
         return [nest.host]
     if isinstance(nest, Tensor):
-        return [nest]
+        return [own_part(nest.detach())] if is_sharded(nest) else [nest]
     if isinstance(nest, Mapping):
         return [tensor for value in nest.values() for tensor in tensors_of(value)]
     if isinstance(nest, (list, tuple)):

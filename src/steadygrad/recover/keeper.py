@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from steadygrad.measure import Budget
+from steadygrad.ranks import own_part
 from steadygrad.recover.soundness import Inspection
 from steadygrad.recover.state import Live, TrainingState
 
@@ -100,7 +101,7 @@ class Keeper:
             if looked_at is not None:
                 looked_at.sound = not names
                 if names and looked_at is self._pending:
-                    self._drop_pending()
+                    self._reject()
         return found
 
     def look_at_buffers(self) -> None:
@@ -110,7 +111,7 @@ class Keeper:
 
     def step(self, step: int, *, clean: bool) -> None:
         """One step has been made; copy the state if it is time to."""
-        is_due = self._budget.due(step)
+        is_due = self._wants(step)
         self._settle_cost()
         self._prove(clean=clean)
         if self._every is not None:
@@ -124,6 +125,10 @@ class Keeper:
         """The state is that of the trusted copy again; a younger copy is worth nothing."""
         self._drop_pending()
         self._asked = [None] * len(self._asked)
+
+    def _reject(self) -> None:
+        """The younger copy is of ill numbers."""
+        self._drop_pending()
 
     def _drop_pending(self) -> None:
         if self._pending is not None:
@@ -141,12 +146,19 @@ class Keeper:
         if self.ruined is not None:
             self._spare, self.ruined = self.ruined, None
 
+    def _wants(self, step: int) -> bool:
+        """Whether a copy fits the budget."""
+        return self._budget.due(step)
+
+    def _is_proven(self, pending: Snapshot) -> bool:
+        return pending.clean >= PROBATION and pending.sound
+
     def _prove(self, *, clean: bool) -> None:
         pending = self._pending
         if pending is None:
             return
         pending.clean = pending.clean + 1 if clean else 0
-        if pending.clean >= PROBATION and pending.sound:
+        if self._is_proven(pending):
             self._spare = None if self.good is None else self.good.kept
             self.good, self._pending = pending, None
 
@@ -204,9 +216,18 @@ def free_bytes() -> float:
         return float("inf")
 
 
-def is_concentrated(tensor: Tensor) -> bool:
-    """Whether a few elements hold more than half of the squared norm: the mark of flipped bits."""
-    values = tensor.detach().abs().reshape(-1).to(torch.float64)
-    few = max(1, min(8, values.numel() // 8))
-    squares = (values / values.amax().clamp(min=1e-300)).square()
-    return bool(squares.topk(few).values.sum() > 0.5 * squares.sum())
+def is_concentrated(tensor: Tensor, norm: float) -> bool:
+    """Whether a few elements hold more than half of the squared norm: the mark of flipped bits.
+
+    Args:
+        tensor: of one that is cut this rank's part is looked at.
+        norm: of the whole tensor, not much older than it.
+    """
+    values = own_part(tensor.detach()).abs().reshape(-1).to(torch.float64)
+    few = min(values.numel(), max(1, min(8, tensor.numel() // 8)))
+    if not few:
+        return False
+    largest = values.amax().clamp(min=1e-300)
+    squares = (values / largest).square()
+    whole = squares.sum() if tensor.numel() == values.numel() else (norm / largest).square()
+    return bool(squares.topk(few).values.sum() > 0.5 * whole)

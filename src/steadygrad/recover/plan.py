@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from steadygrad.errors import UsageError
-from steadygrad.measure import is_sharded
+from steadygrad.ranks import Apart, Peers, among_several
 from steadygrad.recover.bundle_plan import Bundles
 
 MAX_ROLLBACKS = 6
@@ -165,14 +164,48 @@ def possible(plan: Rollback, model: nn.Module, optimizers: Sequence[Optimizer]) 
     raise UsageError(f"guard(recover=...): {reason}. Leave recover out, or say recover=False.")
 
 
+def in_words(plan: Rollback | None) -> str:
+    """What was asked for, to be compared between ranks."""
+    if plan is None:
+        return "recover=False"
+    if plan.is_default:
+        return "no recover="
+    numbers = [f"{name}={getattr(plan, name)}" for name in ("every", "max_rollbacks", "max_bytes")]
+    given = [name for name in ("scaler", "schedulers", "average", "loader") if getattr(plan, name)]
+    return f"recover=rollback({', '.join([*numbers, *given])})"
+
+
+def among_ranks(plan: Rollback | None, met: Peers | Apart | None) -> Rollback | None:
+    """The plan where every rank can carry it out; None where they can't and nobody has asked for it.
+
+    Args:
+        plan: what this rank was asked for.
+        met: what came of meeting the other ranks.
+
+    Raises:
+        UsageError: the ranks were asked for different things; or they can't, and were asked to.
+    """
+    if isinstance(met, Apart) and met.conflict:
+        raise UsageError(
+            f"guard(recover=...): expected the same on every rank, got {met.reason}. All ranks go back together or none "
+            "does: give each of them the same recover=."
+        )
+    if plan is None or isinstance(met, Peers) or not among_several():
+        return plan
+    if plan.is_default:
+        return None
+    why = (
+        "several processes train, and the guard doesn't know how they belong together: the model is no "
+        "DistributedDataParallel, and its parameters no DTensors"
+        if met is None
+        else met.reason
+    )
+    raise UsageError(f"guard(recover=...): {why}. Leave recover out, or say recover=False.")
+
+
 def _obstacle(model: nn.Module, optimizers: Sequence[Optimizer]) -> str:
-    spread = torch.distributed
     if not optimizers:
         return "a loop without an optimizer updates its weights where nobody can see it, so it can't be turned back"
-    if spread.is_available() and spread.is_initialized() and spread.get_world_size() > 1:
-        return "several processes would have to go back in the same step, and this version doesn't make them agree"
-    if any(is_sharded(param) for param in model.parameters()):
-        return "sharded parameters can't be copied to one host"
     if any(map(_is_shared, model.parameters())):
         return (
             "the weights lie in memory that other processes train too, and would be turned back for them all"

@@ -9,10 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from steadygrad.detect.finding import listed, make
+from steadygrad.detect.finding import listed
 from steadygrad.errors import RecoveryFailed
 from steadygrad.measure import Budget
-from steadygrad.policies.relative import facts_of
 from steadygrad.records import Incident, Reading
 from steadygrad.recover.course import DIVERGENCE, HARM, SPIKES, Course, Question
 from steadygrad.recover.keeper import (
@@ -22,18 +21,15 @@ from steadygrad.recover.keeper import (
     Snapshot,
     TooLargeError,
     free_bytes,
-    is_concentrated,
 )
 from steadygrad.recover.loaded import LoadWatch
 from steadygrad.recover.plan import Rollback
 from steadygrad.recover.roles import Guarded, Outlet
+from steadygrad.recover.signs import STREAK, Signs
 from steadygrad.recover.soundness import BUFFER, Inspection
 from steadygrad.recover.state import Live, TrainingState
 from steadygrad.recover.trial import Trial
-from steadygrad.recover.weights import WeightWatch
 
-STREAK = 5
-"""Skipped steps in a row that say the weights make the NaN: two or three bad batches in a row do happen."""
 FORGIVEN = 100
 """Clean steps that make up for one rollback."""
 NORMS = 64
@@ -50,6 +46,8 @@ class Rescue:
         late: the numbers live on an accelerator.
         outlet: where it tells what it does.
     """
+
+    KEEPER: type[Keeper] = Keeper
 
     def __init__(
         self,
@@ -70,17 +68,13 @@ class Rescue:
         self._outlet = outlet
         self.state = TrainingState(model, tracks, plan)
         self._inspection = Inspection(late=late)
-        self._keeper = Keeper(
-            self.state,
-            self._inspection,
-            Budget(overhead, share=SNAPSHOT_SHARE),
-            every=plan.every,
-            max_bytes=self._allowed_bytes,
+        budget = Budget(overhead, share=SNAPSHOT_SHARE)
+        self._keeper = self.KEEPER(
+            self.state, self._inspection, budget, every=plan.every, max_bytes=self._allowed_bytes
         )
         self._course = Course()
-        self._watches = [WeightWatch(track.table.tensors) for track in tracks]
+        self._signs = Signs(tracks, self.state, self._inspection, outlet)
         self._norms: list[deque[float]] = [deque(maxlen=NORMS) for _ in tracks]
-        self._streaks = [0] * len(tracks)
         self._blind = [0] * len(tracks)
         self._attempts = 0
         self._clean = 0
@@ -105,7 +99,7 @@ class Rescue:
     @property
     def in_trouble(self) -> bool:
         """Whether the loss is off its course, or a rollback has yet to prove that it helped."""
-        return self._course.unsettled or self._trial.running or any(self._streaks)
+        return self._course.unsettled or self._trial.running or self._signs.any_streak
 
     def begins(self) -> None:
         """A step is about to be made: before the first one, the state is copied."""
@@ -113,16 +107,17 @@ class Rescue:
             self._outlet.wary()
         if self._began and self._loads.take() and not self._off:
             self._begin_again()
-        if self._began or self._off:
-            return
+        if not self._began and not self._off:
+            self._begin()
+
+    def _begin(self) -> None:
         self._began = True
         ill = self._inspection.nonfinite_now(Live({}, self.state.buffers(), [], {}))
         if ill:
             self._repair_first(ill)
         self._first_buffers = {}
         self._inspection.exempt_nonfinite(self.state.live())
-        for watch, track in zip(self._watches, self._tracks, strict=True):
-            watch.meet(track.table.tensors)
+        self._signs.meet()
         self._attempt_copy(self._keeper.first)
 
     def close(self) -> None:
@@ -137,8 +132,7 @@ class Rescue:
         self._attempt_copy(self._keeper.first, self._tracks[0].lane.step)
         self._course.accept()
         self._trial.end()
-        for watch in self._watches:
-            watch.forget()
+        self._signs.forget()
 
     def scalar(self, step: int, name: str, value: float) -> None:
         """The user has logged a number."""
@@ -146,6 +140,9 @@ class Rescue:
             return
         self._course.add(value)
         self._trial.add(value)
+
+    def ended(self, index: int) -> None:
+        """A step over several ranks has ended; who trains alone has nothing to agree on."""
 
     def stepped(self, reading: Reading) -> None:
         """A step has ended.
@@ -164,75 +161,36 @@ class Rescue:
         if trouble:
             return
         self._mend(reading, ill)
-        clean = reading.overflow or (
-            not reading.skipped and not self._course.unsettled and not self._trial.running
-        )
+        clean = self._is_clean(reading)
         self._note(reading, clean=clean)
         if index == 0:
             self._attempt_copy(self._keeper.step, self._tracks[0].lane.step, clean=clean)
 
+    def _is_clean(self, reading: Reading) -> bool:
+        settled = not self._course.unsettled and not self._trial.running
+        return reading.overflow or (not reading.skipped and settled)
+
     def _trouble(self, reading: Reading, ill: Sequence[str]) -> tuple[str, list[str]]:
         """Why the state is ruined, and where; an empty reason while it isn't."""
-        track = self._tracks[reading.optimizer]
-        suspects = self._suspects(reading, track)
-        if reading.param_norms is not None:
-            bad = self._names(
-                track, [i for i, norm in enumerate(reading.param_norms) if not math.isfinite(norm)]
-            )
-            if bad:
-                return f"non-finite parameters in {listed(bad)}", bad
-        deep = [name for name in ill if not name.startswith(f"{BUFFER} ")]
-        if deep:
-            self._tell_corrupt(reading, deep)
-            return f"impossible or non-finite numbers in {listed(deep)}", deep
-        struck = self._names(track, [i for i in suspects if is_concentrated(track.table.params[i])])
-        if struck:
-            return (
-                f"{listed(struck)} grew in a few elements, by more than the updates can have moved them",
-                struck,
-            )
-        if self._count_skips(reading, track):
+        trouble, where = self._signs.ruined(reading, ill)
+        if trouble:
+            return trouble, where
+        if self._count_skips(reading) and not self._signs.input_is_ill(reading):
             return f"{STREAK} steps in a row were non-finite, and the input wasn't", []
         return self._loss_trouble(reading), []
 
-    def _suspects(self, reading: Reading, track: Guarded) -> list[int]:
-        optimizer = track.optimizer
-        watch = self._watches[reading.optimizer]
-        if optimizer is None:
-            return []
-        if len(watch) != len(track.table):
-            watch.meet(track.table.tensors)
-        if reading.param_norms is None:  # nearly always: then there is nothing to compare
-            watch.suspects(reading, "other", 0.0)
-            return []
-        facts = facts_of(track.table.hyper(optimizer.param_groups))
-        found: list[int] = watch.suspects(reading, facts.kind, facts.momentum).tolist()
-        return found
-
-    def _names(self, track: Guarded, positions: Sequence[int]) -> list[str]:
-        names = [track.table.tensors[i].name for i in positions if i < len(track.table)]
-        return [name for name in names if not self._inspection.is_exempt(name)]
-
-    def _count_skips(self, reading: Reading, track: Guarded) -> bool:
-        index = reading.optimizer
-        if not reading.skipped:
-            self._streaks[index] = 0
-            return False
-        if reading.overflow:
-            return False
-        # Is it the weights? Their norms come with the next step.
-        track.lane.look_again()
-        self._keeper.look_at_buffers()
-        self._streaks[index] += 1
-        began = reading.step - self._streaks[index]
-        input_is_ill = any(f.kind == "nonfinite_input" and f.step > began for f in self._outlet.findings)
-        return self._streaks[index] == STREAK and not input_is_ill
+    def _count_skips(self, reading: Reading) -> bool:
+        if reading.skipped and not reading.overflow:
+            # Is it the weights? Their norms come with the next step.
+            self._tracks[reading.optimizer].lane.look_again()
+            self._keeper.look_at_buffers()
+        return self._signs.streak(reading)
 
     def _loss_trouble(self, reading: Reading) -> str:
         # Giving up may put weights back, and that waits for a step.
         verdict = "" if self.between_steps else self._trial.step()
         if verdict == "give up":
-            self._accept(reading)
+            self._give_up(reading)
         elif verdict == "helped":
             self._keeper.drop_ruined()
         return "" if self._trial.pauses() else self._course.trouble(self._lost(reading))
@@ -241,6 +199,9 @@ class Rescue:
         """Steps that going back would cost."""
         good = self._keeper.good
         return 0 if good is None else max(0, self._tracks[reading.optimizer].lane.step - good.step)
+
+    def _give_up(self, reading: Reading) -> None:
+        self._accept(reading)
 
     def _accept(self, reading: Reading) -> None:
         """Going back didn't bring the loss down: then it isn't the weights that have changed."""
@@ -284,11 +245,6 @@ class Rescue:
         )
         self._outlet.incident(Incident(step, "repair", reason, tuple(names[:16])))
 
-    def _tell_corrupt(self, reading: Reading, names: list[str]) -> None:
-        kind = "nonfinite_parameter" if names[0] in self.state.params() else "optimizer_state_corrupt"
-        summary = f"impossible or non-finite numbers in {listed(names)}"
-        self._outlet.finding(make(kind, "error", reading.step, summary, where=names, guarded=True))
-
     def _note(self, reading: Reading, *, clean: bool) -> None:
         """Learn from a step that was well, and let the brake go a little."""
         if not clean or reading.skipped:
@@ -310,7 +266,7 @@ class Rescue:
         lost = self._lost(reading)
         self._outlet.ruined(reading, final=False)
         if by_loss:
-            self._keeper.keep_ruined()
+            self._keep_ruined()
         else:
             self._keeper.drop_ruined()
         self.state.put_back(good.kept)
@@ -325,6 +281,9 @@ class Rescue:
         reason = f"{trouble}: back to the state of step {good.step:,}, {lost:,} steps lost; {change}"
         told = Incident(reading.step, "rollback", reason, tuple(where[:16]), reading.optimizer)
         self._outlet.incident(told)
+
+    def _keep_ruined(self) -> None:
+        self._keeper.keep_ruined()
 
     def _change(self) -> str:
         """Do something differently this time: more with each attempt."""
@@ -350,8 +309,8 @@ class Rescue:
         for index, track in enumerate(self._tracks):
             # On an accelerator the Reading of the step just made is still under way.
             self._blind[index] = track.lane.step
-            self._watches[index].forget()
             track.went_back(step)
+        self._signs.forget()
 
     def _stop(self, reading: Reading, trouble: str, where: Sequence[str], good: Snapshot) -> None:
         self._outlet.ruined(reading, final=True)
@@ -370,11 +329,11 @@ class Rescue:
         try:
             copy(*args, **kwargs)
         except TooLargeError as error:
-            self._off = True
-            self._outlet.say(
-                "recovery",
-                f"no recovery: {error}. Say recover=sg.recover.rollback(max_bytes=...) to allow more.",
-            )
+            self._cannot(f"{error}. Say recover=sg.recover.rollback(max_bytes=...) to allow more")
+
+    def _cannot(self, why: str) -> None:
+        self._off = True
+        self._outlet.say("recovery", f"no recovery: {why}.")
 
     def _allowed_bytes(self) -> float:
         if self._plan.max_bytes is not None:

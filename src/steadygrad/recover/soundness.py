@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim import Adam, AdamW, NAdam, Optimizer, RAdam
 
 from steadygrad.measure import HostNorms, LateReads, device_norms
+from steadygrad.ranks import own_part
 from steadygrad.records import BoolArray, FloatArray
 from steadygrad.recover.copies import tensors_of
 from steadygrad.recover.state import Live
@@ -100,7 +101,7 @@ class Inspection:
     def _answer(self, live: Live, norms: FloatArray, excess: FloatArray) -> list[str]:
         ill = self._named(live, ~np.isfinite(norms))
         if not ill:
-            names = [f"{BUFFER} {name}" for name, one in live.buffers.items() if _has_norm(one)]
+            names = [f"{BUFFER} {name}" for name, one in live.buffers.items() if _has_norm(own_part(one))]
             ill = self._statistics.jumped(names, norms[: len(names)])
         return ill if bool((excess <= 0.0).all()) else [*ill, "Adam's moments"]
 
@@ -124,13 +125,17 @@ class Inspection:
 
 
 def _tensors(live: Live) -> list[Tensor]:
-    """Every tensor that can be non-finite, in the order of `_all`."""
+    """Every tensor that can be non-finite, in the order of `_all`; of one that is cut this rank's part.
+
+    Nobody else may be asked: the others look when it is time for them.
+    """
     found = [*live.buffers.values(), *live.params.values()]
     for moments in live.moments:
         for entries in moments.values():
             found += _moment_tensors(entries)
     found += live.average.values()
-    return [tensor.detach() for tensor in found if _has_norm(tensor)]
+    parts = [own_part(tensor.detach()) for tensor in found]
+    return [part for part in parts if _has_norm(part)]
 
 
 def _all(live: Live) -> Named:
@@ -143,7 +148,7 @@ def _all(live: Live) -> Named:
             owner = names.get(id(param), "an optimizer")
             found += [(f"optimizer state of {owner}", one) for one in _moment_tensors(entries)]
     found += [(f"average {name}", tensor) for name, tensor in live.average.items()]
-    return [(name, tensor) for name, tensor in found if _has_norm(tensor)]
+    return [(name, tensor) for name, tensor in found if _has_norm(own_part(tensor.detach()))]
 
 
 def _has_norm(tensor: Tensor) -> bool:
@@ -188,13 +193,11 @@ def _pairs(optimizer: Optimizer, group: Mapping[str, object]) -> Iterator[tuple[
     for param in params:
         entries = optimizer.state.get(param, {})
         first, second = entries.get("exp_avg"), entries.get("exp_avg_sq")
-        if (
-            isinstance(first, Tensor)
-            and isinstance(second, Tensor)
-            and first.dtype in _FLOATS
-            and first.numel()
-        ):
-            yield first, second
+        if not (isinstance(first, Tensor) and isinstance(second, Tensor) and first.dtype in _FLOATS):
+            continue
+        pair = own_part(first), own_part(second)
+        if pair[0].numel():
+            yield pair
 
 
 def _chunks(pairs: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[list[Tensor], list[Tensor]]]:

@@ -5,7 +5,7 @@ from steadygrad.stepping.brake import Brake, BrakedPolicy
 from steadygrad.stepping.hooks import StepHooks
 from steadygrad.stepping.lane import Lane, is_late
 from steadygrad.stepping.streak import SkipStreak, check_max_consecutive
-from steadygrad.stepping.together import join_ranks
+from steadygrad.stepping.together import join_ranks, meet_ranks
 from steadygrad.stepping.track import Track
 from steadygrad.stepping.undo import StepUndo, moves_while_evaluating
 from steadygrad.stepping.zero_grad import ZeroGradCheck
@@ -25,5 +25,6 @@ __all__ = [
     "check_max_consecutive",
     "is_late",
     "join_ranks",
+    "meet_ranks",
     "moves_while_evaluating",
 ]

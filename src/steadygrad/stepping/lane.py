@@ -67,6 +67,8 @@ class Lane:
         late: the gradients live on an accelerator.
         overhead: share of the step time that may be spent in all; spaces the update probes.
         on_reading: receives each Reading, aligned with ``table``.
+        on_owed: receives a Reading again, at the end of the next step, that was handed on between two steps: over
+            ranks nothing may be learnt then, since the others haven't asked.
         on_nonfinite: called before a step that the host knows to be non-finite, while the weights are
             still those that made it.
         containment: holds back faults of what only observes: they must not cost the step its verdict.
@@ -82,6 +84,7 @@ class Lane:
         late: bool,
         overhead: float,
         on_reading: Callable[[Reading], None],
+        on_owed: Callable[[Reading], None],
         on_nonfinite: Callable[[], None],
         containment: Containment,
         clock: Callable[[], float],
@@ -97,6 +100,9 @@ class Lane:
         self._treatment: Treatment = HandLoop()
         self._late = late
         self._on_reading = on_reading
+        self._on_owed = on_owed
+        self._owed: tuple[object, Reading] | None = None
+        self.early = False
         self._on_nonfinite = on_nonfinite
         self._contained = containment.run
         self._stop: TrainingStopped | None = None
@@ -180,7 +186,7 @@ class Lane:
             stop, self._stop = self._stop, None
             raise stop
         self._treatment = treatment
-        measurement = self._measurer.measure(groups, treatment.loss_scale, self.step, self.loss)
+        measurement = self._measurer.measure(groups, treatment.loss_scale, self.step)
         measurement.param_norms = self._contained("parameter norms", self._measurer.fresh_param_norms)
         verdict = self._judge(measurement)
         if not verdict.overflow and (verdict.skipped or not math.isfinite(measurement.known_total or 0.0)):
@@ -276,6 +282,7 @@ class Lane:
             self._on_reading(_completed(now, updates, taken_back=taken_back))
             return
         self._hand_on()
+        self._settle()
         self._send(now, updates)
 
     def abandon(self) -> None:
@@ -289,10 +296,13 @@ class Lane:
         Somebody asks between two steps, for a summary say: an error that is to end the training is not
         meant for them. It waits for the next step.
         """
+        self.early = self.ranks is not None
         try:
             self._hand_on()
         except TrainingStopped as stop:
             self._stop = stop
+        finally:
+            self.early = False
 
     def _hand_on(self) -> None:
         arrived = self._reads.take()
@@ -303,20 +313,29 @@ class Lane:
         total, coef, norms, (param_norms, updates) = unpack(numbers, sent.tensors, sent.has_extras)
         nonfinite = not np.isfinite(total)
         acted = nonfinite and (self.policy is not None or reading.overflow)
-        if self.policy is not None:
-            self.policy.recall(sent.note)
-        self._on_reading(
-            replace(
-                reading,
-                norms=norms,
-                total_norm=total,
-                clip_coef=1.0 if nonfinite else coef,
-                skipped=acted,
-                overflow=reading.overflow and acted,
-                param_norms=param_norms,
-                update_norms=updates,
-            )
+        whole = replace(
+            reading,
+            norms=norms,
+            total_norm=total,
+            clip_coef=1.0 if nonfinite else coef,
+            skipped=acted,
+            overflow=reading.overflow and acted,
+            param_norms=param_norms,
+            update_norms=updates,
         )
+        if self.early:
+            self._owed = sent.note, whole
+        elif self.policy is not None:
+            self.policy.recall(sent.note)
+        self._on_reading(whole)
+
+    def _settle(self) -> None:
+        if self._owed is None:
+            return
+        (note, reading), self._owed = self._owed, None
+        if self.policy is not None:
+            self.policy.recall(note)
+        self._on_owed(reading)
 
     def _open_probe(self, now: _Step) -> None:
         began = time.perf_counter()

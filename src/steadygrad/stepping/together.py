@@ -6,11 +6,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
-from steadygrad.ranks import Ranks, meet, tell_rank
+from steadygrad.measure import ParamTable
+from steadygrad.ranks import Apart, Peers, Ranks, meet, tell_rank
 from steadygrad.records import Finding
 from steadygrad.stepping.track import Track
+
+
+class Losses(Protocol):
+    """Where the losses come in; `steadygrad.scalars.Scalars` is one."""
+
+    loss_to: list[Callable[[float | Tensor, bool], None]]
 
 
 class Book(Protocol):
@@ -18,26 +25,47 @@ class Book(Protocol):
 
     tellers: list[Callable[[Finding], Finding]]
 
+    @property
+    def scalars(self) -> Losses:
+        """The numbers that are logged."""
+
     def say(self, key: str, text: str) -> None:
         """One line on stderr."""
 
 
-def join_ranks(model: nn.Module, tracks: Sequence[Track], mode: str, book: Book, *, late: bool) -> None:
-    """Join, where several processes train this model and all of them attach.
+def meet_ranks(
+    model: nn.Module, tables: Sequence[ParamTable], mode: str, recover: str, book: Book
+) -> Peers | Apart | None:
+    """See whether several processes train this model, and whether all of them attach.
 
     Args:
         model: the module being trained.
-        tracks: one for each optimizer.
+        tables: the parameters of each optimizer.
         mode: ``watch`` or ``guard``.
-        book: is told why they don't; its findings are told with the rank that brought them.
+        recover: how recovery was asked for, in words.
+        book: is told why they don't work together.
+    """
+    met = meet(model, [param for table in tables for param in table.params], mode, recover)
+    if isinstance(met, Apart) and not met.conflict:
+        alone = f"each rank that has a {mode} judges by its own numbers"
+        book.say("ranks", f"{mode}(): {met.reason}: {alone}.")
+    return met
+
+
+def join_ranks(met: Peers | Apart | None, tracks: Sequence[Track], book: Book, *, late: bool) -> list[Ranks]:
+    """Join, where they do; one for each track, or none.
+
+    Args:
+        met: what came of meeting them.
+        tracks: one for each optimizer.
+        book: its findings are told with the rank that brought them.
         late: the numbers live on an accelerator.
     """
-    peers = meet(model, [param for track in tracks for param in track.table.params], mode)
-    if isinstance(peers, str):
-        book.say("ranks", f"{mode}(): {peers}.")
-    if peers is None or isinstance(peers, str):
-        return
-    ranks = [Ranks(peers, track.table.params, late=late) for track in tracks]
-    for track, one in zip(tracks, ranks, strict=True):
-        track.lane.join(one)
-    book.tellers.append(partial(tell_rank, ranks))
+    if not isinstance(met, Peers):
+        return []
+    joined = [Ranks(met, track.table.params, late=late) for track in tracks]
+    for track, ranks in zip(tracks, joined, strict=True):
+        track.lane.join(ranks)
+        book.scalars.loss_to.append(ranks.log)
+    book.tellers.append(partial(tell_rank, joined))
+    return joined

@@ -64,6 +64,9 @@ class Outlet(Protocol):
     def grown(self, track: Track, tensors: Sequence[TensorInfo]) -> None:
         """Parameters have joined the optimizer."""
 
+    def ended(self, track: Track) -> None:
+        """A step over several ranks has ended: the same moment on each of them."""
+
 
 class Track:
     """One optimizer under watch, or one loop without an optimizer.
@@ -116,6 +119,7 @@ class Track:
             late=self._late,
             overhead=overhead,
             on_reading=self._on_reading,
+            on_owed=self._owe,
             on_nonfinite=self._trace,
             containment=containment,
             clock=clock,
@@ -266,6 +270,8 @@ class Track:
         if self._undo is not None:
             self._undo.forget()
         self.lane.end(taken_back=taken_back)
+        if self.lane.ranks is not None:
+            self._outlet.ended(self)
 
     def _abandoned(self) -> None:
         self._clipped_early = self._take_back = False
@@ -297,16 +303,29 @@ class Track:
         self._outlet.nonfinite(self)
 
     def _on_reading(self, reading: Reading) -> None:
-        # An overflow is a GradScaler at work: nothing to learn from, and no sign of trouble.
-        if self._bounded is not None and not reading.overflow:
-            learn = self._bounded.skipped if reading.skipped else self._bounded.learn
-            for incident in learn(reading):
-                self._contained(_REPORTING, self._outlet.incident, incident)
+        if not self.lane.early:
+            self._learn(reading)
         self._contained(_REPORTING, self._outlet.reading, self, reading)
         for finding in self._contained("detection", self._panel.observe, reading) or ():
             self._contained(_REPORTING, self._outlet.finding, finding)
         if reading.skipped:
             self._contained(_REPORTING, self._outlet.skipped, reading)
+        if not self.lane.early:
+            self._count(reading)
+
+    def _owe(self, reading: Reading) -> None:
+        """What was put off when this Reading was asked for early."""
+        self._learn(reading)
+        self._count(reading)
+
+    def _learn(self, reading: Reading) -> None:
+        # An overflow is a GradScaler at work: nothing to learn from, and no sign of trouble.
+        if self._bounded is not None and not reading.overflow:
+            learn = self._bounded.skipped if reading.skipped else self._bounded.learn
+            for incident in learn(reading):
+                self._contained(_REPORTING, self._outlet.incident, incident)
+
+    def _count(self, reading: Reading) -> None:
         if self._streak.observe(reading):
             self._end_training(reading)
 

@@ -1,0 +1,70 @@
+"""The ranks of one training, and the key-value store that all of them share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+
+from steadygrad.errors import RankLost
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The ranks of one training that have agreed to measure together.
+
+    Attributes:
+        rank: this one.
+        world: how many there are.
+        prefix: begins the name of every note in the store.
+        replicated: each rank has a gradient of its own before DDP reduces it.
+        on_host: how many share one machine's memory; of several machines the most.
+    """
+
+    rank: int
+    world: int
+    prefix: str
+    replicated: bool
+    on_host: int = 1
+
+    def silent(self, about: str, patience_s: float) -> list[int]:
+        """Ranks that don't answer when asked after something has failed.
+
+        Args:
+            about: what has failed, the same on every rank and never used twice.
+            patience_s: seconds to wait for each answer.
+        """
+        try:
+            store = store_of_all()
+            store.set(f"{self.prefix}/here/{about}/{self.rank}", "1")
+        except (RuntimeError, OSError):
+            return [0]  # it serves the store
+        return [
+            r for r in range(self.world) if not comes(store, f"{self.prefix}/here/{about}/{r}", patience_s)
+        ]
+
+    def lost(self, silent: list[int]) -> RankLost:
+        """The error that names them."""
+        who = f"rank{'s' * (len(silent) > 1)} {', '.join(map(str, silent))} of {self.world}"
+        return RankLost(
+            f"stopped: {who} {'have' if len(silent) > 1 else 'has'} died or doesn't answer; this is rank {self.rank}. "
+            "Look at the output of that rank (out of memory, a device that failed), then start again from the last "
+            "checkpoint."
+        )
+
+
+def comes(store: Any, key: str, patience_s: float) -> bool:
+    """Whether a note is in the store, or comes within so many seconds."""
+    try:
+        store.wait([key], timedelta(seconds=patience_s))
+    except RuntimeError:
+        return False
+    return True
+
+
+def store_of_all() -> Any:
+    """The store that all ranks share."""
+    # The only way to a store that all ranks share; torch's own elastic agent goes it too.
+    return torch.distributed.distributed_c10d._get_default_store()  # noqa: SLF001
