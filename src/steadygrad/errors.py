@@ -3,6 +3,7 @@
 SteadygradError
 ├── UsageError            also a ValueError: a call that can't work (wrong argument, nothing to watch)
 │   └── PolicyError       a policy argument out of range
+├── CheckpointFailed      also an OSError: a rank couldn't write its part; the checkpoint before is whole
 ├── FrameworkMissing      also an ImportError: an integration's framework is absent or too old
 ├── TrainingStopped       the guard ended the run on purpose
 │   ├── NonfiniteStreak   too many steps in a row had non-finite gradients
@@ -30,6 +31,10 @@ class PolicyError(UsageError):
 
 class FrameworkMissing(SteadygradError, ImportError):
     """The framework of an integration is not installed, or too old; the message says how to install it."""
+
+
+class CheckpointFailed(SteadygradError, OSError):
+    """A checkpoint that several ranks write together wasn't finished; the one before is untouched."""
 
 
 class TrainingStopped(SteadygradError, RuntimeError):

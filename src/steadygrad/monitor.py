@@ -28,7 +28,7 @@ from steadygrad.measure import ParamTable, parameter_names
 from steadygrad.policies import Policy
 from steadygrad.recording import as_run_path, begin_recording
 from steadygrad.records import Finding, Reading
-from steadygrad.recover import Checkpoints, JointRescue, Rescue, Rollback, among_ranks, in_words
+from steadygrad.recover import Checkpoints, JointCheckpoints, JointRescue, Rescue, Rollback, among_ranks, in_words
 from steadygrad.stepping import SkipStreak, Track, is_late, join_ranks, meet_ranks
 from steadygrad.summary import Counts, no_step_seen, summarise
 from steadygrad.usage import check_max_norm, policy_name, saved_tracks, unheld
@@ -108,7 +108,9 @@ class Monitor:
         waits_not = any(is_late(table.params) for table in tables) if late is None else late
         self._ranks = join_ranks(met, self._tracks, book, late=waits_not)
         plan = recover or Rollback()
-        self._checkpoints = Checkpoints(model, self._tracks, plan, late=waits_not, outlet=book)
+        cut = any(ranks.sharded for ranks in self._ranks)
+        kind = partial(JointCheckpoints, self._ranks[0].peers) if cut else Checkpoints
+        self._checkpoints = kind(model, self._tracks, plan, late=waits_not, outlet=book)
         self._rescue = None if recover is None else self._rescued(model, recover, overhead, late=waits_not)
         book.listen(model, overhead=overhead, guarded=guarded)
         book.keep_bundles(model, self._tracks, plan)

@@ -36,6 +36,18 @@ def run_world(check, ranks, patience=PATIENCE):
         pytest.fail("\n".join(told) or "a rank ended without a word")
 
 
+def exit_codes(check, ranks, patience_s=120.0):
+    """Run ``check(rank)`` in a world that may lose some of its processes; how each has ended."""
+    failures = mp.get_context("spawn").SimpleQueue()
+    world = mp.spawn(_one_rank, (ranks, free_port(), check, failures, PATIENCE), nprocs=ranks, join=False)
+    for process in world.processes:
+        process.join(patience_s)
+    codes = [process.exitcode for process in world.processes]
+    for process in world.processes:
+        process.kill()
+    return codes
+
+
 def _one_rank(rank, ranks, port, check, failures, patience):
     url = f"tcp://127.0.0.1:{port}"
     dist.init_process_group("gloo", init_method=url, rank=rank, world_size=ranks, timeout=patience)

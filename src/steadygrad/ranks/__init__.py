@@ -7,9 +7,10 @@ from steadygrad.ranks.local import LocalNorms
 from steadygrad.ranks.peers import Peers
 from steadygrad.ranks.ranks import Ranks
 from steadygrad.ranks.shards import like, own_part
-from steadygrad.ranks.word import agree, exchange
+from steadygrad.ranks.word import PATIENCE_S, agree, exchange
 
 __all__ = [
+    "PATIENCE_S",
     "Apart",
     "Flags",
     "LocalNorms",

@@ -45,12 +45,17 @@ class Peers:
             r for r in range(self.world) if not comes(store, f"{self.prefix}/here/{about}/{r}", patience_s)
         ]
 
-    def lost(self, silent: list[int]) -> RankLost:
-        """The error that names them."""
+    def lost(self, silent: list[int], while_: str = "") -> RankLost:
+        """The error that names them.
+
+        Args:
+            silent: ranks that don't answer.
+            while_: what they are needed for, as a sentence.
+        """
         who = f"rank{'s' * (len(silent) > 1)} {', '.join(map(str, silent))} of {self.world}"
         return RankLost(
             f"stopped: {who} {'have' if len(silent) > 1 else 'has'} died or doesn't answer; this is rank {self.rank}. "
-            "Look at the output of that rank (out of memory, a device that failed), then start again from the last "
+            f"{while_}Look at the output of that rank (out of memory, a device that failed), then start again from the last "
             "checkpoint."
         )
 

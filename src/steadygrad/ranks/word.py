@@ -6,12 +6,16 @@ matched with the training's own, and whoever is late or gone costs a bounded wai
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from typing import Any
 
 from steadygrad.ranks.peers import Peers, comes, store_of_all
 
 PATIENCE_S = 10.0
 """Longest wait for the others; they are in the same step, whose gradients have just been exchanged."""
+LEAST_S = 0.01
+"""For a note that is there."""
 
 
 def exchange(peers: Peers, about: str, text: str) -> dict[int, str]:
@@ -28,7 +32,13 @@ def exchange(peers: Peers, about: str, text: str) -> dict[int, str]:
     store = store_of_all()
     keys = [f"{peers.prefix}/{about}/{rank}" for rank in range(peers.world)]
     store.set(keys[peers.rank], text)
-    present = [comes(store, key, PATIENCE_S / peers.world) for key in keys]
+    return _heard(store, keys, PATIENCE_S)
+
+
+def _heard(store: Any, keys: list[str], patience_s: float) -> dict[int, str]:
+    """What is there under each key, or comes before all the patience is used up."""
+    until = time.monotonic() + patience_s
+    present = [comes(store, key, max(LEAST_S, until - time.monotonic())) for key in keys]
     return {rank: store.get(key).decode() for rank, key in enumerate(keys) if present[rank]}
 
 
@@ -56,11 +66,10 @@ def agree(
     store.set(f"{notes}/{peers.rank}", own)
     word = f"{notes}/word"
     if peers.rank == 0:
-        keys = [f"{notes}/{rank}" for rank in range(peers.world)]
-        present = [comes(store, key, patience_s / peers.world) for key in keys]
-        answer = judge({rank: store.get(key).decode() for rank, key in enumerate(keys) if present[rank]})
+        answer = judge(_heard(store, [f"{notes}/{rank}" for rank in range(peers.world)], patience_s))
     else:
-        answer = "" if comes(store, word, patience_s) else unheard
+        # Longer than rank 0 waits for the others: it knows better who is missing.
+        answer = "" if comes(store, word, 1.25 * patience_s) else unheard
     # Whoever gives up writes so: the first word holds, also for a rank 0 that comes late.
     held: str = store.compare_set(word, "", answer).decode() if answer else store.get(word).decode()
     return held

@@ -2,6 +2,7 @@
 
 from steadygrad.recover.bundle_plan import Bundles, as_allowed, bundles
 from steadygrad.recover.checkpoints import Checkpoints
+from steadygrad.recover.joint_checkpoints import JointCheckpoints
 from steadygrad.recover.joint_rescue import JointRescue
 from steadygrad.recover.plan import Rollback, among_ranks, as_rollback, in_words, possible, rollback
 from steadygrad.recover.rescue import Rescue
@@ -10,6 +11,7 @@ from steadygrad.recover.witness import Witness
 __all__ = [
     "Bundles",
     "Checkpoints",
+    "JointCheckpoints",
     "JointRescue",
     "Rescue",
     "Rollback",
