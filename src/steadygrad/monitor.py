@@ -28,7 +28,7 @@ from steadygrad.measure import ParamTable, parameter_names
 from steadygrad.policies import Policy
 from steadygrad.recording import as_run_path, begin_recording
 from steadygrad.records import Finding, Reading
-from steadygrad.recover import Checkpoints, JointCheckpoints, JointRescue, Rescue, Rollback, among_ranks, in_words
+from steadygrad.recover import Rollback, among_ranks, in_words, make_checkpoints, make_rescue
 from steadygrad.stepping import SkipStreak, Track, is_late, join_ranks, meet_ranks
 from steadygrad.summary import Counts, no_step_seen, summarise
 from steadygrad.usage import check_max_norm, policy_name, saved_tracks, unheld
@@ -36,7 +36,6 @@ from steadygrad.usage import check_max_norm, policy_name, saved_tracks, unheld
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_RECOVERY = "recovery"
 # Whether the optimizer still holds the model's own parameters is asked at these steps: it costs a
 # walk over the module tree, and a head that is replaced is replaced early.
 _WIRING_STEPS = frozenset({1, 16, 256})
@@ -108,29 +107,17 @@ class Monitor:
         waits_not = any(is_late(table.params) for table in tables) if late is None else late
         self._ranks = join_ranks(met, self._tracks, book, late=waits_not)
         plan = recover or Rollback()
-        cut = any(ranks.sharded for ranks in self._ranks)
-        kind = partial(JointCheckpoints, self._ranks[0].peers) if cut else Checkpoints
-        self._checkpoints = kind(model, self._tracks, plan, late=waits_not, outlet=book)
-        self._rescue = None if recover is None else self._rescued(model, recover, overhead, late=waits_not)
+        tracks = self._tracks
+        self._checkpoints = make_checkpoints(model, tracks, plan, self._ranks, late=waits_not, book=book)
+        self._rescue = make_rescue(
+            model, tracks, recover, self._ranks, overhead=overhead, late=waits_not, book=book
+        )
         book.listen(model, overhead=overhead, guarded=guarded)
         book.keep_bundles(model, self._tracks, plan)
         # The optimizers' hooks hold the logbook, and it holds us: nobody has to keep the monitor.
         self._logbook.listeners.append(("wiring check", self._after_step))
         self._check_wiring(0)
         self._containment.run("weights check", self._check_weights)
-
-    def _rescued(self, model: nn.Module, plan: Rollback, overhead: float, *, late: bool) -> Rescue | None:
-        """Recovery, listening before everybody else: what it undoes must not be looked at."""
-        book, tracks = self._logbook, self._tracks
-        kind = partial(JointRescue, self._ranks) if self._ranks else Rescue
-        make = partial(kind, model, tracks, plan, overhead=overhead, late=late, outlet=book)
-        rescue = self._containment.run(_RECOVERY, make)
-        if rescue is not None:
-            book.enders.append((_RECOVERY, rescue.ended))
-            book.starters.append((_RECOVERY, rescue.begins))
-            book.scalar_listeners.append((_RECOVERY, rescue.scalar))
-            book.listeners.append((_RECOVERY, rescue.stepped))
-        return rescue
 
     def __enter__(self) -> Self:
         """Use as a context manager: closed on the way out."""

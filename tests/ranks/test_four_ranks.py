@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from tests.ranks.recoveries import check_goes_back
 from tests.ranks.worlds import batches, everywhere, own_rows, run_world, seeded, train_step
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -73,6 +74,8 @@ def both(rank):
     check(rank, sharded_over_tensor_parallel, auto)
     check(rank, sharded_over_tensor_parallel, lambda: clip_norm(0.5))
     check(rank, hybrid, lambda: clip_norm(0.5))
+    for make in (sharded_over_tensor_parallel, hybrid):
+        check_goes_back(*make(rank), struck=rank == 2)
 
 
 def test_four_ranks_on_two_meshes_see_what_one_process_sees():

@@ -97,7 +97,9 @@ def check_conflict(rank):
     for asked in ([None, False], [True, False], [sg.recover.rollback(every=5), sg.recover.rollback(every=6)]):
         model = ddp()
         optimizer = optimizer_of(model)
-        with pytest.raises(UsageError, match=r"expected the same on every rank, got .* on rank 0; .* on rank 1"):
+        with pytest.raises(
+            UsageError, match=r"expected the same on every rank, got .* on rank 0; .* on rank 1"
+        ):
             sg.guard(model, optimizer, recover=asked[rank])
         assert not optimizer._optimizer_step_pre_hooks
 
@@ -106,7 +108,8 @@ def check_the_mean_loss_counts(rank, monkeypatch, *, after):
     """Only one rank's loss leaves its course, for good: both go back twice, then both accept it and undo that."""
     done = []
     monkeypatch.setattr(
-        "steadygrad.logbook.Logbook.incident", lambda self, one: done.append((one.step, one.action, one.reason))
+        "steadygrad.logbook.Logbook.incident",
+        lambda self, one: done.append((one.step, one.action, one.reason)),
     )
     model = ddp()
     optimizer = optimizer_of(model)

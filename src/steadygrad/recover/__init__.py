@@ -2,8 +2,7 @@
 
 from steadygrad.recover.bundle_plan import Bundles, as_allowed, bundles
 from steadygrad.recover.checkpoints import Checkpoints
-from steadygrad.recover.joint_checkpoints import JointCheckpoints
-from steadygrad.recover.joint_rescue import JointRescue
+from steadygrad.recover.making import make_checkpoints, make_rescue
 from steadygrad.recover.plan import Rollback, among_ranks, as_rollback, in_words, possible, rollback
 from steadygrad.recover.rescue import Rescue
 from steadygrad.recover.witness import Witness
@@ -11,8 +10,6 @@ from steadygrad.recover.witness import Witness
 __all__ = [
     "Bundles",
     "Checkpoints",
-    "JointCheckpoints",
-    "JointRescue",
     "Rescue",
     "Rollback",
     "Witness",
@@ -21,6 +18,8 @@ __all__ = [
     "as_rollback",
     "bundles",
     "in_words",
+    "make_checkpoints",
+    "make_rescue",
     "possible",
     "rollback",
 ]

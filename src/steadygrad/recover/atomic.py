@@ -8,13 +8,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-def partial_path(path: Path) -> Path:
+def partial_path(path: Path, writer: str = "") -> Path:
     """Where the new contents are written first: beside the file, since a rename can't leave a file system."""
-    return path.with_name(f".{path.name}.partial")
+    return path.with_name(f".{path.name}{writer}.partial")
 
 
 @contextmanager
-def replacing(path: Path, accept: Callable[[Path], bool]) -> Iterator[Path]:
+def replacing(path: Path, accept: Callable[[Path], bool], writer: str = "") -> Iterator[Path]:
     """Write to the path given inside; on the way out it takes the place of ``path``, if it is accepted.
 
     The contents are on the disk before the name points to them, and the name is before this returns. An
@@ -24,12 +24,13 @@ def replacing(path: Path, accept: Callable[[Path], bool]) -> Iterator[Path]:
     Args:
         path: the file to replace; its folder is made where it is missing.
         accept: asked about what was written; where it says no, the old file stays.
+        writer: who writes, where several processes may write the same file: each writes its own, and the last holds.
 
     Yields:
         The path to write to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = partial_path(path)
+    fresh = partial_path(path, writer)
     fresh.unlink(missing_ok=True)
     try:
         yield fresh

@@ -14,6 +14,7 @@ from torch import nn
 
 from steadygrad.detect.finding import listed
 from steadygrad.errors import UsageError
+from steadygrad.ranks import among_several
 from steadygrad.records import Incident
 from steadygrad.recover.atomic import replacing
 from steadygrad.recover.plan import Rollback
@@ -61,7 +62,7 @@ class Checkpoints:
         target = Path(path)
         if self._refuses(target, step):
             return False
-        with replacing(target, _reads_back) as fresh:
+        with replacing(target, _reads_back, _writer()) as fresh:
             torch.save(self._everything(step, learnt), fresh)
         return True
 
@@ -78,7 +79,7 @@ class Checkpoints:
                 )
             return not self._refuses(target, step)
 
-        with replacing(target, accept) as fresh:
+        with replacing(target, accept, _writer()) as fresh:
             yield fresh
 
     def _refuses(self, path: Path, step: int) -> bool:
@@ -105,6 +106,11 @@ class Checkpoints:
         if plan.average is not None:
             found["average"] = plan.average.state_dict()
         return found
+
+
+def _writer() -> str:
+    """Tells the ranks of one training apart, which may all save to one path."""
+    return f".{torch.distributed.get_rank()}" if among_several() else ""
 
 
 def _reads_back(path: Path) -> bool:

@@ -111,7 +111,9 @@ class JointCheckpoints(Checkpoints):
         said = self._heard(call, own, PATIENCE_S)
         missing = [rank for rank, one in enumerate(said) if one is None]
         if missing:
-            raise self._peers.lost(missing, f"{call} needs every rank, since each holds a part of the weights. ")
+            raise self._peers.lost(
+                missing, f"{call} needs every rank, since each holds a part of the weights. "
+            )
         return said
 
     def _heard(self, call: str, own: object, patience_s: float) -> list[Any]:
@@ -135,7 +137,9 @@ class JointCheckpoints(Checkpoints):
 
         model = self._model()
         whole = self._everything(step, learnt)
-        apart = {key: whole[key] for key in whole if key not in {"model", "optimizers", "guard", "step", "format"}}
+        apart = {
+            key: whole[key] for key in whole if key not in {"model", "optimizers", "guard", "step", "format"}
+        }
         return {
             "format": whole["format"],
             "step": step,

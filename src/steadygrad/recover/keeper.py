@@ -216,12 +216,12 @@ def free_bytes() -> float:
         return float("inf")
 
 
-def is_concentrated(tensor: Tensor, norm: float) -> bool:
+def is_concentrated(tensor: Tensor, norm: float | None = None) -> bool:
     """Whether a few elements hold more than half of the squared norm: the mark of flipped bits.
 
     Args:
         tensor: of one that is cut this rank's part is looked at.
-        norm: of the whole tensor, not much older than it.
+        norm: of all its parts together, not much older than they are; None where there are no others.
     """
     values = own_part(tensor.detach()).abs().reshape(-1).to(torch.float64)
     few = min(values.numel(), max(1, min(8, tensor.numel() // 8)))
@@ -229,5 +229,5 @@ def is_concentrated(tensor: Tensor, norm: float) -> bool:
         return False
     largest = values.amax().clamp(min=1e-300)
     squares = (values / largest).square()
-    whole = squares.sum() if tensor.numel() == values.numel() else (norm / largest).square()
+    whole = squares.sum() if norm is None else (norm / largest).square()
     return bool(squares.topk(few).values.sum() > 0.5 * whole)

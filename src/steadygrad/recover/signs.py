@@ -74,7 +74,12 @@ class Signs:
         if deep:
             return self._corrupt(reading, deep), deep
         params = track.table.params
-        struck = [] if norms is None else [i for i in suspects if is_concentrated(params[i], float(norms[i]))]
+        struck = [
+            i
+            for i in suspects
+            if norms is not None
+            and is_concentrated(params[i], float(norms[i]) if is_sharded(params[i]) else None)
+        ]
         names = self._names(track, struck)
         if names:
             return (

@@ -7,7 +7,6 @@ link on a folder that is whole, and at most one that isn't, which the next call 
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def free_slot(path: Path) -> Path:
                 "another kind. Give another path, or move it away."
             )
         return first
-    return second if os.readlink(path) == first.name else first
+    return second if path.readlink().name == first.name else first
 
 
 def clear(path: Path) -> None:
@@ -47,7 +46,7 @@ def publish(slot: Path, path: Path) -> None:
         slot: the `free_slot` of ``path``, written.
         path: replaced.
     """
-    old = path.with_name(os.readlink(path)) if path.is_symlink() else None
+    old = path.with_name(path.readlink().name) if path.is_symlink() else None
     for one in [*slot.rglob("*"), slot]:
         synchronise(one)
     if path.is_dir() and not path.is_symlink():

@@ -63,7 +63,9 @@ def decide(heard: Mapping[int, str], world: int) -> Decision:
         return Decision("accept", undoes=all(vote["undoes"] for vote in votes))
     copies = {vote["copy"] for vote in votes}
     if len(copies) != 1 or None in copies:
-        return Decision("off", f"the ranks have copies of different steps: {[vote['copy'] for vote in votes]}")
+        return Decision(
+            "off", f"the ranks have copies of different steps: {[vote['copy'] for vote in votes]}"
+        )
     asking = [rank for rank, kind in enumerate(kinds) if kind == wanted]
     first = votes[asking[0]]
     who = "" if len(asking) == world else f" (rank {', '.join(map(str, asking[:8]))})"
