@@ -110,8 +110,8 @@ def guard(
             are no finite numbers, a loss that has left its course), and change something; see
             `steadygrad.recover.rollback`, which also takes a scaler, a moving average and so on. True is
             ``rollback()``; False never goes back. None goes back too, where two copies of the state fit a
-            quarter of the free host memory and one process trains alone, and does without elsewhere. A
-            healthy run is the same to the last bit whichever it is.
+            quarter of the free host memory, and does without elsewhere. Several ranks must be given the same,
+            and go back together. A healthy run is the same to the last bit whichever it is.
         run: path of the run file to write; None records nothing.
         max_consecutive_skips: skipped steps in a row after which the run is stopped with an error
             that explains; None never stops. Ten is long enough for a run of bad batches and short

@@ -233,14 +233,19 @@ class Monitor:
 
     @property
     def healthy(self) -> bool:
-        """Whether every parameter, buffer and optimizer tensor is a finite number now; waits for the device."""
+        """Whether every parameter, buffer and optimizer tensor is a finite number now; waits for the device.
+
+        Where the weights are cut over several ranks every rank has to ask, and hears the same.
+        """
         return not self._checkpoints.ill()
 
     def save(self, path: str | os.PathLike[str]) -> bool:
         """Save a checkpoint of model, optimizers, guard and random states, unless the state is ruined.
 
         The file is written beside the old one, read back, and takes its place at once: a kill at any
-        instant leaves a whole file. What ``recover=sg.recover.rollback(...)`` was given is in it too.
+        instant leaves a whole file. What ``recover=sg.recover.rollback(...)`` was given is in it too. Weights that
+        are cut over several ranks are written into a folder, as ``torch.distributed.checkpoint`` does, and every
+        rank has to call; see ``docs/howto/ranks.md``.
 
         Args:
             path: ``torch.load(path, weights_only=True)`` gives a dict with ``model``, ``optimizers``,
@@ -251,6 +256,8 @@ class Monitor:
 
         Raises:
             UsageError: a state dict holds what ``weights_only=True`` won't read.
+            CheckpointFailed: one of several ranks couldn't write its part.
+            RankLost: one of them has died, or hasn't called.
         """
         return self._checkpoints.save(path, self.counts.steps, self.state_dict())
 
