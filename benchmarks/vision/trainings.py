@@ -20,6 +20,7 @@ from ultralytics import YOLO
 from ultralytics.utils.patches import torch_load
 
 from steadygrad.integrations import ultralytics as guarding
+from steadygrad.policies import Policy
 
 MODELS = {
     "detect": "yolo11n.yaml",
@@ -104,6 +105,7 @@ def train(
     epochs: int = 3,
     seed: int = 0,
     run: Path | None = None,
+    policy: Policy | None = None,
     **settings: Any,
 ) -> Result:
     """Train once.
@@ -117,6 +119,7 @@ def train(
         epochs: how many.
         seed: of weights, data order and augmentation.
         run: the run file of a guard or watch; by default in ``folder``.
+        policy: of a guard.
         settings: anything else for ``model.train``.
     """
     model = YOLO(MODELS[task])
@@ -124,7 +127,9 @@ def train(
     seen = _Seen(model)
     if poison is not None:
         poison.attach(model, poisoned)
-    attached = guarding.attach(model, mode=mode, run=run or folder / "train.steady") if mode else None
+    attached = None
+    if mode is not None:
+        attached = guarding.attach(model, mode=mode, policy=policy, run=run or folder / "train.steady")
     arguments = {
         "data": str(data), "epochs": epochs, "seed": seed, "imgsz": 96, "batch": 16, "nbs": 16, "device": "cpu",
         "workers": 0, "pretrained": False, "amp": False, "plots": False, "cache": False, "exist_ok": True,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
+import sqlite3
+from contextlib import closing
 
 import pytest
 import torch
@@ -90,7 +94,11 @@ def test_wandb(tmp_path, monkeypatch):
         train(sg.sinks.WandB(run, commit=True))
         assert run.summary["steadygrad/step"] == 10
         assert run.summary["steadygrad/total_norm"] > 0
-    assert list(tmp_path.glob("wandb/offline-run-*"))
+    # What is written for a later `wandb sync`; its records are whole in it, uncompressed.
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    written = file.read_bytes()
+    assert f"nonfinite_loss at step {BAD}".encode() in written  # the title of an alert
+    assert re.search(rb"steadygrad/total_norm.{0,8}NaN", written, re.DOTALL)
 
 
 def test_mlflow(tmp_path, monkeypatch):
@@ -122,6 +130,20 @@ def test_trackio(tmp_path, monkeypatch):
     guard = train(sg.sinks.Trackio(run))
     trackio.finish()
     assert guard.summary().count("switched off") == 0
+    (file,) = tmp_path.glob("*.db")
+    with closing(sqlite3.connect(file)) as database:
+        (title, text), *others = database.execute("select title, text from alerts").fetchall()
+        rows = database.execute("select step, metrics from metrics").fetchall()
+    assert (title, others) == (f"nonfinite_loss at step {BAD}", [])
+    assert "Try:" in text
+    norms = {
+        step: values["steadygrad/total_norm"]
+        for step, row in rows
+        if "total_norm" in str(values := json.loads(row))
+    }
+    assert set(norms) == {0, BAD, 10}
+    assert norms[BAD] == "NaN"
+    assert norms[10] == pytest.approx(guard.recent[10].total_norm)
 
 
 class Broken:

@@ -20,12 +20,12 @@ from timm.utils import adaptive_clip_grad
 from steadygrad.integrations.timm import NativeScaler, dispatch_clip_grad
 
 
-def train(mode, *, clip=None, clip_mode="norm", poisoned=(), steps=4):
+def train(mode, *, clip=None, clip_mode="norm", poisoned=(), steps=4, **wish):
     """A loop as in timm's train.py."""
     torch.manual_seed(0)
     model = timm.create_model("test_resnet", num_classes=4)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    guard = {None: lambda *_: None, "watch": sg.watch, "guard": sg.guard}[mode](model, optimizer)
+    guard = {None: lambda *_: None, "watch": sg.watch, "guard": sg.guard}[mode](model, optimizer, **wish)
     scaler = TimmScaler("cpu") if guard is None else NativeScaler(guard, "cpu")
     for step in range(steps):
         images = torch.randn(4, 3, 64, 64)
@@ -50,6 +50,13 @@ def test_healthy_training_is_bit_identical(mode, clip, clip_mode):
     assert guard.last.total_norm > 0.1
     assert all(math.isfinite(reading.loss) for reading in guard.recent)
     assert scaler.state_dict().keys() == TimmScaler("cpu").state_dict().keys()
+
+
+@pytest.mark.parametrize(("clip_mode", "held"), [("norm", 0), ("value", 4)])
+def test_what_timm_clips_is_held_once(clip_mode, held):
+    _, guard, _ = train("guard", clip=0.1, clip_mode=clip_mode, policy=sg.policies.clip_norm(0.11))
+    assert (guard.counts.steps, guard.counts.clipped) == (4, held)
+    assert all(reading.total_norm > 0.2 for reading in guard.recent)
 
 
 def test_poisoned_batch_is_left_out():

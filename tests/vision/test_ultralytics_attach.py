@@ -64,6 +64,20 @@ def test_healthy_training_is_bit_identical(vision, data, tmp_path):
     assert max(recorded.total_norm) > 10.001
 
 
+def test_what_ultralytics_clips_is_held_once(vision, data, tmp_path):
+    _, trainings = vision
+    plain, guarded = (
+        trainings.train(
+            "detect", data("detect"), tmp_path / str(policy), mode=policy and "guard", policy=policy, **SMALL
+        )
+        for policy in (None, sg.policies.clip_norm(10.001))
+    )
+    assert same(plain.state, guarded.state)
+    recorded = sg.open_run(tmp_path / str(sg.policies.clip_norm(10.001)) / "train.steady")
+    assert max(recorded.total_norm) > 10.001
+    assert min(recorded.clip_coef) == 1.0
+
+
 @pytest.mark.parametrize(
     ("task", "epoch", "position", "terms"),
     [

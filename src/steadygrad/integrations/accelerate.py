@@ -1,92 +1,22 @@
-"""Accelerate: one call after ``prepare``.
-
-The optimizer's hooks alone see gradients after ``accelerator.clip_grad_norm_``; so the clip of this one
-accelerator is asked to wait until they have been measured.
-"""
+"""Accelerate: one call after ``prepare``."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
-
-from torch import Tensor
 
 from steadygrad.attachment import attached_to
 from steadygrad.errors import UsageError
 from steadygrad.framework import require
+from steadygrad.integrations.accelerate_clips import Clips
 from steadygrad.integrations.attaching import Mode, Wish
-from steadygrad.integrations.borrowed import Borrowed
-from steadygrad.integrations.losses import StepLoss
 from steadygrad.usage import as_optimizers
 
 if TYPE_CHECKING:
     from torch import nn
-    from torch.optim import Optimizer
 
     from steadygrad.monitor import Monitor
     from steadygrad.policies import Policy
-
-
-class Clips:
-    """Measures before an accelerator clips, and logs the loss it is handed.
-
-    Args:
-        accelerator: its ``backward``, ``clip_grad_norm_`` and ``clip_grad_value_`` are wrapped, on this
-            object only.
-        monitor: measures.
-        optimizers: what the monitor is attached to.
-    """
-
-    def __init__(self, accelerator: Any, monitor: Monitor, optimizers: Sequence[Optimizer]) -> None:
-        self._accelerator = accelerator
-        self._monitor = monitor
-        self._optimizers = optimizers
-        self._measured: set[int] = set()
-        self._loss = StepLoss()
-        self._borrowed = Borrowed()
-        self._borrowed.wrap(accelerator, "backward", self._backward)
-        for name in ("clip_grad_norm_", "clip_grad_value_"):
-            self._borrowed.wrap(accelerator, name, self._clip)
-
-    def give_back(self) -> None:
-        """Put the accelerator's own methods back."""
-        self._borrowed.give_back()
-
-    @property
-    def _steps_next(self) -> bool:
-        """Whether a step follows; it doesn't on the micro-batches in between."""
-        return bool(self._accelerator.sync_gradients) and not self._monitor.closed
-
-    def _backward(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def backward(loss: Any, **kwargs: Any) -> Any:
-            self._measured.clear()
-            # Accelerate divides like this, too: the micro-batches of a step add up to their mean.
-            self._loss.add(loss / self._accelerator.gradient_accumulation_steps)
-            if self._steps_next:
-                self._monitor.log(loss=self._loss.take())
-            return original(loss, **kwargs)
-
-        return backward
-
-    def _clip(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def clip(parameters: Any, *args: Any, **kwargs: Any) -> Any:
-            # A generator can be walked through once.
-            given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-            if self._steps_next:
-                self._accelerator.unscale_gradients()
-                self._measure({id(param) for param in given})
-            return original(given, *args, **kwargs)
-
-        return clip
-
-    def _measure(self, ids: set[int]) -> None:
-        """Measure the optimizers whose gradients are about to be clipped, once after each backward pass."""
-        for optimizer in self._optimizers:
-            held = {id(param) for group in optimizer.param_groups for param in group["params"]}
-            if held & ids and id(optimizer) not in self._measured:
-                self._measured.add(id(optimizer))
-                self._monitor.clip_(optimizer)
 
 
 def attach(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from steadygrad.errors import UsageError
 from steadygrad.framework import require
+from steadygrad.integrations.bounds import covers, norm_bound
 
 require("timm", "1.0", extra="timm")
 
@@ -77,7 +78,10 @@ class NativeScaler(utils.NativeScaler):
         if clip_grad is not None or not fused:
             # A fused optimizer unscales by itself, if nobody has to see its gradients before.
             self._scaler.unscale_(optimizer)
-            self.norm = self._guard.clip_(optimizer)
+            given = _listed(parameters)
+            whole = clip_mode == "norm" and covers({id(param) for param in given}, optimizer)
+            self.norm = self._guard.clip_(optimizer, max_norm=norm_bound(clip_grad) if whole else None)
+            parameters = None if parameters is None else given
         if clip_grad is not None:
             utils.dispatch_clip_grad(parameters, clip_grad, mode=clip_mode)
         self._scaler.step(optimizer)
@@ -98,8 +102,15 @@ def dispatch_clip_grad(
     Returns:
         Total norm before the clip, 0-d.
     """
-    given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    given = _listed(parameters)
     norm = torch.nn.utils.get_total_norm([p.grad for p in given if p.grad is not None], norm_type)
     utils.dispatch_clip_grad(given, value, mode=mode, norm_type=norm_type)
     whole: Tensor = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
     return whole
+
+
+def _listed(parameters: Tensor | Iterable[Tensor] | None) -> list[Tensor]:
+    """To be walked through more than once."""
+    if parameters is None or isinstance(parameters, Tensor):
+        return [] if parameters is None else [parameters]
+    return list(parameters)

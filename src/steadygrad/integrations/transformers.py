@@ -19,7 +19,8 @@ require("accelerate", "1.0", extra="transformers")
 
 from transformers import Trainer, TrainerCallback  # noqa: E402 - asked for just above
 
-from steadygrad.integrations.accelerate import Clips, attach_clipping  # noqa: E402
+from steadygrad.integrations.accelerate import attach_clipping  # noqa: E402
+from steadygrad.integrations.accelerate_clips import Clips  # noqa: E402
 from steadygrad.integrations.attaching import Mode, Wish  # noqa: E402
 
 if TYPE_CHECKING:

@@ -22,6 +22,9 @@ from steadygrad.integrations.borrowed import Borrowed
 from steadygrad.integrations.kept_buffers import KeptBuffers
 from steadygrad.integrations.yolo_batches import Batches
 
+MAX_NORM = 10.0
+"""What Ultralytics clips to, since 8.0; no setting changes it."""
+
 
 class YoloTraining:
     """What is done to one trainer from the start of its training to its end.
@@ -43,6 +46,7 @@ class YoloTraining:
         self._means: dict[str, Tensor] | None = None
         self._steps = 0
         self._settled = False
+        self._max_norm = _own_clip(trainer)
         self._borrowed = Borrowed()
         self._borrowed.wrap(trainer, "preprocess_batch", self._preprocessing)
         self._borrowed.wrap(trainer.scaler, "unscale_", self._unscaling)
@@ -94,7 +98,7 @@ class YoloTraining:
         self._contained("note of a step", self._batches.stepped, self._steps)
         self._steps += 1
         self._contained("log of the loss", self._log, terms)
-        norm = self.monitor.clip_()
+        norm = self.monitor.clip_(max_norm=self._max_norm)
         if self._acts:
             self._contained("repair of buffers", self._buffers.settle)
             self._settled = True
@@ -150,6 +154,16 @@ class YoloTraining:
         if not _finite(_unwrapped(trainer.model).state_dict()):
             return "weights or running statistics are"
         return "" if _finite(trainer.ema.ema.state_dict()) else "the moving average of the weights is"
+
+
+def _own_clip(trainer: Any) -> float | None:
+    """Total norm that this trainer clips to; None where its steps aren't Ultralytics' own.
+
+    Whoever wants another number has to override the step, as its documentation says.
+    """
+    kind: Any = type(trainer)
+    base: Any = next((one for one in kind.__mro__ if one.__name__ == "BaseTrainer"), None)
+    return MAX_NORM if base is not None and kind.optimizer_step is base.optimizer_step else None
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

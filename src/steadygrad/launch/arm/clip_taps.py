@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import GeneratorType
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad
 
+from steadygrad.integrations.bounds import norm_bound
 from steadygrad.launch.arm.session import Session
 
 Function = Callable[..., Any]
@@ -41,7 +41,7 @@ def _tapped(session: Session, original: Function, told: _Told) -> Function:
             return original(*args, **kwargs)
         params, args, kwargs = _with_params_kept(args, kwargs)
         given = {**dict(zip(names, args, strict=False)), **kwargs}
-        bound = session.contained("clip capture", _bound, given)
+        bound = norm_bound(given.get("max_norm"), given.get("norm_type", 2.0))
         seats = session.contained("clip capture", session.before_clip, params, bound) or []
         result = original(*args, **kwargs)
         for seat in seats:
@@ -49,14 +49,6 @@ def _tapped(session: Session, original: Function, told: _Told) -> Function:
         return result
 
     return clip
-
-
-def _bound(given: Mapping[str, Any]) -> float | None:
-    """What the total L2 norm will be at most; None where the call doesn't say."""
-    if "max_norm" not in given or float(given.get("norm_type", 2.0)) != 2.0:
-        return None
-    bound = float(given["max_norm"])
-    return bound if 0.0 < bound < math.inf else None
 
 
 def _tell(after_clip: Callable[[Tensor, float | None], None], norms: tuple[Any, float | None] | None) -> None:
