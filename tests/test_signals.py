@@ -191,3 +191,23 @@ def test_a_compiled_model_is_not_compiled_again():
             optimizer.step()
             counts.append(len(frames))
     assert counts[-1] == counts[0]
+
+
+def test_a_run_file_keeps_what_was_heard_and_what_it_cost(tmp_path):
+    def attach(model, optimizer):
+        return sg.guard(model, optimizer, run=tmp_path / "a.steady")
+
+    train(
+        lambda: nn.Sequential(Reader(), nn.ReLU(), nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1)),
+        (16, 30, 3),
+        attach,
+        steps=70,
+    )
+    with sg.open_run(tmp_path / "a.steady") as run:
+        assert {1, 3, 5} <= {look.step for look in run.looks}
+        look = run.looks[-1]
+        assert (look.layers, look.through_time[0].module, look.through_time[0].length) == (3, "0.rnn", 30)
+        assert 0 <= look.dead_mean <= look.dead <= 1
+        steps, share = run.scalars("steadygrad/overhead")
+        assert steps.tolist() == [63, 69]
+        assert ((share > 0) & (share < 1)).all()

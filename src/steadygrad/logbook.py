@@ -17,11 +17,12 @@ from torch import nn
 from steadygrad.containment import Containment
 from steadygrad.course import Course
 from steadygrad.forensics import Forensics
+from steadygrad.measure import Spending
 from steadygrad.notices import Notices
 from steadygrad.origin import Origin
 from steadygrad.own_clip import OwnClip
 from steadygrad.recording import Recorder
-from steadygrad.records import Finding, Incident, Reading, TensorInfo
+from steadygrad.records import Finding, Incident, Look, Reading, TensorInfo
 from steadygrad.recover import Rollback, Witness, as_allowed
 from steadygrad.scalars import Scalars, give_loss
 from steadygrad.signals import SignalProbe
@@ -102,9 +103,11 @@ class Logbook:
         self._notices = Notices()
         self._newest_loss = (-1, math.nan)
 
-    def listen(self, model: nn.Module, *, overhead: float, guarded: bool) -> None:
+    def listen(self, model: nn.Module, *, overhead: float, guarded: bool, spending: Spending) -> None:
         """Listen to the signals inside a model too, on a few steps."""
-        self.signals = SignalProbe(model, self.finding, self.containment, overhead=overhead, guarded=guarded)
+        self.signals = SignalProbe(
+            model, self, self.containment, overhead=overhead, guarded=guarded, spending=spending
+        )
         self.listeners.append((LISTENING, self.signals.after_step))
 
     def keep_bundles(self, model: nn.Module, tracks: Sequence[Track], plan: Rollback) -> None:
@@ -200,6 +203,11 @@ class Logbook:
             self.contained("recording", self.recorder.finding, finding)
         for part, sink in self.sinks:
             self.contained(part, sink.finding, finding)
+
+    def look(self, look: Look) -> None:
+        """The signals inside the model were listened to: record a few numbers of them."""
+        if self.recorder is not None:
+            self.contained("recording", self.recorder.look, look)
 
     def incident(self, incident: Incident) -> None:
         """Something was done: record it, show it."""

@@ -24,7 +24,7 @@ from steadygrad.detect import nonfinite_parameter, stale_optimizer
 from steadygrad.errors import UsageError
 from steadygrad.forensics import Forensics
 from steadygrad.logbook import Logbook, Sink
-from steadygrad.measure import ParamTable, parameter_names
+from steadygrad.measure import ParamTable, Spending, parameter_names
 from steadygrad.policies import Policy
 from steadygrad.recording import as_run_path, begin_recording
 from steadygrad.records import Finding, Reading
@@ -70,7 +70,7 @@ class Monitor:
         self._by_hand = not optimizers
         self._logbook = Logbook()
         self._containment = self._logbook.containment
-        began = time.perf_counter()
+        began, spending = time.perf_counter(), Spending()
         names = parameter_names(model)
         held: Sequence[Optimizer | None] = optimizers or (None,)
         groups = [o.param_groups if o is not None else [{"params": list(model.parameters())}] for o in held]
@@ -81,7 +81,7 @@ class Monitor:
         self.recovers = recover is not None
         if run is not None:
             recorder = begin_recording(
-                as_run_path(mode, run), mode, model, optimizers, policy, tables, self._logbook.fault
+                as_run_path(mode, run), mode, model, optimizers, policy, tables, self._logbook.fault, spending
             )
             self._logbook.recorder = recorder
             if recorder.notice is not None:
@@ -99,6 +99,7 @@ class Monitor:
                 clock=lambda: time.perf_counter() - began,
                 late=late,
                 recovers=recover is not None,
+                spending=spending,
             )
             for index, one in enumerate(held)
         )
@@ -112,7 +113,7 @@ class Monitor:
         self._rescue = make_rescue(
             model, tracks, recover, self._ranks, overhead=overhead, late=waits_not, book=book
         )
-        book.listen(model, overhead=overhead, guarded=guarded)
+        book.listen(model, overhead=overhead, guarded=guarded, spending=spending)
         book.keep_bundles(model, self._tracks, plan)
         # The optimizers' hooks hold the logbook, and it holds us: nobody has to keep the monitor.
         self._logbook.listeners.append(("wiring check", self._after_step))

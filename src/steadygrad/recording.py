@@ -21,10 +21,14 @@ from torch.optim import Optimizer
 
 from steadygrad import __version__
 from steadygrad.errors import UsageError
-from steadygrad.measure import ParamTable
+from steadygrad.measure import ParamTable, Spending
 from steadygrad.policies import Policy
-from steadygrad.records import Finding, FloatArray, Incident, Reading, RunInfo, TensorInfo
+from steadygrad.records import Finding, FloatArray, Incident, Look, Reading, RunInfo, TensorInfo
 from steadygrad.runfile import RunWriter
+from steadygrad.runfile.own_numbers import OVERHEAD
+
+OVERHEAD_EVERY = 64
+"""Steps between two numbers of what steadygrad costs: a reading more in 64 is nothing beside the norms."""
 
 
 def run_info(
@@ -80,10 +84,16 @@ class Recorder:
         sizes: number of tensors of each lane.
         on_fault: method called once with a line for the user when recording had to end; its object
             is held weakly, and once that is gone the writer closes the file.
+        spending: what steadygrad costs, written every `OVERHEAD_EVERY` steps of lane 0.
     """
 
     def __init__(
-        self, path: Path, info: RunInfo, sizes: Sequence[int], on_fault: Callable[[str], None]
+        self,
+        path: Path,
+        info: RunInfo,
+        sizes: Sequence[int],
+        on_fault: Callable[[str], None],
+        spending: Spending | None = None,
     ) -> None:
         self.info = info
         self._writer = RunWriter(path, info)
@@ -91,6 +101,8 @@ class Recorder:
         starts = np.cumsum([0, *sizes])
         self._rows = [np.arange(start, start + size) for start, size in zip(starts, sizes, strict=False)]
         self._total = int(starts[-1])
+        self._spending = spending or Spending()
+        self._newest_step = self._told_step = -1
 
     @property
     def path(self) -> Path:
@@ -130,6 +142,10 @@ class Recorder:
 
     def append(self, lane: int, reading: Reading) -> None:
         """Write one step."""
+        if lane == 0:
+            self._newest_step = reading.step
+            if reading.step - self._told_step >= OVERHEAD_EVERY:
+                self._tell_overhead()
         rows = self._rows[lane]
         if len(rows) == self._total:
             self._writer.append(reading)
@@ -154,13 +170,23 @@ class Recorder:
         """Write an incident, at once."""
         self._writer.incident(incident)
 
+    def look(self, look: Look) -> None:
+        """Write what the signals inside the model were like."""
+        self._writer.look(look)
+
     def scalar(self, step: int, name: str, value: float) -> None:
         """Write a named number."""
         self._writer.scalar(step, name, value)
 
     def close(self) -> None:
         """Write what is left and close the file."""
+        if self._newest_step > self._told_step:
+            self._tell_overhead()
         self._writer.close()
+
+    def _tell_overhead(self) -> None:
+        self._told_step = self._newest_step
+        self._writer.scalar(self._newest_step, OVERHEAD, self._spending.share())
 
     def _spread(self, rows: np.ndarray[tuple[int], np.dtype[np.int64]], values: FloatArray) -> FloatArray:
         everywhere: FloatArray = np.zeros(self._total, values.dtype)
@@ -181,9 +207,10 @@ def begin_recording(
     policy: Policy | None,
     tables: Sequence[ParamTable],
     on_fault: Callable[[str], None],
+    spending: Spending | None = None,
 ) -> Recorder:
     """Open the run file of a new monitor; arguments as for `run_info` and `Recorder`."""
     tensors = [tensor for table in tables for tensor in table.tensors]
     policy_call = "" if policy is None else repr(policy)
     info = run_info(path, mode, policy_call, type(model).__name__, optimizers, tensors)
-    return Recorder(path, info, [len(table) for table in tables], on_fault)
+    return Recorder(path, info, [len(table) for table in tables], on_fault, spending)

@@ -9,6 +9,7 @@ Shape legend: P gradient tensors.
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -163,6 +164,59 @@ class Incident:
     reason: str
     where: tuple[str, ...] = ()
     optimizer: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """The gradient on its way back through the time steps of one recurrent module, in one step of the training.
+
+    Attributes:
+        module: qualified name of the module.
+        length: time steps there were.
+        norms: gradient norm at `places`, relative to the largest; 0 where there is none.
+        gain: fitted growth for each time step back.
+    """
+
+    module: str
+    length: int
+    norms: tuple[float, ...]
+    gain: float
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Time steps that ``norms`` are about: the first, the last, and evenly spaced ones between."""
+        return tuple(np.linspace(0, max(self.length - 1, 0), len(self.norms)).astype(int).tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the signals inside the model were like in one step; a layer is named by what is fed to it.
+
+    Attributes:
+        step: index of the step, of the first optimizer.
+        layers: weighted layers that were listened to; without any, shares and sizes are NaN.
+        dead: largest share of a layer's inputs that are 0 for every sample.
+        dead_in: the layer it is; the first of equals.
+        dead_mean: mean share over the layers.
+        saturated: largest share of a layer's inputs that lie at the ends of tanh or sigmoid.
+        saturated_in: the layer it is.
+        saturated_mean: mean share over the layers.
+        largest: largest absolute input of a layer.
+        largest_in: the layer it is.
+        through_time: one entry a recurrent module.
+    """
+
+    step: int
+    layers: int = 0
+    dead: float = math.nan
+    dead_in: str = ""
+    dead_mean: float = math.nan
+    saturated: float = math.nan
+    saturated_in: str = ""
+    saturated_mean: float = math.nan
+    largest: float = math.nan
+    largest_in: str = ""
+    through_time: tuple[Passage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.containment import Containment
+from steadygrad.detect.look import look as summed_up
+from steadygrad.detect.look import next_kept
 from steadygrad.detect.signals import Fired, SignalDetector, Signals
 from steadygrad.forward_hook import ForwardHook
 from steadygrad.gains import TimeGain
-from steadygrad.measure import Budget, LateReads
-from steadygrad.records import Finding, FloatArray, Reading
+from steadygrad.measure import Budget, LateReads, Spending
+from steadygrad.records import Finding, FloatArray, Look, Reading
 
 PART = "signal probe"
 MOST_VALUES = 65_536
@@ -46,7 +48,8 @@ class _Look:
         sequences: gradient norms ``[T]`` on the device by recurrent module.
         kinds: the recurrent modules' classes and whether they read both ways.
         handles: the hooks.
-        cost_s: time spent.
+        cost_s: time spent, in the hooks and around them.
+        heard_s: time spent in the hooks alone.
     """
 
     run: Callable[..., Any]
@@ -55,6 +58,23 @@ class _Look:
     kinds: dict[str, tuple[bool, bool]] = field(default_factory=dict)
     handles: list[Any] = field(default_factory=list)
     cost_s: float = 0.0
+    heard_s: float = 0.0
+
+    def heard(self, began: float) -> None:
+        """Account for the time since ``began``, spent in a hook."""
+        passed_s = time.perf_counter() - began
+        self.cost_s += passed_s
+        self.heard_s += passed_s
+
+
+class Listener(Protocol):
+    """Who is told what was heard."""
+
+    def finding(self, finding: Finding) -> None:
+        """Something was found."""
+
+    def look(self, look: Look) -> None:
+        """A few numbers for the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +91,27 @@ class SignalProbe:
 
     Args:
         model: held weakly.
-        tell: receives what is found.
+        listener: receives what is found, and a few numbers of what is heard.
         containment: holds back faults of ours: they must not end a forward pass.
         overhead: share of the step time that may be spent in all; spaces the looks.
         guarded: a guard is attached.
+        spending: what the time inside the model is added to.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        tell: Callable[[Finding], None],
+        listener: Listener,
         containment: Containment,
         *,
         overhead: float,
         guarded: bool,
+        spending: Spending | None = None,
     ) -> None:
         self._model = weakref.ref(model)
-        self._tell = tell
+        self._listener = listener
+        self._spending = spending or Spending()
+        self._keep_from = 0
         self._containment = containment
         self._guarded = guarded
         self._budget = Budget(overhead)
@@ -113,7 +137,10 @@ class SignalProbe:
             signals = _signals(*arrived)
             self._state, found = self._detector.observe(self._state, signals, guarded=self._guarded)
             for finding in found:
-                self._tell(finding)
+                self._listener.finding(finding)
+            if found or signals.step >= self._keep_from:
+                self._keep_from = next_kept(signals.step)
+                self._listener.look(summed_up(signals))
 
     def close(self) -> None:
         """Take the hooks off."""
@@ -144,6 +171,7 @@ class SignalProbe:
             sequences = tuple((name, len(norms), *look.kinds[name]) for name, norms in look.sequences.items())
             self._reads.send(packet, _Note(step, tuple(look.layers), sequences))
         self._budget.paid(step, look.cost_s + time.perf_counter() - began)
+        self._spending.spent_s += look.heard_s
 
 
 class _Ear:
@@ -161,7 +189,7 @@ class _Ear:
             return None
         began = time.perf_counter()
         changed = self._look.run(PART, self._hear, self._look, self._name, module, args)
-        self._look.cost_s += time.perf_counter() - began
+        self._look.heard(began)
         return changed
 
 
@@ -230,7 +258,7 @@ def _follow(look: _Look, name: str, module: nn.Module, args: tuple[Any, ...]) ->
     def keep(grad: Tensor) -> None:
         began = time.perf_counter()
         norms = look.run(PART, _norms, grad.detach(), time_dim, sizes)
-        look.cost_s += time.perf_counter() - began
+        look.heard(began)
         if norms is not None:
             look.sequences[name] = norms
 

@@ -6,6 +6,7 @@ from steadygrad.measure.measurement import PARAM_NORM_EVERY, Measurement
 from steadygrad.measure.measurer import Measurer
 from steadygrad.measure.norms import HostNorms, device_norms, host_total, is_sharded
 from steadygrad.measure.probe import Budget, UpdateProbe
+from steadygrad.measure.spending import Spending
 from steadygrad.measure.table import ParamTable, parameter_names
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Measurement",
     "Measurer",
     "ParamTable",
+    "Spending",
     "UpdateProbe",
     "device_norms",
     "group_hyper",

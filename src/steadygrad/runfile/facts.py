@@ -1,4 +1,4 @@
-"""RunInfo, TensorInfo, Finding, Incident and the run's tail as text, and back."""
+"""RunInfo, TensorInfo, Finding, Incident, Look and the run's tail as text, and back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from steadygrad.records import Finding, Incident, Remedy, RunInfo, TensorInfo
+from steadygrad.records import Finding, Incident, Look, Passage, Remedy, RunInfo, TensorInfo
 from steadygrad.runfile.finite import dumps, loads
 
 
@@ -76,6 +76,21 @@ def read_incident(text: str) -> Incident:
     """Incident from JSON."""
     incident = Incident(**loads(text))
     return replace(incident, where=tuple(incident.where))
+
+
+def look_text(look: Look) -> str:
+    """Look as JSON; three digits of a norm are more than a picture shows."""
+    passages = [
+        {**_fields(one), "norms": [float(f"{norm:.3g}") for norm in one.norms]} for one in look.through_time
+    ]
+    return dumps({**_fields(look), "through_time": passages})
+
+
+def read_look(text: str) -> Look:
+    """Look from JSON."""
+    data = loads(text)
+    passages = (Passage(**{**one, "norms": tuple(one["norms"])}) for one in data["through_time"])
+    return Look(**{**data, "through_time": tuple(passages)})
 
 
 def tail_text(tail: Tail) -> str:

@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steadygrad.errors import UsageError
-from steadygrad.records import BoolArray, Finding, Incident, RunInfo
+from steadygrad.records import BoolArray, Finding, Incident, Look, RunInfo
 from steadygrad.runfile import drawn
 from steadygrad.runfile.block import NO_ROWS, Block, Float64Array, Head, IntArray, Sparse, join_heads
 from steadygrad.runfile.data_frame import data_frame
+from steadygrad.runfile.facts import read_look
 from steadygrad.runfile.joining import on_rows, with_losses
 from steadygrad.runfile.notebook import run_html
+from steadygrad.runfile.own_numbers import points
 from steadygrad.runfile.rows import Rows
 from steadygrad.runfile.scalars import Scalars, from_points, join
 from steadygrad.runfile.snapshot import Snapshot, Statistic, StoredChunk, take_snapshot
@@ -82,7 +84,7 @@ class Run(Rows):
             RunFileError: where the file is gone.
         """
         self._snapshot = take_snapshot(self.path, self._snapshot)
-        for name in ("_head", "_scalars", "_position", "_owners"):
+        for name in ("_head", "_scalars", "_position", "_owners", "looks"):
             self.__dict__.pop(name, None)
         return self
 
@@ -167,6 +169,11 @@ class Run(Rows):
     def incidents(self) -> tuple[Incident, ...]:
         """Incidents in order of writing."""
         return self._snapshot.incidents
+
+    @cached_property
+    def looks(self) -> tuple[Look, ...]:
+        """What the signals inside the model were like, on a few steps; empty where nothing was listened to."""
+        return tuple(map(read_look, self._snapshot.looks))
 
     @property
     def dropped_events(self) -> int:
@@ -340,6 +347,8 @@ class Run(Rows):
     @cached_property
     def _scalars(self) -> Scalars:
         parts = list(self._snapshot.scalars.values())
+        if self.looks:
+            parts.append(from_points(points(self.looks)))
         return join(parts) if parts else from_points([])
 
     @cached_property

@@ -7,7 +7,7 @@
             its rows were brought to, ``held`` is 1 where rows around a finding were left finer,
             ``serial`` changes whenever the row does.
 ``scalar``  packed named scalars (`steadygrad.runfile.scalars`), likewise.
-``event``   findings and incidents as JSON.
+``event``   findings, incidents and looks inside the model as JSON.
 
 A new version of the layout gets a new `VERSION`: an older steadygrad then refuses the file with a
 clear error instead of misreading it. Statements are short because page one must hold them all.

@@ -92,6 +92,7 @@ class Snapshot:
         scalars: likewise.
         findings: in order of writing.
         incidents: in order of writing.
+        looks: in order of writing, as text.
     """
 
     info: RunInfo
@@ -100,6 +101,7 @@ class Snapshot:
     scalars: dict[tuple[int, int], Scalars]
     findings: tuple[Finding, ...]
     incidents: tuple[Incident, ...]
+    looks: tuple[str, ...] = ()
 
 
 def take_snapshot(path: str, before: Snapshot | None = None) -> Snapshot:
@@ -127,6 +129,7 @@ def take_snapshot(path: str, before: Snapshot | None = None) -> Snapshot:
             _scalars(connection, before.scalars if before else {}),
             tuple(read_finding(text) for text in _events(connection, "finding")),
             tuple(read_incident(text) for text in _events(connection, "incident")),
+            tuple(_events(connection, "look")),
         )
 
 

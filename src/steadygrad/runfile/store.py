@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from steadygrad.errors import RunFileError
-from steadygrad.records import Finding, Incident, Reading, TensorInfo
+from steadygrad.records import Finding, Incident, Look, Reading, TensorInfo
 from steadygrad.runfile import scalars as points
 from steadygrad.runfile.block import Block
 from steadygrad.runfile.coding import Layout, from_readings
 from steadygrad.runfile.database import Database
-from steadygrad.runfile.facts import Tail, finding_text, incident_text, tail_text, tensors_bytes
+from steadygrad.runfile.facts import Tail, finding_text, incident_text, look_text, tail_text, tensors_bytes
 from steadygrad.runfile.lanes import ScalarLane, StepLane
 from steadygrad.runfile.schema import TAIL_ROW, TENSORS_ROW
 from steadygrad.runfile.tiers import next_plan
@@ -30,7 +30,7 @@ class Scalar(NamedTuple):
     value: float
 
 
-Item = Reading | Finding | Incident | Scalar | tuple[TensorInfo, ...]
+Item = Reading | Finding | Incident | Look | Scalar | tuple[TensorInfo, ...]
 
 _SCALAR_SHARE = _EVENT_SHARE = 8
 _KEPT_EVENTS = 32
@@ -46,6 +46,7 @@ class _Batch:
     scalars: list[Scalar] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
     last_total_norm: float | None = None
 
 
@@ -103,6 +104,7 @@ class RunStore:
                 ("finding", f.severity, f.step, finding_text(f)) for f in batch.findings
             ]
             events += [("incident", i.action, i.step, incident_text(i)) for i in batch.incidents]
+            events += [("look", "", one.step, look_text(one)) for one in batch.looks]
             connection.executemany("INSERT INTO event(kind,severity,step,data) VALUES (?,?,?,?)", events)
             connection.execute("UPDATE run SET value=? WHERE id=?", (tail_text(state.tail), TAIL_ROW))
         self._state = state
@@ -152,13 +154,15 @@ class RunStore:
             self._steps.carry_out(plan, self._state.findings)
 
     def _drop_events(self) -> None:
-        """Keep findings and incidents in their share: incidents after the first ones go first."""
+        """Keep findings and incidents in their share: looks go first, then incidents after the first ones."""
         connection = self._database.connection
         used, count = connection.execute("SELECT total(length(data)), count(*) FROM event").fetchone()
         if used <= self._database.budget_bytes / _EVENT_SHARE:
             return
         tail = self._state.tail
         with self._database.transaction():
+            if connection.execute("DELETE FROM event WHERE kind='look'").rowcount:
+                return
             dropped = connection.execute(
                 "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE id>? "
                 "ORDER BY kind='finding', id LIMIT ?)",
@@ -186,6 +190,8 @@ def _sort(items: Iterable[Item], tensors: tuple[TensorInfo, ...]) -> _Batch:
             batch.findings.append(item)
         elif isinstance(item, Incident):
             batch.incidents.append(item)
+        elif isinstance(item, Look):
+            batch.looks.append(item)
         elif isinstance(item, Scalar):
             batch.scalars.append(item)
         else:

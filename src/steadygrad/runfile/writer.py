@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from steadygrad.errors import UsageError
-from steadygrad.records import Finding, Incident, Reading, RunInfo, TensorInfo
+from steadygrad.records import Finding, Incident, Look, Reading, RunInfo, TensorInfo
 from steadygrad.runfile.database import Database
 from steadygrad.runfile.recorder import Recorder
 from steadygrad.runfile.store import RunStore, Scalar
@@ -137,6 +137,14 @@ class RunWriter:
             incident: what happened.
         """
         self._put_safely(incident)
+
+    def look(self, look: Look) -> None:
+        """Record what the signals inside the model were like; nothing waits for it.
+
+        Args:
+            look: a few numbers.
+        """
+        self._recorder.put(look)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Wait until everything recorded so far is in the file.

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from steadygrad.containment import Containment
 from steadygrad.detect import Context, Panel, missing_zero_grad
 from steadygrad.detect.finding import listed
-from steadygrad.measure import ParamTable, heavy_ball, step_bound
+from steadygrad.measure import ParamTable, Spending, heavy_ball, step_bound
 from steadygrad.policies.base import Policy
 from steadygrad.records import Finding, Incident, Reading, TensorInfo
 from steadygrad.stepping.apply import Applier, ClipCall, HandLoop
@@ -83,6 +83,7 @@ class Track:
         clock: seconds since the run began.
         late: the numbers must not be waited for; by default, whether they are on an accelerator.
         recovers: somebody may want to put the `brake` on.
+        spending: what steadygrad's own time is added to.
     """
 
     def __init__(
@@ -99,12 +100,14 @@ class Track:
         clock: Callable[[], float],
         late: bool | None = None,
         recovers: bool = False,
+        spending: Spending | None = None,
     ) -> None:
         self.index = index
         self.table = table
         self.policy = policy
         self._late = is_late(table.params) if late is None else late
         self._optimizer = None if optimizer is None else weakref.ref(optimizer)
+        self._spending = spending or Spending()
         self._streak = streak
         self._outlet = outlet
         self._containment = containment
@@ -192,19 +195,25 @@ class Track:
         Returns:
             Total norm before any scaling, 0-d.
         """
+        began = self._spending.clock()
         with torch.no_grad():
-            if self._clip is None:
-                norm = self._measuring(self._begin, self._step, max_norm)
-                self._contained(_MEASURING, self.lane.end)
-                return self._plain_norm() if norm is None else norm
-            if self.lane.under_way:
-                self._contained(_MEASURING, self.lane.pass_over)
-            norm = self._measuring(self._begin, self._clip, max_norm)
-            self._clipped_early = norm is not None
-            if norm is None:
-                self.lane.abandon()
-                return self._plain_norm()
-            return norm
+            norm = self._clipped(max_norm)
+        self._spending.spent_s += self._spending.clock() - began
+        return norm
+
+    def _clipped(self, max_norm: float | None) -> Tensor:
+        if self._clip is None:
+            norm = self._measuring(self._begin, self._step, max_norm)
+            self._contained(_MEASURING, self.lane.end)
+            return self._plain_norm() if norm is None else norm
+        if self.lane.under_way:
+            self._contained(_MEASURING, self.lane.pass_over)
+        norm = self._measuring(self._begin, self._clip, max_norm)
+        self._clipped_early = norm is not None
+        if norm is None:
+            self.lane.abandon()
+            return self._plain_norm()
+        return norm
 
     def _measuring(self, call: Callable[..., T], *args: object) -> T | None:
         ranks = self.lane.ranks
@@ -223,8 +232,10 @@ class Track:
         return torch.tensor(math.nan) if norm is None else norm
 
     def _gradients_ready(self, evaluation: int) -> None:
+        began = self._spending.clock()
         with torch.no_grad():
             self._measuring(self._measure, evaluation)
+        self._spending.spent_s += self._spending.clock() - began
 
     def _measure(self, evaluation: int) -> None:
         if self._zero_grad is not None and self._zero_grad.running:
@@ -255,6 +266,7 @@ class Track:
         return self.lane.begin(groups, treatment)
 
     def _stepped(self) -> None:
+        began = self._spending.clock()
         with torch.no_grad():
             if self._take_back and self._undo is not None:
                 self._contained("undoing", self._undo.take_back)
@@ -264,6 +276,7 @@ class Track:
             self._contained(_MEASURING, self._end)
             if self._zero_grad is not None and self._zero_grad.running:
                 self._contained("gradient check", self._zero_grad.stepped)
+        self._spending.spent_s += self._spending.clock() - began
 
     def _end(self) -> None:
         taken_back, self._take_back = self._take_back, False

@@ -11,7 +11,8 @@ Below that, each step takes the result of the one before (``page/data`` knows no
 ``data.raster.raster(run) -> Raster``                 ``figures.heat.heat_map(raster, steps) -> Column``
 ``data.depth.snowball(raster, findings) -> Snowball`` ``figures.snowball.snowball_figure(snowball) -> Column``
 ``data.updates.updates(run) -> Updates``              ``figures.updates.updates_figure(updates, steps) -> figure``
-``figures.through_time.through_time_figure(findings)  -> figure``
+``data.passages.passages(looks) -> Passages``          ``figures.through_time.through_time_figure(passages) -> Column``
+``data.health.health(run) -> Health``                 ``figures.health.health_figures(health, steps) -> [figure]``
 ``figures.look.step_range(buckets) -> Range1d``       the range of steps that all of them share
 
 ``document.page_template("report.html")`` and ``document.variables(words)`` are what a Bokeh document

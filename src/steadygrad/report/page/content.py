@@ -12,6 +12,7 @@ from steadygrad.records import Finding, Incident
 from steadygrad.report.cards import Card, cards
 from steadygrad.report.chapters import chapters
 from steadygrad.report.facts import Facts, gather
+from steadygrad.report.page.data.health import mean_overhead
 from steadygrad.report.verdict import verdict
 from steadygrad.report.wording import duration, moment, number, plural, share
 from steadygrad.runfile import Run
@@ -106,6 +107,10 @@ def _facts(run: Run, facts: Facts) -> list[tuple[str, str]]:
         )
     counts = (("scaled down", facts.clipped), ("skipped", facts.skipped), ("overflow", facts.overflowed))
     rows += [(name, f"{least}{count:,} ({share(count, facts.steps)})") for name, count in counts if count]
+    overhead = mean_overhead(run)
+    if facts.steps:
+        cost = "not recorded" if np.isnan(overhead) else f"{100 * overhead:.2g} % of the time"
+        rows.append(("spent in steadygrad", cost))
     clip = own_clip(run)
     if clip is not None and len(clip.steps):
         rows.append(("own clip acted", f"at {clip.clipped:,} of {plural(len(clip.steps), 'step')}"))

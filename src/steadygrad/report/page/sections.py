@@ -13,11 +13,22 @@ from steadygrad.report.cards import Card
 from steadygrad.report.page.data.buckets import Buckets, buckets
 from steadygrad.report.page.data.course import MOST_COLUMNS, course
 from steadygrad.report.page.data.depth import snowball
+from steadygrad.report.page.data.health import health, mean_overhead, spent
+from steadygrad.report.page.data.passages import passages
 from steadygrad.report.page.data.raster import Raster, RasterMaker
 from steadygrad.report.page.data.updates import Updates, UpdatesMaker
-from steadygrad.report.page.data.words import course_words, raster_words, snowball_words, updates_words
+from steadygrad.report.page.data.words import (
+    course_words,
+    health_words,
+    overhead_words,
+    raster_words,
+    snowball_words,
+    updates_words,
+)
 from steadygrad.report.page.figures import look
 from steadygrad.report.page.figures.course import course_figures
+from steadygrad.report.page.figures.fitted_time import fitted_findings, fitted_time_figure
+from steadygrad.report.page.figures.health import health_figures, overhead_figure
 from steadygrad.report.page.figures.heat import heat_map
 from steadygrad.report.page.figures.snowball import snowball_figure
 from steadygrad.report.page.figures.through_time import through_time_figure, told_through_time
@@ -69,14 +80,11 @@ def sections(run: Run, cards: Sequence[Card], findings: Sequence[Finding]) -> li
     found = [_course(run, cards, steps, columns)]
     if run.info.tensors:
         found += _tensors(picture, steps, findings)
-    through = through_time_figure(findings)
-    if through is not None:
-        words = " ".join(visible(one.summary) for one in told_through_time(findings))
-        found.append(Section("through-time", "Through time", _THROUGH_TIME, words, (through,)))
+    found += _through_time(run, findings)
     if moved is not None:
         figure = updates_figure(moved, steps)
         found.append(Section("updates", "How far the steps go", _UPDATES, updates_words(moved), (figure,)))
-    return found
+    return found + _inside(run, steps) + _overhead(run, steps)
 
 
 def _swept(run: Run) -> tuple[Raster, Updates | None]:
@@ -108,6 +116,38 @@ def _tensors(picture: Raster, steps: Any, findings: Sequence[Finding]) -> list[S
     return found
 
 
+def _through_time(run: Run, findings: Sequence[Finding]) -> list[Section]:
+    """Norms where the run file has them; a file of an earlier version has the fitted growth of findings alone."""
+    heard = passages(run.looks, findings)
+    if heard is not None:
+        drawn = through_time_figure(heard)
+        drawn.name = "through time section"
+        words = told_through_time(heard.looks[heard.shown])
+        return [Section("through-time", "The snowball through time", _THROUGH_TIME, words, (drawn,))]
+    fitted = fitted_time_figure(findings)
+    if fitted is None:
+        return []
+    words = " ".join(visible(one.summary) for one in fitted_findings(findings))
+    return [Section("through-time", "Through time", _FITTED, words, (fitted,))]
+
+
+def _inside(run: Run, steps: Any) -> list[Section]:
+    data = health(run)
+    if data is None:
+        return []
+    figures = tuple(health_figures(data, steps))
+    return [Section("health", "Inside the model", _HEALTH, health_words(data), figures)]
+
+
+def _overhead(run: Run, steps: Any) -> list[Section]:
+    share = spent(run)
+    if share is None:
+        return []
+    figure = overhead_figure(share, steps)
+    words = overhead_words(share, mean_overhead(run))
+    return [Section("overhead", "What steadygrad cost", _OVERHEAD, words, (figure,))]
+
+
 _ENVELOPE = "and reaches from its smallest to its largest value, so single spikes stay."
 _COURSE = (
     "Drag over a picture to zoom into steps, double-click on it or press 0 for all of them; with the keyboard, + and - "
@@ -122,8 +162,20 @@ _SNOWBALL = (
     "that explodes on its way; one that falls, a gradient that vanishes."
 )
 _THROUGH_TIME = (
+    "In a recurrent network the gradient is made at the last time step the loss reads (right) and travels back to the first (left). "
+    "A line that rises to the left explodes on its way; below the dashed line float32 hears nothing of a time step."
+)
+_FITTED = (
     "In a recurrent network the gradient passes through every time step. These lines are the growth that was fitted when "
     "the module was listened to; below the dashed line float32 hears nothing of a time step."
+)
+_HEALTH = (
+    "Measured on the steps that were listened to, of what is fed to each weighted layer. Dead units are 0 for every sample; saturated "
+    "values lie at the ends of tanh or sigmoid, where no gradient passes."
+)
+_OVERHEAD = (
+    "Share of the training's time that its own thread spent in steadygrad: hooks, judging, probes and snapshots. What runs beside it "
+    "(an accelerator's kernels, the thread that writes this file) isn't in it."
 )
 _UPDATES = (
     "Length of the change over length of the weights, on the steps that measured it. A network that learns is "

@@ -8,6 +8,7 @@ from steadygrad.report.page.data.buckets import Buckets, Float64Array
 from steadygrad.report.page.data.course import EVENTS, Course
 from steadygrad.report.page.data.depth import Snowball
 from steadygrad.report.page.data.envelope import Envelope
+from steadygrad.report.page.data.health import Health, Spent
 from steadygrad.report.page.data.raster import LEAST, NONFINITE, Raster
 from steadygrad.report.page.data.updates import Updates
 from steadygrad.report.wording import number, plural, some, visible
@@ -62,6 +63,38 @@ def updates_words(data: Updates) -> str:
         f"Median update ratio {number(float(np.median(data.middle)))} over {plural(len(data.steps), 'measured step')}; "
         f"largest {number(float(data.most[at]))} in {visible(data.leader[at])} at step {int(data.steps[at]):,}."
     )
+
+
+def health_words(data: Health) -> str:
+    """The worst shares of dead and saturated units and the largest activation, each with its layer and step."""
+    parts = []
+    for name, what in (("dead", "dead units"), ("saturated", "saturated units")):
+        shares = data.column(name)
+        one = data.looks[int(np.argmax(np.nan_to_num(shares)))]
+        share = 100 * np.nan_to_num(getattr(one, name))
+        if not share:
+            parts.append(f"No {what}.")
+            continue
+        where = visible(getattr(one, f"{name}_in"))
+        parts.append(f"Most {what}: {share:.3g} % into {where} at step {one.step:,}.")
+    sizes = data.column("largest")
+    if np.isfinite(sizes).any():
+        one = data.looks[int(np.argmax(np.where(np.isfinite(sizes), sizes, -1.0)))]
+        parts.append(
+            f"Largest activation {number(one.largest)} into {visible(one.largest_in)} at step {one.step:,}."
+        )
+    if data.bad_steps.size:
+        parts.append(
+            f"Not finite at {plural(data.bad_steps.size, 'look')}, first at step {data.bad_steps[0]:,}."
+        )
+    return f"{' '.join(parts)} {plural(len(data.looks), 'look')} in all."
+
+
+def overhead_words(data: Spent, mean: float) -> str:
+    """The mean, and the largest."""
+    at = int(np.argmax(data.most))
+    most = 100 * float(data.most[at])
+    return f"{100 * mean:.2g} % of the time on average, {most:.2g} % at most, up to step {int(data.steps[at]):,}."
 
 
 def _series(name: str, buckets: Buckets, series: Envelope) -> str:

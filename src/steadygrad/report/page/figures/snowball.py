@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from bokeh.layouts import column
-from bokeh.models import Column, ColumnDataSource, CustomJS, Div, FixedTicker, HoverTool, Range1d, Slider
+from bokeh.models import Column, ColumnDataSource, Div, FixedTicker, HoverTool, Range1d, Slider
 from bokeh.plotting import figure
 
 from steadygrad.report.page.data.buckets import Float64Array
 from steadygrad.report.page.data.depth import Profile, Snowball
 from steadygrad.report.page.figures import look
-from steadygrad.report.page.figures.script import script
+from steadygrad.report.page.figures.step_slider import step_slider
 from steadygrad.report.wording import number, visible
 
 MOST_TICKS, MOST_NAMED = 20, 10
@@ -64,7 +64,7 @@ def _name_weights(plot: figure, names: tuple[str, ...]) -> None:
     every = max(1, -(-len(names) // MOST_TICKS))
     plot.xaxis.ticker = FixedTicker(ticks=list(range(0, len(names), every)))
     if len(names) <= MOST_NAMED:
-        short = [visible(name.removesuffix(".weight")) for name in names]
+        short = [visible(name.removesuffix(".weight").replace(".weight_", " ")) for name in names]
         plot.xaxis.major_label_overrides = {
             place: name if len(name) <= 14 else "…" + name[-13:] for place, name in enumerate(short)
         }
@@ -93,28 +93,14 @@ def _controls(
         },
         name="profiles",
     )
-    notes = [told(profile, data.names) for profile in data.profiles]
-    note = Div(
-        text=notes[data.shown],
-        render_as_text=True,
-        stylesheets=[look.CONTROL],
-        css_classes=["note"],
-        sizing_mode="stretch_width",
-    )
-    slider = Slider(
-        start=0, end=max(len(steps) - 1, 1), value=data.shown, step=1, show_value=False, width=460, bar_color=look.BLUE,
-        title=f"step {steps[data.shown]:,}, choose another", disabled=len(steps) < 2, margin=(5, 5, 0, look.LEFT),
-        stylesheets=[look.CONTROL],
-    )  # fmt: skip
     args: dict[str, Any] = {
-        "slider": slider, "profiles": profiles, "line": line, "stretch": stretch, "bad": bad, "note": note,
-        "steps": [float(step) for step in steps], "notes": notes, "firsts": [profile.first for profile in data.profiles],
+        "profiles": profiles, "line": line, "stretch": stretch, "bad": bad,
+        "firsts": [profile.first for profile in data.profiles],
         "lasts": [profile.last for profile in data.profiles],
         "telling": [profile.telling for profile in data.profiles],
     }  # fmt: skip
-    slider.js_on_change("value", CustomJS(args=args, code=script("snowball.js")))
-    note.margin = (0, 5, 5, look.LEFT)
-    return slider, note
+    notes = [told(profile, data.names) for profile in data.profiles]
+    return step_slider(steps, notes, data.shown, args, "snowball.js")
 
 
 def told(profile: Profile, names: tuple[str, ...]) -> str:

@@ -1,11 +1,7 @@
-// Shows another step of the snowball.
-const at = slider.value
-const step = steps[at]
+// Shows another step of the snowball: the one at index `at`.
 const norms = Float64Array.from(profiles.data.logs[at], (log) => 10 ** log)
 line.data = {...line.data, norm: norms}
 const [first, last] = [firsts[at], lasts[at]]
 const part = telling[at] ? Array.from({length: last - first + 1}, (_, i) => first + i) : []
 stretch.data = {depth: part, norm: part.map((i) => norms[i])}
 bad.data = {depth: profiles.data.bad[at]}
-note.text = notes[at]
-slider.title = `step ${step.toLocaleString("en")}, choose another`

@@ -1,0 +1,62 @@
+"""Growth through time as fitted, from the findings alone: for a run whose file keeps no norms through time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from bokeh.models import ColumnDataSource, DataRange1d, Span
+from bokeh.plotting import figure
+
+from steadygrad.records import Finding
+from steadygrad.report.page.figures import look
+from steadygrad.report.wording import number, visible
+
+KINDS = ("exploding_in_time", "vanishing_in_time")
+COLORS = (look.BLUE, look.RED, look.GREEN, look.PURPLE)
+FLOAT32_EPS = 2.0**-23
+_NEEDED = ("gain per time step", "time steps", "horizon")
+
+
+def fitted_findings(findings: Sequence[Finding]) -> list[Finding]:
+    """Findings that hold what the picture needs, at most four."""
+    fit = [one for one in findings if one.kind in KINDS and all(key in one.evidence for key in _NEEDED)]
+    return [one for one in fit if _sound(one)][: len(COLORS)]
+
+
+def fitted_time_figure(findings: Sequence[Finding]) -> figure | None:
+    """Draw the fitted growth through time.
+
+    Args:
+        findings: of the run; those of `KINDS` are drawn.
+
+    Returns:
+        Relative gradient norm over time steps, the last at the right; None where none was found.
+    """
+    known = fitted_findings(findings)
+    if not known:
+        return None
+    plot = look.picture("through time", 240, DataRange1d(flipped=True), y_axis_type="log")
+    plot.yaxis.axis_label = "relative to the last step"
+    plot.xaxis.axis_label = "time steps before the last that the loss reads"
+    for finding, color in zip(known, COLORS, strict=False):
+        _line(plot, finding, color)
+    if any(one.kind == "vanishing_in_time" for one in known):
+        plot.add_layout(Span(location=FLOAT32_EPS, line_color=look.GREY, line_dash=[4, 3]))
+    look.legend_above(plot)
+    return plot
+
+
+def _line(plot: figure, finding: Finding, color: str) -> None:
+    gain, count = finding.evidence["gain per time step"], int(finding.evidence["time steps"])
+    back = np.unique(np.linspace(0, count - 1, min(count, 200)).astype(np.int64))
+    logs = np.clip(back * np.log10(gain), -300.0, 300.0)
+    place = visible(finding.where[0]) if finding.where else "the model"
+    label = f"{place}, step {finding.step:,}: x{number(gain)} per time step"
+    source = ColumnDataSource({"back": back, "size": 10.0**logs})
+    plot.line("back", "size", source=source, line_color=color, line_width=2, legend_label=label)
+
+
+def _sound(finding: Finding) -> bool:
+    gain, count, _ = (finding.evidence[key] for key in _NEEDED)
+    return bool(np.isfinite(gain) and gain > 0 and np.isfinite(count) and 2 <= count < 1e9)
