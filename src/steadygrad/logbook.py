@@ -65,6 +65,7 @@ class Logbook:
         findings: oldest first, at most `MAX_FINDINGS`.
         recent: the newest Readings, oldest first.
         faults: parts of steadygrad's own that were switched off, and why.
+        spending: what all of this costs the training.
         scalars: the numbers a user logs.
         containment: holds back faults of steadygrad's own.
         recorder: writes the run file; None records nothing.
@@ -85,6 +86,7 @@ class Logbook:
         self.findings: list[Finding] = []
         self.recent: deque[Reading] = deque(maxlen=RECENT_READINGS)
         self.faults: list[str] = []
+        self.spending = Spending()
         self.scalars = Scalars(self._on_scalar)
         self.containment = Containment(self.fault)
         self.contained = self.containment.run
@@ -103,10 +105,10 @@ class Logbook:
         self._notices = Notices()
         self._newest_loss = (-1, math.nan)
 
-    def listen(self, model: nn.Module, *, overhead: float, guarded: bool, spending: Spending) -> None:
+    def listen(self, model: nn.Module, *, overhead: float, guarded: bool) -> None:
         """Listen to the signals inside a model too, on a few steps."""
         self.signals = SignalProbe(
-            model, self, self.containment, overhead=overhead, guarded=guarded, spending=spending
+            model, self, self.containment, overhead=overhead, guarded=guarded, spending=self.spending
         )
         self.listeners.append((LISTENING, self.signals.after_step))
 

@@ -24,7 +24,7 @@ from steadygrad.detect import nonfinite_parameter, stale_optimizer
 from steadygrad.errors import UsageError
 from steadygrad.forensics import Forensics
 from steadygrad.logbook import Logbook, Sink
-from steadygrad.measure import ParamTable, Spending, parameter_names
+from steadygrad.measure import ParamTable, parameter_names
 from steadygrad.policies import Policy
 from steadygrad.recording import as_run_path, begin_recording
 from steadygrad.records import Finding, Reading
@@ -70,7 +70,7 @@ class Monitor:
         self._by_hand = not optimizers
         self._logbook = Logbook()
         self._containment = self._logbook.containment
-        began, spending = time.perf_counter(), Spending()
+        book, began = self._logbook, time.perf_counter()
         names = parameter_names(model)
         held: Sequence[Optimizer | None] = optimizers or (None,)
         groups = [o.param_groups if o is not None else [{"params": list(model.parameters())}] for o in held]
@@ -80,10 +80,9 @@ class Monitor:
         recover = among_ranks(recover, met)
         self.recovers = recover is not None
         if run is not None:
-            recorder = begin_recording(
-                as_run_path(mode, run), mode, model, optimizers, policy, tables, self._logbook.fault, spending
+            recorder = book.recorder = begin_recording(
+                as_run_path(mode, run), mode, model, optimizers, policy, tables, book.fault, book.spending
             )
-            self._logbook.recorder = recorder
             if recorder.notice is not None:
                 self.say("run file", recorder.notice)
         self._tracks = tuple(
@@ -99,11 +98,11 @@ class Monitor:
                 clock=lambda: time.perf_counter() - began,
                 late=late,
                 recovers=recover is not None,
-                spending=spending,
+                spending=book.spending,
             )
             for index, one in enumerate(held)
         )
-        guarded, book = policy is not None, self._logbook
+        guarded = policy is not None
         book.forensics = self._containment.run("tracing", partial(Forensics, model, guarded=guarded))
         waits_not = any(is_late(table.params) for table in tables) if late is None else late
         self._ranks = join_ranks(met, self._tracks, book, late=waits_not)
@@ -113,7 +112,7 @@ class Monitor:
         self._rescue = make_rescue(
             model, tracks, recover, self._ranks, overhead=overhead, late=waits_not, book=book
         )
-        book.listen(model, overhead=overhead, guarded=guarded, spending=spending)
+        book.listen(model, overhead=overhead, guarded=guarded)
         book.keep_bundles(model, self._tracks, plan)
         # The optimizers' hooks hold the logbook, and it holds us: nobody has to keep the monitor.
         self._logbook.listeners.append(("wiring check", self._after_step))
