@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import html
 import os
-import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -64,19 +63,17 @@ class Monitor:
         recover: Rollback | None = None,
     ) -> None:
         """See `watch` and `guard`."""
-        self.mode = mode
-        self.closed = False
+        self.mode, self.closed = mode, False
         self._model = weakref.ref(model)
         self._by_hand = not optimizers
-        self._logbook = Logbook()
-        self._containment = self._logbook.containment
-        book, began = self._logbook, time.perf_counter()
+        book = self._logbook = Logbook()
+        self._containment = book.containment
         names = parameter_names(model)
         held: Sequence[Optimizer | None] = optimizers or (None,)
         groups = [o.param_groups if o is not None else [{"params": list(model.parameters())}] for o in held]
         tables = [ParamTable(names, some, index) for index, some in enumerate(groups)]
         asked = in_words(recover) if mode == "guard" else ""
-        met = self._containment.run("ranks", meet_ranks, model, tables, mode, asked, self._logbook)
+        met = self._containment.run("ranks", meet_ranks, model, tables, mode, asked, book)
         recover = among_ranks(recover, met)
         self.recovers = recover is not None
         if run is not None:
@@ -85,17 +82,17 @@ class Monitor:
             )
             if recorder.notice is not None:
                 self.say("run file", recorder.notice)
-        self._tracks = tuple(
+        tracks = self._tracks = tuple(
             Track(
                 index,
                 one,
                 tables[index],
                 policy if policy is None or index == 0 else policy.fresh(),
                 streak=SkipStreak(max_skips),
-                outlet=self._logbook,
+                outlet=book,
                 containment=self._containment,
                 overhead=overhead,
-                clock=lambda: time.perf_counter() - began,
+                clock=book.spending.passed,
                 late=late,
                 recovers=recover is not None,
                 spending=book.spending,
@@ -105,17 +102,16 @@ class Monitor:
         guarded = policy is not None
         book.forensics = self._containment.run("tracing", partial(Forensics, model, guarded=guarded))
         waits_not = any(is_late(table.params) for table in tables) if late is None else late
-        self._ranks = join_ranks(met, self._tracks, book, late=waits_not)
+        self._ranks = join_ranks(met, tracks, book, late=waits_not)
         plan = recover or Rollback()
-        tracks = self._tracks
         self._checkpoints = make_checkpoints(model, tracks, plan, self._ranks, late=waits_not, book=book)
         self._rescue = make_rescue(
             model, tracks, recover, self._ranks, overhead=overhead, late=waits_not, book=book
         )
         book.listen(model, overhead=overhead, guarded=guarded)
-        book.keep_bundles(model, self._tracks, plan)
+        book.keep_bundles(model, tracks, plan)
         # The optimizers' hooks hold the logbook, and it holds us: nobody has to keep the monitor.
-        self._logbook.listeners.append(("wiring check", self._after_step))
+        book.listeners.append(("wiring check", self._after_step))
         self._check_wiring(0)
         self._containment.run("weights check", self._check_weights)
 

@@ -27,12 +27,16 @@ class Spending:
         0.25
     """
 
-    __slots__ = ("_asked_s", "_before_s", "clock", "spent_s")
+    __slots__ = ("_asked_s", "_before_s", "_began_s", "clock", "spent_s")
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
         self.spent_s = self._before_s = 0.0
-        self._asked_s = clock()
+        self._began_s = self._asked_s = clock()
+
+    def passed(self) -> float:
+        """Seconds since the beginning."""
+        return self.clock() - self._began_s
 
     def share(self) -> float:
         """Share of the time since it was last asked that was spent here; 0 where no time has passed."""
