@@ -100,14 +100,13 @@ class Monitor:
             for index, one in enumerate(held)
         )
         guarded = policy is not None
-        book.forensics = self._containment.run("tracing", partial(Forensics, model, guarded=guarded))
+        book.forensics = book.contained("tracing", partial(Forensics, model, guarded=guarded))
         waits_not = any(is_late(table.params) for table in tables) if late is None else late
         self._ranks = join_ranks(met, tracks, book, late=waits_not)
         plan = recover or Rollback()
         self._checkpoints = make_checkpoints(model, tracks, plan, self._ranks, late=waits_not, book=book)
-        self._rescue = make_rescue(
-            model, tracks, recover, self._ranks, overhead=overhead, late=waits_not, book=book
-        )
+        rescue = partial(make_rescue, model, tracks, recover, self._ranks, book=book)
+        self._rescue = rescue(overhead=overhead, late=waits_not)
         book.listen(model, overhead=overhead, guarded=guarded)
         book.keep_bundles(model, tracks, plan)
         # The optimizers' hooks hold the logbook, and it holds us: nobody has to keep the monitor.
