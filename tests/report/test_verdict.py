@@ -3,15 +3,17 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from steadygrad.catalog import CATALOG
-from steadygrad.records import SEVERITIES, Finding, Incident
+from steadygrad.records import SEVERITIES, Finding, Incident, TensorInfo
 from steadygrad.report.chapters import chapters
-from steadygrad.report.facts import Facts
+from steadygrad.report.facts import Facts, gather
 from steadygrad.report.verdict import title, verdict
+from steadygrad.runfile import open_run
 
 CALM = {
     "steps": 1200,
@@ -73,13 +75,13 @@ def test_the_root_cause_is_told_with_the_worst_that_came_of_it():
     run = told([EXPLOSION, NONFINITE])
     assert run.state == "error"
     assert run.sentence == (
-        "Exploding gradient (step 380, rnn.weight and 1 more), then NaN or Inf in the gradient (step 412)."
+        "Exploding gradient (step 380, rnn.weight and 1 more); first non-finite in head.weight (step 412)."
     )
 
 
 def test_an_error_that_leads_to_another_is_told_with_it():
     severe = replace(EXPLOSION, severity="error")
-    assert ", then NaN or Inf in the gradient (step 412)" in told([severe, NONFINITE]).sentence
+    assert "; first non-finite in head.weight (step 412)" in told([severe, NONFINITE]).sentence
 
 
 def test_a_run_that_ended_with_its_first_nonfinite_step_says_so():
@@ -152,3 +154,51 @@ def test_the_verdict_is_one_printable_line_as_bad_as_the_worst_finding(findings,
     worst = {finding.severity for finding in findings}
     expected = "error" if "error" in worst else "warning" if "warning" in worst else "healthy"
     assert run.state == expected
+
+
+def grown(record, factors, kind="exploding_gradient", step=30, **changes):
+    norms = np.ones((60, 12))
+    norms[step:] = np.asarray(factors, np.float64)
+    names = tuple(TensorInfo(f"blocks.{i}.weight", (3, 3), **changes) for i in range(12))
+    found = [Finding(kind, "error", step, ("blocks.3.weight",), ""), replace(NONFINITE, step=step + 9)]
+    return open_run(record(norms, (), found, tensors=names))
+
+
+def sentence_of(run):
+    return verdict(gather(run), chapters(run.findings), run.incidents, run).sentence
+
+
+def test_growth_per_layer_and_the_stretch_that_carries_it(record):
+    factors = np.where(np.arange(12) < 3, 2.0**6, 2.0 ** np.clip(9 - np.arange(12.0), 0, 6))
+    with grown(record, factors) as run:
+        assert sentence_of(run).startswith(
+            "Exploding gradient at step 30: the gradient grows x2 per layer from blocks.9 back to blocks.3; "
+            "first non-finite in head.weight (step 39)"
+        )
+
+
+def test_a_vanishing_gradient_shrinks(record):
+    with grown(record, 0.1 ** np.arange(11, -1, -1.0), "vanishing_gradient") as run:
+        assert "the gradient shrinks x0.1 per layer from blocks.11 back to blocks.0" in sentence_of(run)
+
+
+@pytest.mark.parametrize(
+    "factors", [0.1 ** np.arange(11, -1, -1.0), np.full(12, 1e6), np.full(12, np.nan), np.zeros(12)]
+)
+def test_norms_that_dont_say_so_are_not_made_to(record, factors):
+    with grown(record, factors) as run:
+        assert "Exploding gradient (step 30, blocks.3.weight)" in sentence_of(run)
+
+
+def test_a_step_that_is_not_finite_is_told_by_the_one_before(record):
+    norms = np.ones((60, 12))
+    norms[29] = 3.0 ** np.arange(11, -1, -1.0)
+    norms[30:] = np.inf
+    found = [Finding("exploding_gradient", "error", 30, (), "")]
+    with open_run(record(norms, (), found, name="second")) as run:
+        assert "grows x3 per layer from layers.11 back to layers.0" in sentence_of(run)
+
+
+def test_another_optimizers_weights_are_left_out(record):
+    with grown(record, 2.0 ** np.arange(11, -1, -1.0), optimizer=1) as run:
+        assert "per layer" not in sentence_of(run)

@@ -52,7 +52,7 @@ class Story:
     def __init__(self, run: Run, findings: Sequence[Finding] | None = None) -> None:
         self.chapters = chapters(run.findings if findings is None else findings)
         self._facts = gather(run)
-        self.verdict: Verdict = verdict(self._facts, self.chapters, run.incidents)
+        self.verdict: Verdict = verdict(self._facts, self.chapters, run.incidents, run)
         self._lines = list(self._tell(run))
 
     def __str__(self) -> str:

@@ -10,7 +10,13 @@ from steadygrad.catalog import CATALOG
 from steadygrad.records import Finding, Incident
 from steadygrad.report.chapters import Chapter
 from steadygrad.report.facts import Facts
+from steadygrad.report.profile import told_growth
 from steadygrad.report.wording import plural, visible
+from steadygrad.runfile import Run
+
+_NONFINITE = frozenset(
+    {"nonfinite_activation", "nonfinite_loss", "nonfinite_gradient", "nonfinite_parameter"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +31,16 @@ class Verdict:
     sentence: str
 
 
-def verdict(facts: Facts, told: Sequence[Chapter], incidents: Sequence[Incident]) -> Verdict:
+def verdict(
+    facts: Facts, told: Sequence[Chapter], incidents: Sequence[Incident], run: Run | None = None
+) -> Verdict:
     """Judge a run by its worst chapter; of equals the first.
 
     Args:
         facts: what was counted.
         told: the findings by root cause.
         incidents: what the guard did.
+        run: the run, where its norms are at hand; they tell growth per layer.
 
     Returns:
         The verdict.
@@ -41,7 +50,8 @@ def verdict(facts: Facts, told: Sequence[Chapter], incidents: Sequence[Incident]
     for severity in ("error", "warning"):
         worst = [chapter for chapter in told if chapter.severity == severity]
         if worst:
-            sentence = _blame(worst[0].root) + _follow_up(worst[0]) + _outcome(facts, incidents)
+            grown = told_growth(run, worst[0].root) if run is not None else ""
+            sentence = _blame(worst[0].root, grown) + _follow_up(worst[0]) + _outcome(facts, incidents)
             more = f"; {plural(len(worst) - 1, f'more {severity}')} below" if len(worst) > 1 else ""
             return Verdict("error" if severity == "error" else "warning", f"{sentence}{more}.")
     if facts.first_nonfinite is not None:
@@ -59,7 +69,9 @@ def title(kind: str) -> str:
     return known.title if known else visible(kind.replace("_", " ").capitalize())
 
 
-def _blame(finding: Finding) -> str:
+def _blame(finding: Finding, grown: str) -> str:
+    if grown:
+        return f"{title(finding.kind)} at step {finding.step:,}: {grown}"
     rest = len(finding.where) - 1
     more = f" and {rest:,} more" if rest > 0 else ""
     place = f", {visible(finding.where[0])}{more}" if finding.where else ""
@@ -72,6 +84,8 @@ def _follow_up(chapter: Chapter) -> str:
     worst = next(told, None)
     if worst is None or (chapter.severity != "error" and chapter.root.severity == chapter.severity):
         return ""
+    if worst.kind in _NONFINITE and worst.where:
+        return f"; first non-finite in {visible(worst.where[0])} (step {worst.step:,})"
     return f", then {title(worst.kind)} (step {worst.step:,})"
 
 

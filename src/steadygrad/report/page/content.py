@@ -66,7 +66,7 @@ def content(run: Run, findings: Sequence[Finding]) -> Content:
         The words.
     """
     info, told, facts = run.info, chapters(findings), gather(run)
-    sentence = verdict(facts, told, run.incidents)
+    sentence = verdict(facts, told, run.incidents, run)
     rest = Counter(chapter.root.kind for chapter in told[MOST_CARDS:])
     return Content(
         info.name,

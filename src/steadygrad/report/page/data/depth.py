@@ -15,44 +15,11 @@ import numpy as np
 from steadygrad.records import Finding
 from steadygrad.report.page.data.buckets import Float64Array, IntArray
 from steadygrad.report.page.data.raster import NONFINITE, Raster
+from steadygrad.report.profile import LEAST_WEIGHTS, Profile, profile
 
 MOST_STEPS, LEAST_STEPS = 48, 12
 MOST_VALUES = 48_000
 """Norms on the page: a model of 10,000 weights is shown at fewer steps."""
-LEAST_WEIGHTS = 3
-MOST_FITTED = 256
-"""Points a line is fitted through: the number of pairs grows with their square."""
-PLATEAU = 0.03
-"""Share of the change that an end of the stretch may give up: what changes no more is no part of it."""
-_LOG_MOST = 700.0  # exp() of more is Inf
-TELLING = 10.0
-"""Change over a stretch that is worth a mark."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Profile:
-    """One step.
-
-    Attributes:
-        step: first step of its column.
-        norms: gradient norm of each weight ``[L]``; NaN without a gradient, Inf where non-finite.
-        per_layer: fitted growth from one weight to the one before it; above 1 it explodes on its way back.
-        first: position of the stretch's end nearest to the input.
-        last: position of its end nearest to the loss.
-        factor: norm at ``first`` over that at ``last``.
-    """
-
-    step: int
-    norms: Float64Array
-    per_layer: float
-    first: int
-    last: int
-    factor: float
-
-    @property
-    def telling(self) -> bool:
-        """Whether a stretch carries a change that is worth a mark."""
-        return self.last > self.first and not 1 / TELLING < self.factor < TELLING
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,51 +59,6 @@ def snowball(picture: Raster, findings: Sequence[Finding] = ()) -> Snowball | No
     profiles = tuple(profile(int(steps[column]), norms[:, column]) for column in chosen.tolist())
     names = tuple(picture.tensors[i].name for i in weights.tolist())
     return Snowball(names, profiles, _median(norms), _shown(chosen, picture, findings))
-
-
-def profile(step: int, norms: Float64Array) -> Profile:
-    """Fit one step.
-
-    Args:
-        step: the step.
-        norms: gradient norms in forward order ``[L]``.
-
-    Returns:
-        Growth per layer (median of all slopes between two points of the logarithm: Theil and Sen) and the
-        stretch that carries most of it.
-    """
-    known = np.flatnonzero(np.isfinite(norms) & (norms > 0))
-    if known.size < 2:
-        return Profile(step, norms, 1.0, 0, 0, 1.0)
-    logs = np.log(norms[known])
-    first, last = _stretch(known, logs)
-    factor = _grown(np.log(norms[first]) - np.log(norms[last]))
-    return Profile(step, norms, _grown(-_slope(known, logs)), first, last, factor)
-
-
-def _grown(log: float) -> float:
-    """``exp`` that stays finite."""
-    return float(np.exp(np.clip(log, -_LOG_MOST, _LOG_MOST)))
-
-
-def _slope(places: IntArray, logs: Float64Array) -> float:
-    if places.size > MOST_FITTED:
-        few = np.linspace(0, places.size - 1, MOST_FITTED).astype(np.int64)
-        places, logs = places[few], logs[few]
-    one, other = np.triu_indices(places.size, 1)
-    return float(np.median((logs[other] - logs[one]) / (places[other] - places[one])))
-
-
-def _stretch(places: IntArray, logs: Float64Array) -> tuple[int, int]:
-    """Positions between which it happens, without the flat parts at either end."""
-    start, end = sorted((int(np.argmin(logs)), int(np.argmax(logs))))
-    inside = logs[start : end + 1]
-    slack = PLATEAU * abs(inside[-1] - inside[0])
-    begin = np.flatnonzero(np.abs(inside - inside[0]) <= slack).max()
-    finish = np.flatnonzero(np.abs(inside - inside[-1]) <= slack).min()
-    if begin >= finish:
-        begin, finish = 0, inside.size - 1
-    return int(places[start + begin]), int(places[start + finish])
 
 
 def _values(picture: Raster, weights: IntArray) -> Float64Array:
