@@ -156,6 +156,37 @@ def test_what_a_reader_does(open_page, write):
 
 
 @pytest.mark.slow
+def test_marks_are_reached_by_keyboard(open_page, write):
+    from selenium.webdriver.common.keys import Keys
+
+    with open_run(write()) as run:
+        browser = open_page(render(run))
+    browser.find_element("css selector", "#finding-1 .show").click()
+    ringed = MODEL + "return model.selected.indices"
+    first = browser.find_element("id", "mark-1")
+    browser.execute_script("arguments[0].focus()", first)
+    assert browser.execute_script(ringed, "findings") == [0]
+    first.send_keys(Keys.ARROW_RIGHT)
+    second = browser.switch_to.active_element
+    assert second.get_attribute("id") == "mark-2"
+    assert browser.execute_script(ringed, "findings") == [1]
+    start, end = browser.execute_script(MODEL + "return [model.start, model.end]", "steps")
+    assert start <= 390 <= end
+    assert second.value_of_css_property("outline-style") == "solid"
+    keep_screenshot(browser, "marks")
+    second.send_keys(Keys.ENTER)
+    until(browser, "return document.getElementById('finding-2').open")
+    summary = browser.switch_to.active_element
+    assert summary.tag_name == "summary"
+    assert browser.execute_script(ringed, "findings") == []
+    summary.send_keys(Keys.ESCAPE)
+    assert browser.switch_to.active_element.get_attribute("id") == "mark-2"
+    browser.switch_to.active_element.send_keys(Keys.HOME)
+    assert browser.switch_to.active_element.get_attribute("id") == "mark-1"
+    assert complaints(browser) == []
+
+
+@pytest.mark.slow
 def test_two_runs_and_hostile_names(open_page, write):
     evil = "</script><img src=x onerror=\"document.title='owned'\">"
     with open_run(write("a", evil)) as one, open_run(write("b", evil, factor=3.0)) as other:

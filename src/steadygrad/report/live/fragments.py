@@ -28,7 +28,7 @@ def run_fragments(words: Content) -> dict[str, str]:
     Returns:
         HTML by the key of its place; whatever came from the file is escaped.
     """
-    keys = ("head", "findings", "incidents")
+    keys = ("head", "marks", "findings", "incidents")
     return {key: _render(f"live_{key}.html", page=words) for key in keys}
 
 

@@ -151,7 +151,7 @@ def _overhead(run: Run, steps: Any) -> list[Section]:
 _ENVELOPE = "and reaches from its smallest to its largest value, so single spikes stay."
 _COURSE = (
     "Drag over a picture to zoom into steps, double-click on it or press 0 for all of them; with the keyboard, + and - "
-    "zoom, arrows move. All pictures over steps zoom together."
+    "zoom, arrows move. All pictures over steps zoom together. The findings are marked; a mark opens its card, and Escape comes back."
 )
 _HEAT = (
     "One row a tensor, the input at the top. Bright is large, red is non-finite, grey has no gradient. A cell shows the largest "

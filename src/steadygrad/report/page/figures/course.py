@@ -16,6 +16,7 @@ from bokeh.models import (
     FactorRange,
     HoverTool,
     PrintfTickFormatter,
+    Scatter,
     TapTool,
 )
 from bokeh.plotting import figure
@@ -115,7 +116,10 @@ def _marks(plot: figure, told: Sequence[Card]) -> None:
         name="findings",
     )
     disc = plot.scatter("step", "lane", source=source, size=19, fill_color="color", line_color="white")
-    disc.nonselection_glyph = disc.selection_glyph = disc.glyph
+    disc.nonselection_glyph = disc.glyph
+    disc.selection_glyph = Scatter(
+        x="step", y="lane", size=23, fill_color="color", line_color=look.GREY, line_width=3
+    )
     plot.text(
         "step", "lane", "number", source=source, text_align="center", text_baseline="middle",
         text_font_size="11px", text_font_style="bold", text_color="white",

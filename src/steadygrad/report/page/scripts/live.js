@@ -18,7 +18,9 @@
       else if (key === "findings") told().textContent = `New finding: ${one.querySelector("b").textContent}.`
     }
     if (scrolled) box.querySelector(".wide").scrollTop = scrolled
-    if (focused) document.getElementById(focused)?.querySelector("summary, a")?.focus({preventScroll: true})
+    const again = focused ? document.getElementById(focused) : null
+    const target = again?.matches("button") ? again : again?.querySelector("summary, a")
+    target?.focus({preventScroll: true})
   }
 
   function range() {

@@ -16,6 +16,56 @@
   }
   document.addEventListener("steadygrad:finding", (event) => open(event.detail))
 
+  // The marks once more as buttons: what the pointer does on the picture, the keyboard does here.
+  const mark = (event) => event.target.closest?.(".mark") ?? null
+  function ring(place) {
+    for (const source of models("findings")) {
+      const at = place === null ? -1 : source.data.number.indexOf(String(place))
+      source.selected.indices = at < 0 ? [] : [at]
+    }
+  }
+  function walk(from, to) {
+    if (to === undefined) return
+    from.tabIndex = -1
+    to.tabIndex = 0
+    to.focus()
+  }
+  function back(card) {
+    const button = document.getElementById(card.id.replace("finding", "mark"))
+    if (button === null) return
+    const now = document.querySelector(".mark[tabindex='0']")
+    if (now !== null) now.tabIndex = -1
+    button.tabIndex = 0
+    button.scrollIntoView({block: "center"})
+    button.focus({preventScroll: true})
+  }
+  document.addEventListener("focusin", (event) => {
+    const button = mark(event)
+    if (button === null) return
+    ring(button.dataset.finding)
+    const [range] = models("steps")
+    const step = Number(button.dataset.step)
+    if (range === undefined || (step >= range.start && step <= range.end)) return
+    const half = (range.end - range.start) / 2
+    zoom(step - half, step + half)
+  })
+  document.addEventListener("focusout", (event) => { if (mark(event) !== null) ring(null) })
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return
+    const button = mark(event)
+    if (button !== null) {
+      const all = [...button.closest("[data-marks]").querySelectorAll(".mark")]
+      const at = all.indexOf(button)
+      const moves = {ArrowLeft: at - 1, ArrowUp: at - 1, ArrowRight: at + 1, ArrowDown: at + 1, Home: 0, End: all.length - 1}
+      if (moves[event.key] === undefined) return
+      event.preventDefault()
+      walk(button, all[moves[event.key]])
+    } else if (event.key === "Escape") {
+      const card = event.target.closest?.(".card")
+      if (card) back(card)
+    }
+  })
+
   function zoom(from, to) {
     for (const range of models("steps")) {
       const [least, most] = range.bounds ?? [range.reset_start, range.reset_end]
@@ -27,6 +77,7 @@
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button")
     if (button === null) return
+    if (button.matches(".mark")) open(button.dataset.finding)
     if (button.matches(".copy")) {
       const code = button.parentElement.querySelector("code").textContent
       navigator.clipboard?.writeText(code).then(() => { button.textContent = "Copied"; told.textContent = "Copied." })
