@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from steadygrad.records import Finding, TensorInfo
-from steadygrad.report.page.data.depth import profile, snowball
+from steadygrad.report.page.data.depth import snowball
 from steadygrad.report.page.data.raster import raster
 from steadygrad.report.page.figures.snowball import told
+from steadygrad.report.profile import profile
 from steadygrad.runfile import open_run
 
 

@@ -13,9 +13,10 @@ from bokeh.models import Column, ColumnDataSource, Div, FixedTicker, HoverTool, 
 from bokeh.plotting import figure
 
 from steadygrad.report.page.data.buckets import Float64Array
-from steadygrad.report.page.data.depth import Profile, Snowball
+from steadygrad.report.page.data.depth import Snowball
 from steadygrad.report.page.figures import look
 from steadygrad.report.page.figures.step_slider import step_slider
+from steadygrad.report.profile import Profile
 from steadygrad.report.wording import number, visible
 
 MOST_TICKS, MOST_NAMED = 20, 10
