@@ -10,7 +10,9 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.remedies.data import curve, pictures, prototypes, rings, waves
-from benchmarks.remedies.healthy import Attention, Recurrent, adam, convolutions, mlp, sgd
+from benchmarks.remedies.healthy import adam, mlp, sgd
+from benchmarks.remedies.healthy.pictures import convolutions
+from benchmarks.remedies.healthy.sequences import Attention, Recurrent
 from benchmarks.remedies.recipes import adding, filled
 from benchmarks.remedies.training import Builder, Training
 

@@ -65,8 +65,8 @@ def main() -> None:
         results = load(options.out)
     else:
         grid = [
-            Cell(one.name, name, scale, seed)
-            for one, scale in places
+            Cell(one.name, name, 1.0, seed)
+            for one in chosen
             if not one.stable
             for name in (*CONSTANTS, "skip")
             for seed in tuning

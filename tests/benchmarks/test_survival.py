@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from benchmarks.survival import published
-from benchmarks.survival.contenders import CONTENDERS
+from benchmarks.survival.contenders import CONTENDERS, constant
 from benchmarks.survival.judge import regret
 from benchmarks.survival.store import Cell, load, workloads
 from benchmarks.survival.trial import run
@@ -28,6 +28,15 @@ def test_the_loss_scale_changes_nothing_for_ours(name):
     short = replace(WORKLOADS["mlp_sgd"], steps=40)
     losses = [run(short, CONTENDERS[name], scale=scale, seed=0).loss for scale in (2.0**-10, 1.0, 2.0**10)]
     assert losses == pytest.approx([losses[1]] * 3, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mlp_sgd", "lstm_adam"])
+def test_a_constant_that_follows_the_loss_scale_is_the_same_training(name):
+    short = replace(WORKLOADS[name], steps=20)
+    losses = [
+        run(short, constant(0.25 * scale), scale=scale, seed=0).loss for scale in (2.0**-10, 1.0, 2.0**10)
+    ]
+    assert losses == pytest.approx([losses[1]] * 3, rel=1e-3)
 
 
 def test_the_same_seed_gives_the_same_loss():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from torch.optim import Optimizer
 from steadygrad.calling import LossFn, call_model, loss_of
 from steadygrad.checkup.look import eagerly
 from steadygrad.preserve import backward_into, preserved
+
+SHIFTS = (1, 3)
+"""Places by which rows are moved to be given another's targets; two ways, since one may leave equal rows equal."""
 
 # What a scheduler wraps belongs to the original; the class's own step does for a copy.
 _NOT_COPIED = frozenset({"step", "_opt_called"})
@@ -162,6 +166,49 @@ def rehearse(setup: Setup, steps: int) -> Rehearsal:
         with torch.no_grad():
             losses.append(float(setup.loss(batch, loss_fn)))
     return Rehearsal(tuple(losses), ratio, moved, frozenset(reached))
+
+
+def shake(setup: Setup, steps: int) -> tuple[float, ...]:
+    """Go on training, after a rehearsal, on rows that have been given each other's targets.
+
+    A batch that has been learnt has no gradient left, and at any rate the weights stay where they are. Batches
+    that contradict what was learnt show whether the training also bears a gradient.
+
+    Args:
+        setup: after `rehearse`; its model and optimizer are changed.
+        steps: how many on each of two ways of mixing the rows.
+
+    Returns:
+        Of each step its loss over the first of its mixture; cut off at the first non-finite one.
+    """
+    model, batch, loss_fn = setup.model, setup.batch, setup.loss_fn
+    grown: list[float] = []
+    # For the random states and the loss function: the copy may change as it likes.
+    with preserved(model, loss_fn), torch.enable_grad(), eagerly(), setup.running():
+        for shift in SHIFTS:
+            setup.feed.append(partial(_rolled, shift=shift))
+            first = 0.0
+            for number in range(steps):
+                loss = setup.step(batch, loss_fn, number)
+                first = first or loss
+                grown.append(loss / first if first else 1.0)
+                if not math.isfinite(loss):
+                    return tuple(grown)
+            setup.feed.pop()
+        torch.clear_autocast_cache()
+    return tuple(grown)
+
+
+def _rolled(value: Any, shift: int) -> Any:
+    """Every row some places farther on."""
+    if isinstance(value, Tensor):
+        return value.roll(shift, 0) if value.dim() > 0 else value
+    if isinstance(value, Mapping):
+        return {name: _rolled(entry, shift) for name, entry in value.items()}
+    if isinstance(value, (tuple, list)):
+        entries = [_rolled(entry, shift) for entry in value]
+        return type(value)(*entries) if hasattr(value, "_fields") else type(value)(entries)
+    return value
 
 
 def _change(params: list[nn.Parameter], before: list[Tensor]) -> tuple[float, bool]:

@@ -12,7 +12,7 @@ import torch
 
 from steadygrad.checkup.look import Look
 from steadygrad.checkup.reach import best_constant
-from steadygrad.checkup.rehearsal import Rehearsal, Setup, copied, rehearse
+from steadygrad.checkup.rehearsal import Rehearsal, Setup, copied, rehearse, shake
 from steadygrad.checkup.remedies.data import data_plans
 from steadygrad.checkup.remedies.plan import Case, Plan
 from steadygrad.checkup.remedies.start import start_plans
@@ -39,6 +39,13 @@ THROWN = 10.0
 """Highest loss of all over the first one or a constant guess's: above it the run was thrown far off on its way, and on
 batches that change it wouldn't have come back. Catapults stay within it."""
 
+SHAKEN = 8
+"""Steps on each of two mixtures of the batch's rows, after the trial."""
+
+BROKEN = 1e9
+"""What a run that became non-finite while it was shaken is taken to have risen by: worse than any that did not,
+and still better than one that breaks on the batch it knows."""
+
 COMBINED = 2
 """How many of the best are tried together with others."""
 
@@ -62,6 +69,7 @@ class Trial:
         guess: loss of the best constant guess, or the first loss where there is none.
         steadiness: highest loss of the second half over the last quarter's.
         peak: highest loss of all over the first one or the constant guess's, whichever is larger.
+        shaken: by how much the loss rose on rows with each other's targets, while it was trained on them; 1 is not.
         plan: how it was done.
     """
 
@@ -72,6 +80,7 @@ class Trial:
     guess: float = math.nan
     steadiness: float = 1.0
     peak: float = 1.0
+    shaken: float = 1.0
     plan: Plan | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -94,8 +103,8 @@ class Trial:
             return math.inf
         finer = 4 if self.share > LITTLE else 1
         steps = _alike(max(self.share, LEARNT) / LEARNT)
-        luck = _alike(max(1.0, self.steadiness / UNSTEADY)) + _alike(max(1.0, self.peak / THROWN))
-        return round(steps * finer) / finer + luck
+        luck = (self.steadiness / UNSTEADY, self.peak / THROWN, self.shaken / UNSTEADY)
+        return round(steps * finer) / finer + sum(_alike(max(1.0, one)) for one in luck)
 
 
 def _alike(factor: float) -> float:
@@ -201,8 +210,18 @@ def _tried(plan: Plan, seen: Look, steps: int, guess: float) -> Trial | None:
         torch.manual_seed(0)
         setup: Setup = copied(seen.model, optimizer, seen.batch, seen.loss_fn)
         plan.apply(setup)
-        return _trial(plan, rehearse(setup, steps), guess)
+        trial = _trial(plan, rehearse(setup, steps), guess)
+        return trial if trial is None or not trial.finite else replace(trial, shaken=_shaken(setup))
     return None
+
+
+def _shaken(setup: Setup) -> float:
+    """By how much the loss rises on a batch that contradicts what was learnt."""
+    try:
+        grown = shake(setup, SHAKEN)
+    except Exception:  # noqa: BLE001 - rows that can't be told apart can't be mixed, and nothing is held against it
+        return 1.0
+    return min(max(grown), BROKEN) if grown and all(map(math.isfinite, grown)) else BROKEN
 
 
 def _trial(plan: Plan, run: Rehearsal, guess: float) -> Trial | None:
