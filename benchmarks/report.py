@@ -78,17 +78,28 @@ look()
 
 def record(path: Path, steps: int, tensors: int) -> None:
     """Write a run as a transformer would: noisy norms, one spike, one NaN."""
-    names = [f"blocks.{i}.{part}" for i in range(tensors) for part in PARTS][:tensors]
-    infos = tuple(TensorInfo(name, (256, 256) if "weight" in name else (256,)) for name in names)
-    rng = np.random.default_rng(0)
-    usual = np.exp(rng.normal(-3, 1, tensors))
-    with RunWriter(path, RunInfo(path.stem, "guard", "auto()", 1.7e9, "GPT", ("AdamW",), infos)) as writer:
-        for step in range(steps):
-            writer.append(_reading(step, steps, usual * np.exp(rng.normal(0, 0.2, tensors))))
-            if step % FLUSH_EVERY == FLUSH_EVERY - 1:
+    info = RunInfo(path.stem, "guard", "auto()", 1.7e9, "GPT", ("AdamW",), infos(tensors))
+    with RunWriter(path, info) as writer:
+        for reading in readings(steps, tensors):
+            writer.append(reading)
+            if reading.step % FLUSH_EVERY == FLUSH_EVERY - 1:
                 writer.flush(60)
     if writer.fault:
         raise SystemExit(writer.fault)
+
+
+def infos(tensors: int) -> tuple[TensorInfo, ...]:
+    """The tensors of a deep transformer."""
+    names = [f"blocks.{i}.{part}" for i in range(tensors) for part in PARTS][:tensors]
+    return tuple(TensorInfo(name, (256, 256) if "weight" in name else (256,)) for name in names)
+
+
+def readings(steps: int, tensors: int) -> Iterator[Reading]:
+    """What its training is measured to be."""
+    rng = np.random.default_rng(0)
+    usual = np.exp(rng.normal(-3, 1, tensors))
+    for step in range(steps):
+        yield _reading(step, steps, usual * np.exp(rng.normal(0, 0.2, tensors)))
 
 
 def _reading(step: int, steps: int, norms: Any) -> Reading:
