@@ -24,6 +24,30 @@ def test_runs_are_listed_newest_first(record, call, tmp_path):
     assert header.index("run") == first.index("new.steady") == second.index("old.steady")
 
 
+def test_the_ill_ones_are_picked_out_the_worst_first(record, call, tmp_path):
+    worrying = Finding("exploding_gradient", "warning", 7, ("a",), "grows")
+    ruined = Finding("nonfinite_gradient", "error", 8, ("a",), "is NaN")
+    noted = Finding("clip_is_step_limiter", "info", 8, ("a",), "clips")
+    record([[3.0]], name="well")
+    record([[3.0]], name="noted", findings=[noted])
+    record([[3.0]], name="worrying", findings=[worrying, worrying])
+    record([[3.0]], name="ruined", findings=[ruined])
+    record([[3.0], [float("nan")]], name="broken")
+    code, out, err = call("runs", tmp_path, "--ill")
+    assert (code, err) == (0, "")
+    assert [line.split()[-1] for line in out.splitlines()[1:-1]] == [
+        "ruined.steady",
+        "worrying.steady",
+        "broken.steady",
+    ]
+    assert out.splitlines()[-1] == f"3 of 5 runs in {tmp_path} are ill."
+
+
+def test_none_is_ill(record, call, tmp_path):
+    record([[3.0]], name="well")
+    assert call("runs", tmp_path, "--ill")[1] == f"0 of 1 runs in {tmp_path} are ill.\n"
+
+
 def test_a_folder_without_runs_says_how_to_record_one(call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, err = call("runs")

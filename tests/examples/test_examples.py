@@ -17,6 +17,7 @@ NEEDS = {
     "transformers_trainer": ("transformers", "accelerate"),
     "accelerate_loop": ("sklearn", "accelerate"),
     "tensorboard_logger": ("sklearn", "tensorboard"),
+    "sweep": ("sklearn",),
     "timm_scaler": ("sklearn", "timm"),
     "ultralytics_yolo": ("sklearn", "ultralytics"),
 }
@@ -26,6 +27,7 @@ SAYS = {
     "transformers_trainer": "1 skipped",
     "accelerate_loop": "5 skipped",
     "tensorboard_logger": "steps clipped",
+    "sweep": "stopped early: ",
     "timm_scaler": "1 skipped",
     "ultralytics_yolo": "pixels of images/train/",
 }

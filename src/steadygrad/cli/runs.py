@@ -14,8 +14,16 @@ from steadygrad.cli.place import RUNS_FOLDER
 @click.argument(
     "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default=None, required=False
 )
-def command(folder: Path | None) -> None:
-    """List the runs in FOLDER (default: steadygrad-runs), newest first."""
+@click.option(
+    "--ill",
+    is_flag=True,
+    help="Only runs with a warning or an error, or a norm that isn't finite: the worst first.",
+)
+def command(folder: Path | None, *, ill: bool) -> None:
+    """List the runs in FOLDER (default: steadygrad-runs), newest first.
+
+    A sweep leaves hundreds: --ill picks out those to look at.
+    """
     from steadygrad.cli.terminal import console
     from steadygrad.runfile import list_runs
 
@@ -24,8 +32,11 @@ def command(folder: Path | None) -> None:
     if not runs:
         click.echo(f"No runs in {where}. Record one with steadygrad.guard(..., run='{where}/first.steady').")
         return
-    from steadygrad.report.run_table import run_lines
+    from steadygrad.report.run_table import ill_first, run_lines
 
     out = console()
-    for line in run_lines(runs, time.time()):
+    shown = ill_first(runs) if ill else runs
+    for line in run_lines(shown, time.time()) if shown else ():
         out.print(line, crop=False, soft_wrap=True)
+    if ill:
+        click.echo(f"{len(shown)} of {len(runs)} runs in {where} {'is' if len(shown) == 1 else 'are'} ill.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,6 +34,21 @@ def run_lines(runs: Sequence[RunSummary], now_s: float) -> Iterator[Text]:
         for heading, cell, width in zip(HEADINGS[:-1], row, widths, strict=False):
             cell.align("right" if heading in _RIGHT else "left", width)
         yield Text("  ").join(row)
+
+
+def ill_first(runs: Sequence[RunSummary]) -> list[RunSummary]:
+    """Those with an error, a warning or a norm that isn't finite: the worst first, equals in the order given.
+
+    Args:
+        runs: the runs.
+    """
+    ill = [run for run in runs if any(_illness(run))]
+    return sorted(ill, key=_illness, reverse=True)
+
+
+def _illness(run: RunSummary) -> tuple[int, int, bool]:
+    is_broken = run.steps > 0 and not math.isfinite(run.last_total_norm)
+    return run.findings.get("error", 0), run.findings.get("warning", 0), is_broken
 
 
 def _cells(run: RunSummary, now_s: float) -> list[Text]:
