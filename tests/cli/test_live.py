@@ -37,7 +37,7 @@ with RunWriter(sys.argv[1], info, flush_s=0.1) as writer:
 class Terminal:
     """`steadygrad live` in a pseudo terminal, and what a person would see there."""
 
-    def __init__(self, arguments, lines=30, columns=100, **environment):
+    def __init__(self, arguments, lines=30, columns=100, shell=(), **environment):
         self.screen = pyte.Screen(columns, lines)
         self.stream = pyte.ByteStream(self.screen)
         self.raw = b""
@@ -47,7 +47,15 @@ class Terminal:
         self.its = its
         plain = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "steadygrad", "live", "--terminal", *map(str, arguments)],
+            [
+                *((sys.executable, *shell) if shell else ()),
+                sys.executable,
+                "-m",
+                "steadygrad",
+                "live",
+                "--terminal",
+                *map(str, arguments),
+            ],
             stdin=its,
             stdout=its,
             stderr=its,
@@ -167,6 +175,43 @@ def test_told_to_end_it_leaves_the_terminal_as_it_was(record, terminal):
     assert view.ended() == 143
     assert termios.tcgetattr(view.its) == view.before
     assert b"\x1b[?1049l" in view.raw
+
+
+SHELL = """
+import os, signal, subprocess, sys
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+def foreground(group):
+    os.tcsetpgrp(0, group)
+child = subprocess.Popen(sys.argv[2:], preexec_fn=os.setpgrp)
+foreground(child.pid)
+status = os.waitpid(child.pid, os.WUNTRACED)[1]
+assert os.WIFSTOPPED(status) and os.WSTOPSIG(status) == signal.SIGTSTP, status
+foreground(os.getpgrp())
+open(sys.argv[1], "w").close()
+sys.stdin.readline()
+foreground(child.pid)
+os.kill(child.pid, signal.SIGCONT)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]))
+"""
+
+
+def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(record, terminal, tmp_path):
+    stopped = tmp_path / "stopped"
+    view = terminal(record([[1.0, 3.0]] * 50), shell=("-c", SHELL, str(stopped)))
+    view.wait_for(lambda text: "finished" in text)
+    view.press(b"\x1a")
+    view.wait_for(lambda _: stopped.exists())
+    view.read(0.2)
+    assert termios.tcgetattr(view.its) == view.before
+    assert view.raw.rindex(b"\x1b[?1049l") > view.raw.rindex(b"\x1b[?1049h")
+    assert view.raw.rindex(b"\x1b[?25h") > view.raw.rindex(b"\x1b[?25l")
+    view.press(b"\n")
+    view.wait_for(
+        lambda text: "finished" in text and view.raw.rindex(b"\x1b[?1049h") > view.raw.rindex(b"\x1b[?1049l")
+    )
+    view.press(b"q")
+    assert view.ended() == 0
+    assert b"Traceback" not in view.raw
 
 
 def test_it_follows_the_size_of_the_terminal(record, terminal):

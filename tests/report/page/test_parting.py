@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from steadygrad.records import TensorInfo
+from steadygrad.records import Reading, RunInfo, TensorInfo
 from steadygrad.report.page.data.parting import parting
 from steadygrad.report.page.pair import told_apart
-from steadygrad.runfile import open_run
+from steadygrad.runfile import RunWriter, open_run
 
 
 @pytest.fixture
@@ -67,3 +67,28 @@ def test_other_models_share_nothing(record):
             "sentence"
         ]
     )
+
+
+@pytest.mark.parametrize("at", [(90, 40), (40, 90), (40, 40)])
+def test_each_optimizer_is_compared_with_its_own_steps(tmp_path, at):
+    infos = tuple(TensorInfo(name, (2,), optimizer=i) for i, name in enumerate(("generator", "critic")))
+
+    def write(name, factors):
+        with RunWriter(tmp_path / f"{name}.steady", RunInfo(name, tensors=infos)) as writer:
+            for step in range(120):
+                for optimizer in (0, 1):
+                    factor = factors[optimizer] if step >= at[optimizer] else 1.0
+                    absent = np.array([optimizer == 1, optimizer == 0])
+                    norms = np.where(absent, 0.0, 2.0 * factor)
+                    writer.append(Reading(step, norms, 2.0 * factor, absent=absent, optimizer=optimizer))
+        return open_run(writer.path)
+
+    with write("a", (1.0, 1.0)) as one, write("b", (1.5, 9.0)) as other:
+        found = parting(one, other)
+    assert (found.first.step, found.shared_tensors) == (min(at), 2)
+    leaders = [one.name for one in found.first.leaders]
+    assert leaders == (
+        ["critic", "generator"] if at[0] == at[1] else ["critic" if at[1] < at[0] else "generator"]
+    )
+    assert found.first.count == len(leaders)
+    assert (found.twofold.step, found.twofold.leaders[0].name) == (at[1], "critic")

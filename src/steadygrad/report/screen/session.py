@@ -15,6 +15,7 @@ from rich.text import Text
 
 from steadygrad.errors import RunFileError
 from steadygrad.report.screen.keys import HANG_UP, Keyboard, keyboard
+from steadygrad.report.screen.pauses import Pauses
 from steadygrad.report.screen.sight import Sight
 
 LOOK_EVERY_S = 0.2
@@ -44,7 +45,7 @@ class Frame:
 
 
 def show(sight: Sight, console: Console) -> None:
-    """Show a sight until ``q``, Ctrl-C, or the end of the terminal.
+    """Show a sight until ``q``, Ctrl-C, or the end of the terminal; Ctrl-Z pauses it.
 
     Where there is no terminal to draw on (a pipe, ``TERM=dumb``), it is printed once.
 
@@ -62,16 +63,23 @@ def show(sight: Sight, console: Console) -> None:
         console.print(sight, crop=False)
         return
     try:
-        live = Live(Frame(sight), console=console, screen=True, auto_refresh=False)
-        with _ends_on_terminate(), keyboard() as keys, live:
-            _loop(sight, live, keys)
+        with _ends_on_terminate(), Pauses() as pauses:
+            while not _shown(sight, console, pauses):
+                pauses.pause()
     except (KeyboardInterrupt, BrokenPipeError):
         pass  # the ways to leave a view; nothing was being done
 
 
-def _loop(sight: Sight, live: Live, keys: Keyboard) -> None:
+def _shown(sight: Sight, console: Console, pauses: Pauses) -> bool:
+    """Show it until it is left, or is to pause; the terminal is as it was then. True where it was left."""
+    live = Live(Frame(sight), console=console, screen=True, auto_refresh=False)
+    with keyboard() as keys, live:
+        return _loop(sight, live, keys, pauses)
+
+
+def _loop(sight: Sight, live: Live, keys: Keyboard, pauses: Pauses) -> bool:
     drawn: object = None
-    while True:
+    while not pauses.asked:
         changed = sight.look()
         # Once a second the ages move on; another size is noticed at the next look.
         now = (live.console.size, int(time.time()))
@@ -80,9 +88,10 @@ def _loop(sight: Sight, live: Live, keys: Keyboard) -> None:
             drawn = now
         for key in keys.wait(LOOK_EVERY_S):
             if key in {"q", HANG_UP}:
-                return
+                return True
             sight.press(key)
             drawn = None
+    return False
 
 
 @contextmanager

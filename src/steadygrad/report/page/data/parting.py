@@ -72,8 +72,9 @@ class Parting:
 def parting(one: Run, other: Run, most: int = 6) -> Parting:
     """Compare two runs step by step, tensor by tensor.
 
-    Only steps that stand for themselves in both files are compared: old rows of a long run are means. Of several
-    optimizers the first is. Both files are read stretch by stretch, and no further than the first twofold difference.
+    Only steps that stand for themselves in both files are compared: old rows of a long run are means. The steps of
+    each optimizer are compared with those of the one that has the same tensors. Both files are read stretch by stretch, and
+    no further than the first twofold difference.
 
     Args:
         one: the first run.
@@ -83,10 +84,30 @@ def parting(one: Run, other: Run, most: int = 6) -> Parting:
     Returns:
         Where they part.
     """
-    known = {tensor.name for tensor in other.info.tensors if tensor.optimizer == 0}
-    names = list(dict.fromkeys(t.name for t in one.info.tensors if t.optimizer == 0 and t.name in known))
+    pairs = _shared(one, other)
+    found = [_parted(one, other, pair, names, most) for pair, names in pairs.items()]
+    return Parting(
+        max((part.shared_steps for part in found), default=0),
+        sum(part.shared_tensors for part in found),
+        _earliest([part.first for part in found], most),
+        _earliest([part.twofold for part in found], most),
+    )
+
+
+def _shared(one: Run, other: Run) -> dict[tuple[int, int], list[str]]:
+    """Names of the tensors that both have, by their optimizers in either."""
+    theirs = {tensor.name: tensor.optimizer for tensor in reversed(other.info.tensors)}
+    ours = {tensor.name: tensor.optimizer for tensor in reversed(one.info.tensors)}
+    found: dict[tuple[int, int], list[str]] = {}
+    for name in dict.fromkeys(tensor.name for tensor in one.info.tensors):
+        if name in theirs:
+            found.setdefault((ours[name], theirs[name]), []).append(name)
+    return found
+
+
+def _parted(one: Run, other: Run, pair: tuple[int, int], names: Sequence[str], most: int) -> Parting:
     compared, moments = 0, dict.fromkeys((BEYOND_RECORD, TWOFOLD))
-    for steps, ours, theirs in _together(_feed(one, names), _feed(other, names)):
+    for steps, ours, theirs in _together(_feed(one, names, pair[0]), _feed(other, names, pair[1])):
         compared += steps.size
         apart = np.abs(ours.astype(np.int32) - theirs.astype(np.int32))
         for least in [least for least, found in moments.items() if found is None]:
@@ -97,6 +118,24 @@ def parting(one: Run, other: Run, most: int = 6) -> Parting:
         if moments[TWOFOLD] is not None:
             break
     return Parting(compared, len(names), moments[BEYOND_RECORD], moments[TWOFOLD])
+
+
+def _earliest(moments: Sequence[Moment | None], most: int) -> Moment | None:
+    """The first of them; what several optimizers show at the same step is one moment."""
+    known = [moment for moment in moments if moment is not None]
+    if not known:
+        return None
+    step = min(moment.step for moment in known)
+    same = [moment for moment in known if moment.step == step]
+    leaders = sorted((one for moment in same for one in moment.leaders), key=_apart, reverse=True)
+    return Moment(step, sum(moment.count for moment in same), tuple(leaders[:most]))
+
+
+def _apart(one: Difference) -> float:
+    """How far apart two norms are, in logs; what is in one of them only is farthest."""
+    if not (np.isfinite(one.one) and np.isfinite(one.other) and one.one > 0 and one.other > 0):
+        return float("inf")
+    return float(abs(np.log(one.one) - np.log(one.other)))
 
 
 def _moment(
@@ -111,12 +150,12 @@ def _moment(
     return Moment(step, int(order.size), leaders)
 
 
-def _feed(run: Run, names: Sequence[str]) -> Iterator[tuple[IntArray, CodeArray]]:
-    """Steps and codes ``[T, P]`` of the first optimizer, stretch by stretch."""
+def _feed(run: Run, names: Sequence[str], optimizer: int) -> Iterator[tuple[IntArray, CodeArray]]:
+    """Steps and codes ``[T, P]`` of one optimizer, stretch by stretch."""
     position = {tensor.name: i for i, tensor in reversed(list(enumerate(run.info.tensors)))}
     columns = np.array([position[name] for name in names], np.int64)
     for block in run.blocks():
-        rows = np.flatnonzero((block.head.optimizer == 0) & (block.head.resolution == 1))
+        rows = np.flatnonzero((block.head.optimizer == optimizer) & (block.head.resolution == 1))
         codes = np.full((rows.size, columns.size), NO_GRADIENT, np.uint16)
         there = columns < block.tensors
         codes[:, there] = cell_codes(block.body.norms)[np.ix_(columns[there], rows)].T

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-from bokeh.models import ColumnDataSource, Span
+from bokeh.models import ColumnDataSource, DataRange1d, PrintfTickFormatter, Span
 from bokeh.plotting import figure
 
 from steadygrad.report.page.data.course import Course
 from steadygrad.report.page.data.envelope import Envelope
 from steadygrad.report.page.figures import look
-from steadygrad.report.page.figures.course import bad_columns
+from steadygrad.report.page.figures.course import MOST_LANES, bad_columns
 from steadygrad.report.page.figures.curves import columns, curve
 
 COLORS, HATCHES = (look.BLUE, look.ORANGE), ("right_diagonal_line", "left_diagonal_line")
 
 Pick = Callable[[Course], "Envelope | None"]
+Wish = tuple[str, Pick, int]
 
 
 def pair_figures(
@@ -34,11 +36,11 @@ def pair_figures(
     Returns:
         Total norm, loss and learning rate, those that either run has.
     """
-    wished: tuple[tuple[str, Pick, int], ...] = (
-        ("total gradient norm", _norm, 260),
+    wished: list[Wish] = [
+        *_each_lane(pair, "total gradient norm", _norm, 260),
         ("loss", lambda one: one.loss, 200),
-        ("learning rate", _rate, 130),
-    )
+        *_each_lane(pair, "learning rate", _rate, 130),
+    ]
     drawn = [_figure(pair, names, steps, *wish) for wish in wished]
     plots = [plot for plot in drawn if plot is not None]
     for plot in plots:
@@ -50,19 +52,35 @@ def pair_figures(
     return plots
 
 
+def _each_lane(
+    pair: Sequence[Course], label: str, pick: Callable[[Course, int], Envelope | None], height: int
+) -> Iterator[Wish]:
+    """One picture an optimizer, its number behind the label where there are several."""
+    count = min(max(len(one.lanes) for one in pair), MOST_LANES)
+    for lane in range(count):
+        yield f"{label} {lane}" if count > 1 else label, partial(_picked, pick, lane), height
+
+
+def _picked(pick: Callable[[Course, int], Envelope | None], lane: int, one: Course) -> Envelope | None:
+    return pick(one, lane)
+
+
 def _figure(
     pair: Sequence[Course], names: Sequence[str], steps: Any, label: str, pick: Pick, height: int
 ) -> figure | None:
     known = [pick(one) for one in pair]
     heard = [one.high for one in known if one is not None and one.finite]
-    if not any(np.nanmax(values, initial=0.0) > 0 for values in heard) and label != "loss":
+    if not heard or (label != "loss" and not any(np.nanmax(values, initial=0.0) > 0 for values in heard)):
         return None
-    if not heard:
-        return None
-    log = label == "total gradient norm" or (label == "loss" and look.wants_log(np.concatenate(heard)))
-    plot = look.picture(f"{label} of both", height, steps, y_axis_type="log" if log else "linear")
+    norm, rate = label.startswith("total gradient norm"), label.startswith("learning rate")
+    log = norm or (label == "loss" and look.wants_log(np.concatenate(heard)))
+    # A rate that never changes still has an axis that begins at 0, and numbers that can be read.
+    axis: dict[str, Any] = {"y_range": DataRange1d(start=0.0)} if rate else {}
+    plot = look.picture(f"{label} of both", height, steps, y_axis_type="log" if log else "linear", **axis)
     plot.yaxis.axis_label = label
-    look.few_ticks(plot, 4 if height > 150 else 3)
+    look.few_ticks(plot, 3 if rate else 4)
+    if rate:
+        plot.yaxis.formatter = PrintfTickFormatter(format="%.3g")
     for series, course, name, color, hatch in zip(known, pair, names, COLORS, HATCHES, strict=True):
         if series is None:
             continue
@@ -70,23 +88,25 @@ def _figure(
         line = curve(plot, source, color, name)
         line.glyph.line_dash = "solid" if color == COLORS[0] else [7, 2]
         plot.add_tools(look.hover(line, (name, "middle"), ("largest", "high")))
-        if label == "total gradient norm" and course.lanes:
-            _bad(plot, course, color, hatch)
+        if norm:
+            _bad(plot, course, series, color, hatch)
     look.legend_above(plot)
     return plot
 
 
-def _bad(plot: figure, course: Course, color: str, hatch: str) -> None:
-    source = ColumnDataSource(bad_columns(course.buckets, course.lanes[0].events["nonfinite"]))
+def _bad(plot: figure, course: Course, norm: Envelope, color: str, hatch: str) -> None:
+    lane = next(lane for lane in course.lanes if lane.norm is norm)
+    source = ColumnDataSource(bad_columns(course.buckets, lane.events["nonfinite"]))
     plot.vstrip(
         "left", "right", source=source, fill_color=color, fill_alpha=0.15, line_color=color, line_alpha=0.6,
         hatch_pattern=hatch, hatch_color=look.NONFINITE, hatch_alpha=0.5, hatch_scale=8, level="underlay",
     )  # fmt: skip
 
 
-def _norm(one: Course) -> Envelope | None:
-    return one.lanes[0].norm if one.lanes else None
+def _norm(one: Course, lane: int) -> Envelope | None:
+    return one.lanes[lane].norm if lane < len(one.lanes) else None
 
 
-def _rate(one: Course) -> Envelope | None:
-    return one.lanes[0].lr if one.lanes and np.nanmax(one.lanes[0].lr.high, initial=0.0) > 0 else None
+def _rate(one: Course, lane: int) -> Envelope | None:
+    rate = one.lanes[lane].lr if lane < len(one.lanes) else None
+    return rate if rate is not None and np.nanmax(rate.high, initial=0.0) > 0 else None
