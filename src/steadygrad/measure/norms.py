@@ -19,17 +19,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from steadygrad.records import FloatArray
 
 # Up to this many elements the call costs more than the arithmetic. Where there are many such tensors,
 # those of one shape are copied side by side and measured as the rows of a matrix (300 of 64 elements:
-# 415 us one by one, 45 us so; 100 of 4,096: 200 and 155), others are copied and summed piece by piece.
-# Where there are few, each kind of call met for the first time in a step costs more than a dozen tensors.
+# 415 us one by one, 45 us so; 100 of 4,096: 200 and 155), others are copied and summed piece by piece (50 of
+# 192 to 768: 84 us and 18). Where there are few, each kind of call met for the first time in a step costs
+# more than that saves, so all others take one and the same: a dot product.
 ALIKE_NUMEL = 4096
 TINY_NUMEL = 1024
-MANY = 64
+MANY_ALIKE = 64
+MANY = 16
 # A float32 dot product of more elements loses digits (a hundred million of 0.01: 100.40, not 100), so
 # longer tensors go in pieces, whose squares are summed in float64.
 DOT_NUMEL = 262_144
@@ -76,23 +79,29 @@ class HostNorms:
             return self._measured(tensors)
 
     def _measured(self, tensors: Sequence[Tensor]) -> tuple[FloatArray, float]:
-        if not self._only_dots:
-            norms = self._measure(tensors)
-            # Smallest and sum tell whether all were in range: no array of flags on a healthy step.
-            sure = norms.min(initial=np.inf) > LEAST_SURE and np.isfinite(norms.sum(dtype=np.float64))
-        else:
-            squares = self._squares(tensors)
-            norms = np.array([math.sqrt(square) for square in squares], np.float32)
+        if self._only_dots:
+            squares = self._dot_squares(tensors)
+            norms: FloatArray = np.array([math.sqrt(square) for square in squares], np.float32)
             total = math.sqrt(sum(squares))
             if min(squares) > LEAST_SURE**2 and total < math.inf:
                 return norms, total
-            sure = False
-        norms = norms if sure else widened(norms, tensors)
+        elif self._only_fused:
+            norms = _fused_host_norms(tensors)
+            # Smallest and sum tell whether all were in range: no array of flags on a healthy step.
+            if norms.min(initial=np.inf) > LEAST_SURE and np.isfinite(norms.sum(dtype=np.float64)):
+                return norms, host_total(norms)
+        else:
+            wide = np.sqrt(self._squares(tensors))
+            total = math.sqrt(np.vdot(wide, wide))
+            norms = self._narrowed(wide)
+            if wide.min() > LEAST_SURE and total < math.inf:
+                return norms, total
+        norms = widened(norms, tensors)
         return norms, host_total(norms)
 
     def _plan(self, tensors: Sequence[Tensor]) -> None:
         groups = _by_shape(tensors)
-        self._alike = [_Pick(members) for members in groups if len(members) >= MANY]
+        self._alike = [_Pick(members) for members in groups if len(members) >= MANY_ALIKE]
         taken = {i for pick in self._alike for i in pick.members}
         tiny = [
             i for members in groups for i in members if i not in taken and tensors[i].numel() <= TINY_NUMEL
@@ -101,6 +110,7 @@ class HostNorms:
         sizes = [tensors[i].numel() for i in self._tiny.members]
         self._offsets = np.cumsum([0, *sizes[:-1]], dtype=np.int64)
         self._tiny_numel = sum(sizes)
+        self._tiny_are_flat = all(tensors[i].dim() == 1 for i in self._tiny.members)
         taken.update(self._tiny.members)
         fused: dict[torch.dtype, list[int]] = {}
         dots: list[int] = []
@@ -117,36 +127,43 @@ class HostNorms:
         self._dots = _Pick(dots)
         self._fused = [_Pick(members) for members in fused.values()]
         self._only_dots = 0 < len(dots) == len(tensors)
-        self._only_fused = len(fused) == 1 and not (self._odd or dots or taken)
+        self._only_fused = not (self._odd or dots or taken) and len(fused) <= 1
+        engines = [*self._alike, self._tiny, self._dots, *self._fused]
+        order = [i for engine in engines for i in engine.members] + self._odd
+        self._order = np.argsort(order)
 
-    def _squares(self, tensors: Sequence[Tensor]) -> list[float]:
-        if tensors[0].dtype != torch.float32:
+    def _dot_squares(self, tensors: Sequence[Tensor]) -> list[float]:
+        if tensors and tensors[0].dtype != torch.float32:
             raise TypeError("the plan is of other tensors")
         return [_squared_norm(tensor) for tensor in tensors]
 
-    def _measure(self, tensors: Sequence[Tensor]) -> FloatArray:
-        if self._only_fused:
-            return _fused_host_norms(tensors)
-        norms = np.zeros(len(tensors), np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):  # an overflow here is measured again
-            for pick in self._alike:
-                norms[pick.members] = _row_norms(pick(tensors))
-            if self._tiny.members:
-                norms[self._tiny.members] = self._piece_norms(self._tiny(tensors))
-            if self._dots.members:
-                norms[self._dots.members] = np.sqrt(self._squares(self._dots(tensors)))
-            for pick in self._fused:
-                norms[pick.members] = _fused_host_norms(pick(tensors))
-            for i in self._odd:
-                norms[i] = _norm_of_any(tensors[i])
-        return norms
+    def _squares(self, tensors: Sequence[Tensor]) -> NDArray[np.float64]:
+        parts: list[Any] = [_row_squares(pick(tensors)) for pick in self._alike]
+        if self._tiny.members:
+            parts.append(self._piece_squares(self._tiny(tensors)))
+        parts.append(self._dot_squares(self._dots(tensors)))
+        for pick in self._fused:
+            with np.errstate(over="ignore"):  # what overflows here is measured again
+                parts.append(np.square(_fused_host_norms(pick(tensors)), dtype=np.float64))
+        norms = [_norm_of_any(tensors[i]) for i in self._odd]
+        parts.append([norm * norm for norm in norms])
+        squares: NDArray[np.float64] = np.concatenate(parts, dtype=np.float64)[self._order]
+        return squares
 
-    def _piece_norms(self, tensors: Sequence[Tensor]) -> FloatArray:
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    def _narrowed(self, norms: NDArray[np.float64]) -> FloatArray:
+        if not (self._fused or self._odd):
+            return norms.astype(np.float32)
+        with np.errstate(over="ignore"):  # as above
+            return norms.astype(np.float32)
+
+    def _piece_squares(self, tensors: Sequence[Tensor]) -> NDArray[np.float64]:
+        flat = torch.cat(tensors if self._tiny_are_flat else [tensor.reshape(-1) for tensor in tensors])  # type: ignore[arg-type]
         if flat.numel() != self._tiny_numel or flat.dtype != torch.float32:
             raise TypeError("the plan is of other tensors")
-        numbers: FloatArray = flat.numpy()
-        return np.sqrt(np.add.reduceat(numbers * numbers, self._offsets))
+        # torch's product overflows without a warning, and the copy is ours.
+        numbers: FloatArray = torch.mul(flat, flat, out=flat).numpy()
+        squares: NDArray[np.float64] = np.add.reduceat(numbers, self._offsets, dtype=np.float64)
+        return squares
 
 
 class _Pick:
@@ -178,25 +195,20 @@ def _is_dotted(tensor: Tensor) -> bool:
     return tensor.dtype == torch.float32 and tensor.numel() > 0 and tensor.is_contiguous()
 
 
-def _row_norms(tensors: Sequence[Tensor]) -> FloatArray:
+def _row_squares(tensors: Sequence[Tensor]) -> FloatArray:
     # A gradient that is laid out otherwise by now makes the view raise, and so a new plan.
     rows = torch.cat(tensors).view(len(tensors), -1)  # type: ignore[arg-type] # any sequence will do
     if rows.dtype != torch.float32 or rows.shape[1] != tensors[0].numel():
         raise TypeError("the plan is of other tensors")
     numbers = rows.numpy()
     # Not torch's norm over the rows: waking its second thread costs more than this whole sum.
-    norms: FloatArray = np.sqrt(np.einsum("ij,ij->i", numbers, numbers))
-    return norms
+    squares: FloatArray = np.einsum("ij,ij->i", numbers, numbers)
+    return squares
 
 
 def _squared_norm(tensor: Tensor) -> float:
-    numel = tensor.numel()
-    if numel <= ALIKE_NUMEL:
-        # numpy's call costs half of torch's; from here on torch's second thread is worth more.
-        numbers = (tensor.detach() if tensor.requires_grad else tensor).numpy()
-        return float(np.vdot(numbers, numbers))
     flat = tensor.view(-1)
-    if numel <= DOT_NUMEL:
+    if flat.numel() <= DOT_NUMEL:
         return torch.dot(flat, flat).item()
     pieces: Sequence[Tensor] = torch.split(flat, DOT_NUMEL)
     return math.fsum(torch.dot(piece, piece).item() for piece in pieces)
