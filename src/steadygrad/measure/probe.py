@@ -26,13 +26,16 @@ class Budget:
     """Spaces probes so that they take at most a share of the training's time.
 
     The first are at steps 0, 1, 2, 4, ... up to `EARLY_STEPS`. Later ones wait until everything spent so
-    far is within ``share`` of the time of all steps (with a running mean of the step time), and are never
-    closer than `MIN_SPACING`.
+    far, those included, is within ``share`` of the time that has passed, and are never closer than
+    `MIN_SPACING`.
 
     Args:
         overhead: share of the step time steadygrad may take in all.
         clock: seconds, monotonic.
         share: share of that overhead which these probes may take.
+
+    Attributes:
+        spent_s: time spent so far; whoever spends some beside the probes adds it.
     """
 
     def __init__(
@@ -40,33 +43,26 @@ class Budget:
     ) -> None:
         self._share = overhead * share
         self._clock = clock
-        self._last: float | None = None
-        self._step_s = 0.0
         self._began: int | None = None
+        self._began_s = 0.0
         self._next = 0
         self.spent_s = 0.0
 
     def due(self, step: int) -> bool:
-        """Whether a probe fits the budget at this step; call once a step, it also times steps."""
+        """Whether a probe fits the budget at this step; ask at every step from the first on."""
         if self._began is None:
-            self._began = self._next = step
-        now = self._clock()
-        if self._last is not None:
-            elapsed = now - self._last
-            self._step_s += 0.1 * (elapsed - self._step_s) if self._step_s else elapsed
-        self._last = now
-        return self._share > 0.0 and step >= self._next
+            self._began, self._began_s, self._next = step, self._clock(), step
+        return step >= self._next and self._share > 0.0
 
     def paid(self, step: int, cost_s: float) -> None:
         """Account for a probe made at ``step``."""
         began = self._began or 0
         age = step - began
-        if age:  # the very first step pays for lazy set-up everywhere: its cost says nothing
-            self.spent_s += cost_s
+        self.spent_s += cost_s
         if age < EARLY_STEPS:
             self._next = began + (1 << age.bit_length())
             return
-        allowance_s = self._share * self._step_s
+        allowance_s = self._share * (self._clock() - self._began_s) / age
         afforded = began + self.spent_s / allowance_s if allowance_s > 0.0 else 0.0
         self._next = max(step + MIN_SPACING, int(afforded) + 1)
 

@@ -80,6 +80,7 @@ class ParamTable:
         self._held: list[list[Tensor]] = []
         self._vacant: set[int] = set()
         self._lrs: list[Any] = []
+        self._lr_is_tensor = False
         self._hyper: tuple[GroupHyper, ...] = ()
         self.extend(groups)
 
@@ -91,11 +92,12 @@ class ParamTable:
         """Whether the groups hold other parameters than the table knows: new, gone or moved."""
         if len(groups) != len(self._held):
             return True
-        # By identity: == would compare values, and equal weights are not the same weights.
-        return not all(
-            len(held) == len(group["params"]) and all(map(operator.is_, held, group["params"]))
-            for held, group in zip(self._held, groups, strict=True)
-        )
+        for held, group in zip(self._held, groups, strict=True):
+            params = group["params"]
+            # By identity: == would compare values, and equal weights are not the same weights.
+            if len(held) != len(params) or not all(map(operator.is_, held, params)):
+                return True
+        return False
 
     def extend(self, groups: Sequence[Mapping[str, Any]]) -> list[TensorInfo]:
         """Bring the table up to the groups; returns the entries of the rows appended, in model order."""
@@ -146,8 +148,9 @@ class ParamTable:
         """Learning rate, momentum and kind of each group, re-read only when a rate changed."""
         lrs = [(group.get("lr"), group.get("momentum")) for group in groups]
         # A rate kept as a tensor changes in place, so an equal object proves nothing.
-        if lrs != self._lrs or not self._hyper or any(isinstance(lr, Tensor) for lr, _ in lrs):
+        if self._lr_is_tensor or lrs != self._lrs or not self._hyper:
             self._lrs = lrs
+            self._lr_is_tensor = any(isinstance(lr, Tensor) for lr, _ in lrs)
             self._hyper = tuple(group_hyper(group) for group in groups)
         return self._hyper
 

@@ -135,22 +135,25 @@ class Auto(Policy):
         # Below the cap nothing is scaled, so nothing is to be announced either.
         limit, unrest = self._limits_of(measurement)
         self._limit, self._unrest = max(limit, cap), max(unrest, cap)
-        self.cap = cap if self.engaged else self._limit
+        engaged = self._hold.engaged
+        self.cap = cap if engaged else self._limit
         known = measurement.known_total
-        if known is not None and known <= self._limit and not self.engaged:
+        if known is not None and known <= self._limit and not engaged:
             return None
         norm = measurement.total_norm
         scale = self._steady.factor(measurement) if is_sgd else torch.clamp(cap / norm, max=1.0)
-        return scale if self.engaged else torch.where(norm <= self._limit, 1.0, scale)
+        return scale if engaged else torch.where(norm <= self._limit, 1.0, scale)
 
     def lr_factor(self, measurement: Measurement) -> float:
         """Below 1 when the rate alone outruns the weights, or jumps under a stored momentum."""
-        if not self._measures_reach(measurement):
-            lr = facts_of(measurement.groups).lr
-            factor = self._ceiling.factor(lr) if shared_kind(measurement.groups) == "adaptive" else 1.0
+        facts = facts_of(measurement.groups)
+        if facts.kind == "adaptive":
+            factor = self._ceiling.factor(facts.lr)
             if self._relative.has_matrix:
                 factor = min(factor, adaptive_lr_factor(self._relative, measurement, _WHOLE))
             return factor
+        if facts.kind != "sgd" or not self._relative.has_matrix:
+            return 1.0
         if self.engaged or self._momentum_runs_away(measurement):
             return self._steady.lr_factor(measurement)
         return 1.0
@@ -171,17 +174,18 @@ class Auto(Policy):
         self._steady.learn(reading)
         self._ceiling.add(reading.lr, reading.lr_factor)
         self._tally.add(reading)
-        was_recurring = self._footing.recurring
-        self._footing.add(reading.total_norm, reading.total_norm / self._span * self._depth)
+        footing, total = self._footing, reading.total_norm
+        was_recurring = footing.recurring
+        footing.add(total, total / self._span * self._depth)
         change = self._hold.add(
-            sign=reading.total_norm > self._limit or self._footing.hot,
-            unrest=reading.total_norm > self._unrest,
+            sign=total > self._limit or footing.hot,
+            unrest=total > self._unrest,
             lowered=reading.lr_factor < 1.0,
         )
-        told = [] if change is None else [self._tell(change, reading)]
-        if self._footing.recurring and not was_recurring and not self._by_reach:
-            told.append(Incident(reading.step, "engage", _RECURRING, optimizer=reading.optimizer))
-        return tuple(told)
+        told = () if change is None else (self._tell(change, reading),)
+        if footing.recurring and not was_recurring and not self._by_reach:
+            return *told, Incident(reading.step, "engage", _RECURRING, optimizer=reading.optimizer)
+        return told
 
     def skipped(self, reading: Reading) -> tuple[Incident, ...]:
         """A non-finite step: skipping it was enough, the finite ones say whether the run is calm."""
@@ -241,7 +245,7 @@ class Auto(Policy):
     def _limits_of(self, measurement: Measurement) -> tuple[float, float]:
         """Total norm above which this step shows trouble, and that above which the run isn't calm."""
         weight_norm = self._relative.weight_norm
-        if weight_norm is None or not self._measures_reach(measurement):
+        if weight_norm is None or not self._by_reach:
             spike = self._footing.spike_limit()
             return spike, spike
         span = weight_norm / self._relative.rate(measurement)

@@ -38,12 +38,19 @@ class Policy:
             parameters every few steps).
         always_on: whether scaling most steps is what this policy is for (then a high share of
             scaled steps is no finding).
+        rewrites: whether ``rewrite_`` does anything; known from the class, so that it isn't called in vain.
     """
 
     needs_param_norms: ClassVar[bool] = False
     always_on: ClassVar[bool] = False
+    rewrites: ClassVar[bool] = False
     cap: float | None = None
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Note whether ``rewrite_`` is the base's, which does nothing."""
+        super().__init_subclass__(**kwargs)
+        cls.rewrites = cls.rewrite_ is not Policy.rewrite_
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keep what the policy is made with, for `fresh`."""

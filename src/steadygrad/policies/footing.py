@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from steadygrad.policies.history import NormWindow
 
@@ -45,6 +45,21 @@ _LOW_QUANTILE = 0.05
 _LOUDEST = math.log(10.0)
 # A step without any gradient carries the weights nowhere, and there is no logarithm of nowhere.
 _STILL = 1e-30
+_LOG_HOT = math.log(HOT)
+
+
+class _Levels(NamedTuple):
+    """What the recent norms say, infinite while there are too few of them.
+
+    Attributes:
+        typical: lower quartile of the window.
+        usual: the same, or that of the last 8 where it is larger.
+        spike: norm above which the next step is a spike.
+    """
+
+    typical: float
+    usual: float
+    spike: float
 
 
 class Footing:
@@ -63,12 +78,13 @@ class Footing:
         self._spike_steps: deque[int] = deque(maxlen=RECURRING)
         self._steps = 0
         self._in_spike = False
+        self._known: _Levels | None = None
 
     @property
     def hot(self) -> bool:
         """Whether steps have been too long for too many of the last 32: the rate is too high for good."""
         full = len(self._reach) == _HOT_WINDOW
-        return full and self._reach.quantile(_TYPICAL_QUANTILE) > math.log(HOT)
+        return full and self._reach.quantile(_TYPICAL_QUANTILE) > _LOG_HOT
 
     def add(self, norm: float, reach: float = 0.0) -> None:
         """Take in one finite step.
@@ -82,6 +98,7 @@ class Footing:
             self._note_spike(norm)
             self._window.add(norm)
             self._last.add(norm)
+            self._known = None
             if reach > 0.0:
                 self._reach.add(reach)
         elif len(self._reach):
@@ -97,9 +114,8 @@ class Footing:
 
         Infinite while there are too few norms to say.
         """
-        if len(self._window) < _MIN_HISTORY:
-            return math.inf
-        return math.exp(self._window.quantile(_TYPICAL_QUANTILE)) * (HEARD if self.recurring else 1.0)
+        typical = (self._known or self._levels()).typical
+        return typical * HEARD if self.recurring else typical
 
     def spike_limit(self) -> float:
         """Norm above which the next step is a spike: far above the typical norm, and sudden.
@@ -108,11 +124,7 @@ class Footing:
         its symmetry rise tenfold within 16 steps, and all is well. The noisier the low norms are
         (a rare class, tiny batches), the farther up a spike begins, by tenfold at most.
         """
-        if len(self._window) < _MIN_HISTORY:
-            return math.inf
-        typical = self._window.quantile(_TYPICAL_QUANTILE)
-        noise = min(typical - self._window.quantile(_LOW_QUANTILE), _LOUDEST)
-        return SPIKE * math.exp(max(typical, self._last.quantile(_TYPICAL_QUANTILE)) + noise)
+        return (self._known or self._levels()).spike
 
     def slip_limit(self, span: float, depth: float) -> float:
         """Norm above which the next SGD step loses its footing.
@@ -130,7 +142,8 @@ class Footing:
                 1 it is a network that can hardly run away, and so may slip more.
         """
         reach = REACH if self._steps < _FIRST else math.inf
-        return min(reach * span / depth, math.sqrt(SLIP / min(depth, 1.0) * span) * math.sqrt(self._usual()))
+        usual = (self._known or self._levels()).usual
+        return min(reach * span / depth, math.sqrt(SLIP / min(depth, 1.0) * span) * math.sqrt(usual))
 
     @staticmethod
     def calm_limit(span: float, depth: float) -> float:
@@ -143,11 +156,16 @@ class Footing:
         if self._in_spike and not was_in_spike:
             self._spike_steps.append(self._steps)
 
-    def _usual(self) -> float:
-        """The typical norm, or that of the last 8 steps where it is larger; infinite with no history."""
+    def _levels(self) -> _Levels:
+        """The norms that all limits are made of, worked out once for each new norm."""
         if len(self._window) < _MIN_HISTORY:
-            return math.inf
-        return math.exp(max(self._window.quantile(_TYPICAL_QUANTILE), self._last.quantile(_TYPICAL_QUANTILE)))
+            self._known = _Levels(math.inf, math.inf, math.inf)
+        else:
+            typical, low = self._window.quantiles(_TYPICAL_QUANTILE, _LOW_QUANTILE)
+            usual = max(typical, self._last.quantile(_TYPICAL_QUANTILE))
+            spike = SPIKE * math.exp(usual + min(typical - low, _LOUDEST))
+            self._known = _Levels(math.exp(typical), math.exp(usual), spike)
+        return self._known
 
     def state_dict(self) -> dict[str, Any]:
         """The norms held."""
@@ -167,3 +185,4 @@ class Footing:
         self._spike_steps = deque(state["spike_steps"], maxlen=RECURRING)
         self._steps = int(state["steps"])
         self._in_spike = bool(state["in_spike"])
+        self._known = None

@@ -87,6 +87,11 @@ class NormWindow:
         center = self.median()
         return _quantile(sorted([abs(value - center) for value in self._sorted]), 0.5)
 
+    def quantiles(self, *shares: float) -> list[float]:
+        """Several quantiles at once; see `quantile`."""
+        ordered = self._filled()
+        return [_quantile(ordered, share) for share in shares]
+
     def state_dict(self) -> dict[str, Any]:
         """The ln(norm) held, oldest first."""
         return {"log_norms": list(self._newest)}
@@ -126,7 +131,7 @@ class Tally:
     def add(self, reading: Reading) -> None:
         """Count one step."""
         self.seen += 1
-        self.scaled += reading.clipped
+        self.scaled += reading.clip_coef < 1.0
 
     def __str__(self) -> str:
         """Like ``scaled 3 of 100 steps``."""

@@ -102,10 +102,9 @@ class RelativeStep:
 
     def longest(self, measurement: Measurement) -> float:
         """Length of a normalised update whose every element is the rate of its group: ``||lr||``."""
-        groups = measurement.groups
-        lr = facts_of(groups).lr
-        if len(self._numels) != len(measurement.group_of) or all(group.lr == lr for group in groups):
-            return lr * math.sqrt(self.numel)
+        groups, facts = measurement.groups, facts_of(measurement.groups)
+        if facts.same_lr or len(self._numels) != len(measurement.group_of):
+            return facts.lr * math.sqrt(self.numel)
         if self._numels_by_group is None:
             places = np.asarray(measurement.group_of, np.intp)
             found = np.bincount(places, weights=self._numels, minlength=len(groups))
@@ -179,6 +178,7 @@ class GroupFacts:
         rates: long-run rate of each group.
         rate: the long-run rate all groups share; None where they differ.
         lr: largest learning rate.
+        same_lr: whether it is that of all groups.
         momentum: largest momentum.
         undampened: largest share of a gradient that enters the momentum.
     """
@@ -187,6 +187,7 @@ class GroupFacts:
     rates: tuple[float, ...]
     rate: float | None
     lr: float
+    same_lr: bool
     momentum: float
     undampened: float
 
@@ -218,6 +219,7 @@ def _gathered(groups: Sequence[GroupHyper]) -> GroupFacts:
         rates=rates,
         rate=rates[0] if len(set(rates)) == 1 else None,
         lr=max((group.lr for group in groups), default=0.0),
+        same_lr=len({group.lr for group in groups}) <= 1,
         momentum=max((group.momentum for group in groups), default=0.0),
         undampened=max((1.0 - group.dampening for group in groups), default=1.0),
     )

@@ -73,6 +73,7 @@ class Course:
     """The losses of a run, and whether they are still where they should be.
 
     Attributes:
+        elevated: whether the newest loss is far above what is usual.
         minds_spikes: whether spikes that come again and again are a trouble. They aren't where other weights
             didn't keep them away: then they belong to the data, and between them the loss is what it was.
         question: of the newest trouble.
@@ -87,13 +88,9 @@ class Course:
         self._due = 0
         self._above = 0
         self._aftermath: list[float] | None = None
+        self.elevated = False
         self.minds_spikes = True
         self.question = Question(math.inf)
-
-    @property
-    def elevated(self) -> bool:
-        """Whether the newest loss is far above what is usual."""
-        return bool(self._newest) and self._newest[-1][1]
 
     @property
     def unsettled(self) -> bool:
@@ -111,6 +108,7 @@ class Course:
         if len(self._newest) == RECENT:
             self._long.append(self._newest[0][1])
         self._newest.append((loss, above))
+        self.elevated = above
         if not above and self._above >= EPISODE and len(self._reference) >= LEAST and self._rate() < _RARELY:
             self._aftermath = []
         self._above = self._above + 1 if above else 0
@@ -151,6 +149,7 @@ class Course:
     def went_back(self) -> None:
         """The weights are others now: what came after them says nothing."""
         self._newest.clear()
+        self.elevated = False
         self._above = 0
         self._aftermath = None
 

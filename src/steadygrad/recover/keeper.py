@@ -20,8 +20,8 @@ from steadygrad.recover.state import Live, TrainingState
 PROBATION = 12
 """Clean steps after which a copy is trusted: a blow-up takes a few steps from its cause to its first sign, and what is
 measured every ten steps must have been measured once."""
-SNAPSHOT_SHARE = 0.4
-"""Share of the guard's overhead that copies may take; measuring takes the rest."""
+SNAPSHOT_SHARE = 0.2
+"""Share of the guard's overhead that copies may take; measuring takes most of it."""
 FREE_SHARE = 0.25
 """Share of the free memory that a guard takes which nobody told to recover."""
 BUFFERS_EVERY = 10
@@ -85,12 +85,14 @@ class Keeper:
 
     def first(self, step: int = 0) -> None:
         """Copy the state that a run begins or goes on with: there is nothing before it, so it is trusted."""
+        began = time.perf_counter()
         self.went_back()
         self.drop_ruined()
         live = self._state.live()
         self._make_room(live)
         before = None if self.good is None else self.good.kept
         self.good = Snapshot(step, self._state.copy(live, before), PROBATION, sound=True)
+        self._budget.spent_s += time.perf_counter() - began
 
     def ill(self) -> list[str]:
         """What the newest look through state or buffers found; call once a step."""
@@ -112,8 +114,10 @@ class Keeper:
     def step(self, step: int, *, clean: bool) -> None:
         """One step has been made; copy the state if it is time to."""
         is_due = self._wants(step)
-        self._settle_cost()
-        self._prove(clean=clean)
+        if self._cost is not None:
+            self._settle_cost()
+        if self._pending is not None:
+            self._prove(self._pending, clean=clean)
         if self._every is not None:
             is_due = step % self._every == 0
         if is_due and clean and self._pending is None:
@@ -153,10 +157,7 @@ class Keeper:
     def _is_proven(self, pending: Snapshot) -> bool:
         return pending.clean >= PROBATION and pending.sound
 
-    def _prove(self, *, clean: bool) -> None:
-        pending = self._pending
-        if pending is None:
-            return
+    def _prove(self, pending: Snapshot, *, clean: bool) -> None:
         pending.clean = pending.clean + 1 if clean else 0
         if self._is_proven(pending):
             self._spare = None if self.good is None else self.good.kept
@@ -170,8 +171,8 @@ class Keeper:
         start = _event(live)
         self._pending = Snapshot(step, self._state.copy(live, self._spare))
         self._spare = None
-        end = _event(live)
         self._inspection.start(live, self._state.optimizers)
+        end = _event(live)
         self._asked.append(self._pending)
         self.taken += 1
         self._budget.paid(step, time.perf_counter() - began)

@@ -18,10 +18,13 @@ class LoadWatch:
     Args:
         model: of a part of it that is loaded alone nothing is noticed.
         optimizers: its optimizers.
+
+    Attributes:
+        happened: whether it has happened since `take` was called last.
     """
 
     def __init__(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
-        self._happened = False
+        self.happened = False
         self._handles: list[RemovableHandle] = []
         if not isinstance(model, torch.jit.ScriptModule):  # which takes no hooks
             self._handles.append(model.register_load_state_dict_post_hook(ForwardHook(self._note)))  # type: ignore[no-untyped-call]
@@ -29,7 +32,7 @@ class LoadWatch:
 
     def take(self) -> bool:
         """Whether it has happened since this was asked last."""
-        happened, self._happened = self._happened, False
+        happened, self.happened = self.happened, False
         return happened
 
     def close(self) -> None:
@@ -38,4 +41,4 @@ class LoadWatch:
             handle.remove()
 
     def _note(self, *_: object) -> None:
-        self._happened = True
+        self.happened = True

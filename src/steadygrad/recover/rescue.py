@@ -103,11 +103,12 @@ class Rescue:
 
     def begins(self) -> None:
         """A step is about to be made: before the first one, the state is copied."""
-        if self._began and self._course.elevated:
-            self._outlet.wary()
-        if self._began and self._loads.take() and not self._off:
-            self._begin_again()
-        if not self._began and not self._off:
+        if self._began:
+            if self._course.elevated:
+                self._outlet.wary()
+            if self._loads.happened and self._loads.take() and not self._off:
+                self._begin_again()
+        elif not self._off:
             self._begin()
 
     def _begin(self) -> None:
@@ -160,7 +161,8 @@ class Rescue:
             self._go_back(reading, trouble, where)
         if trouble:
             return
-        self._mend(reading, ill)
+        if ill:
+            self._mend(reading, ill)
         clean = self._is_clean(reading)
         self._note(reading, clean=clean)
         if index == 0:
@@ -172,12 +174,17 @@ class Rescue:
 
     def _trouble(self, reading: Reading, ill: Sequence[str]) -> tuple[str, list[str]]:
         """Why the state is ruined, and where; an empty reason while it isn't."""
-        trouble, where = self._signs.ruined(reading, ill)
-        if trouble:
-            return trouble, where
-        if self._count_skips(reading) and not self._signs.input_is_ill(reading):
-            return f"{STREAK} steps in a row were non-finite, and the input wasn't", []
-        return self._loss_trouble(reading), []
+        if ill or reading.skipped or reading.param_norms is not None:
+            trouble, where = self._signs.ruined(reading, ill)
+            if trouble:
+                return trouble, where
+            if self._count_skips(reading) and not self._signs.input_is_ill(reading):
+                return f"{STREAK} steps in a row were non-finite, and the input wasn't", []
+        else:  # nearly always
+            self._signs.none(reading)
+        if self._course.unsettled or not self._trial.idle:
+            return self._loss_trouble(reading), []
+        return "", []
 
     def _count_skips(self, reading: Reading) -> bool:
         if reading.skipped and not reading.overflow:
@@ -250,7 +257,9 @@ class Rescue:
         if not clean or reading.skipped:
             return
         self._norms[reading.optimizer].append(reading.total_norm)
-        self._tracks[reading.optimizer].brake.ease()
+        brake = self._tracks[reading.optimizer].brake
+        if brake.on:
+            brake.ease()
         self._clean += 1
         if self._attempts and self._clean >= FORGIVEN:
             self._attempts -= 1

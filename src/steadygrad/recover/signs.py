@@ -88,6 +88,11 @@ class Signs:
             )
         return "", []
 
+    def none(self, reading: Reading) -> None:
+        """Take in a step that was made, with nothing found and no weights measured: there is nothing to judge."""
+        self._watches[reading.optimizer].add(reading)
+        self._streaks[reading.optimizer] = 0
+
     def streak(self, reading: Reading) -> bool:
         """Whether so many steps in a row were left out that it must be the weights."""
         index = reading.optimizer

@@ -28,6 +28,8 @@ BUFFER = "buffer"
 """Before the name of a buffer, in what is found ill."""
 _TINY = 1e-30
 _CHUNK_NUMEL = 16_777_216
+# The products of so many stay in a processor's cache: 2.8 million at once took 10 to 20 ms, in parts they take 3.
+_HOST_CHUNK_NUMEL = 262_144
 _FLOATS = (torch.float32, torch.float64)
 
 Named = list[tuple[str, Tensor]]
@@ -176,7 +178,8 @@ def _excesses(optimizers: Sequence[Optimizer]) -> list[Tensor]:
                 squared = torch._foreach_mul(first, first)
                 bounds = torch._foreach_mul(second, limit)
                 torch._foreach_add_(bounds, _TINY)
-                found += [one.amax() for one in torch._foreach_sub(squared, bounds)]
+                torch._foreach_sub_(squared, bounds)
+                found += [one.amax() for one in squared]
     return found
 
 
@@ -206,7 +209,8 @@ def _chunks(pairs: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[list[Tenso
     second: list[Tensor] = []
     numel = 0
     for one, other in pairs:
-        if first and (numel + one.numel() > _CHUNK_NUMEL or one.dtype != first[0].dtype):
+        limit = _HOST_CHUNK_NUMEL if one.device.type == "cpu" else _CHUNK_NUMEL
+        if first and (numel + one.numel() > limit or one.dtype != first[0].dtype):
             yield first, second
             first, second, numel = [], [], 0
         first.append(one)

@@ -30,6 +30,11 @@ class Trial:
         """Whether that isn't known yet."""
         return self._question is not None
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is asked and nothing is waited for: then `step` and `pauses` need no call."""
+        return self._question is None and not self._pause
+
     def begin(self, question: Question, *, last: bool) -> None:
         """The weights have been put back.
 

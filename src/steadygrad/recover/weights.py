@@ -86,10 +86,11 @@ class WeightWatch:
                 found = self._compare(self._before, now, path, kind, momentum)
             self._before, self._earlier = now, path
             self._start_again()
-        self._add(reading)
+        self.add(reading)
         return found
 
-    def _add(self, reading: Reading) -> None:
+    def add(self, reading: Reading) -> None:
+        """Take in a step before which the weights weren't measured: all that `suspects` does with it."""
         if reading.skipped or len(reading.norms) != len(self._roots):
             return
         rate = reading.lr * reading.lr_factor

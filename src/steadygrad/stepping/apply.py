@@ -158,6 +158,8 @@ class Applier:
         Until then a scheduler may have set another rate, and a backward pass other gradients: what is
         newer stays.
         """
+        if not (self._taken or self._rates or self._attributes):
+            return
         if all(param.grad is None for param, _ in self._taken):
             for param, grad in self._taken:
                 param.grad = grad

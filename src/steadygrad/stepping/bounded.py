@@ -32,6 +32,7 @@ class BoundedPolicy(Policy):
     def __init__(self, inner: Policy) -> None:
         """Wrap."""
         self.inner = inner
+        self.rewrites = inner.rewrites  # type: ignore[misc]
         self.needs_param_norms = inner.needs_param_norms  # type: ignore[misc]
         self.bound = math.inf
         self._of_reading = math.inf

@@ -63,6 +63,7 @@ class BrakedPolicy(Policy):
     def __init__(self, inner: Policy, brake: Brake) -> None:
         """Wrap."""
         self.inner = inner
+        self.rewrites = inner.rewrites  # type: ignore[misc]
         self.brake = brake
         # Recovery reads the weights' norms to see what happened to them between two steps.
         self.needs_param_norms = True  # type: ignore[misc]

@@ -88,7 +88,7 @@ def judge_on_host(measurement: Measurement, policy: Policy, treatment: Treatment
         if verdict.clip_coef != 1.0:
             verdict.scale = scale
             treatment.scale_(measurement, scale)
-    rewritten = policy.rewrite_(measurement)
+    rewritten = policy.rewrite_(measurement) if policy.rewrites else None
     if rewritten is not None:
         verdict.clip_coef = min(verdict.clip_coef, float(rewritten))
     verdict.lr_factor = _lower_rate(measurement, policy, treatment)
@@ -117,7 +117,7 @@ def judge_on_device(measurement: Measurement, policy: Policy, treatment: Treatme
         verdict.scale = scale
         treatment.scale_(measurement, scale)
         coefs.append(scale.min())
-    rewritten = policy.rewrite_(measurement)
+    rewritten = policy.rewrite_(measurement) if policy.rewrites else None
     if rewritten is not None:
         coefs.append(rewritten)
     if coefs:

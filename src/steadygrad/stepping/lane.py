@@ -26,6 +26,7 @@ from steadygrad.measure import (
     is_sharded,
 )
 from steadygrad.policies.base import Policy
+from steadygrad.policies.relative import facts_of
 from steadygrad.ranks import Ranks
 from steadygrad.records import FloatArray, Reading
 from steadygrad.stepping.apply import ClipCall, HandLoop
@@ -99,6 +100,7 @@ class Lane:
         self.loss: float | None = None
         self._treatment: Treatment = HandLoop()
         self._late = late
+        self._judge = judge_on_device if late else judge_on_host
         self._on_reading = on_reading
         self._on_owed = on_owed
         self._owed: tuple[object, Reading] | None = None
@@ -188,7 +190,10 @@ class Lane:
         self._treatment = treatment
         measurement = self._measurer.measure(groups, treatment.loss_scale, self.step)
         measurement.param_norms = self._contained("parameter norms", self._measurer.fresh_param_norms)
-        verdict = self._judge(measurement)
+        if self.policy is None:
+            verdict = self._watched(measurement)
+        else:
+            verdict = self._judge(measurement, self.policy, treatment)
         if not verdict.overflow and (verdict.skipped or not math.isfinite(measurement.known_total or 0.0)):
             self._contained("tracing", self._on_nonfinite)
         reading = Reading(
@@ -200,7 +205,7 @@ class Lane:
             cap=verdict.cap,
             skipped=verdict.skipped,
             overflow=verdict.overflow,
-            lr=max((group.lr for group in measurement.groups), default=0.0),
+            lr=facts_of(measurement.groups).lr,
             lr_factor=verdict.lr_factor,
             optimizer=self.index,
             loss=self.loss,
@@ -251,12 +256,6 @@ class Lane:
         )
         return False
 
-    def _judge(self, measurement: Measurement) -> Verdict:
-        if self.policy is None:
-            return self._watched(measurement)
-        judge = judge_on_device if self._late else judge_on_host
-        return judge(measurement, self.policy, self._treatment)
-
     def _watched(self, measurement: Measurement) -> Verdict:
         """Nothing is done to a step that is only watched, but a ``GradScaler`` may leave it out."""
         overflow = self._treatment.under_scaler
@@ -279,7 +278,8 @@ class Lane:
         params = now.measurement.params
         updates = self._contained(_PROBE, self._probe.close, params) if now.probing else None
         if not self._late:
-            self._on_reading(_completed(now, updates, taken_back=taken_back))
+            plain = now.param_norms is None and updates is None and not taken_back
+            self._on_reading(now.reading if plain else _completed(now, updates, taken_back=taken_back))
             return
         self._hand_on()
         self._settle()
@@ -354,9 +354,7 @@ class Lane:
 
 
 def _completed(now: _Step, updates: Tensor | None, *, taken_back: bool) -> Reading:
-    """The Reading of a step in host memory; the one made at its start where nothing was added."""
-    if now.param_norms is None and updates is None and not taken_back:
-        return now.reading
+    """The Reading of a step in host memory, with what was added to it since the step began."""
     return replace(
         now.reading,
         param_norms=None if now.param_norms is None else now.param_norms.numpy(),

@@ -29,6 +29,7 @@ class ShieldedPolicy(Policy):
     def __init__(self, policy: Policy, containment: Containment) -> None:
         """Wrap."""
         self.inner = policy
+        self.rewrites = policy.rewrites  # type: ignore[misc]
         self.needs_param_norms = policy.needs_param_norms  # type: ignore[misc]
         self._containment = containment
 

@@ -35,6 +35,10 @@ class ZeroGradCheck:
     Args:
         params: the optimizer's parameters; the smallest dense ones are watched.
         late: the gradients live on an accelerator; conclusions then come one step late.
+
+    Attributes:
+        kept: whether it has been proved that nobody clears them.
+        running: whether the question is still open.
     """
 
     def __init__(self, params: Sequence[Tensor], *, late: bool) -> None:
@@ -44,11 +48,7 @@ class ZeroGradCheck:
         self._kept_steps = 0
         self._steps = 0
         self.kept = False
-
-    @property
-    def running(self) -> bool:
-        """Whether the question is still open."""
-        return bool(self._probes)
+        self.running = bool(self._probes)
 
     def gradients_ready(self) -> bool:
         """Compare; returns True in the step that proves gradients are never cleared."""
@@ -72,6 +72,7 @@ class ZeroGradCheck:
         for probe in self._probes:
             probe.handle.remove()
         self._probes = []
+        self.running = False
 
     def _conclude(self) -> None:
         arrived = self._reads.take()
