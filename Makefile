@@ -38,6 +38,7 @@ format: .venv/.stamp ## format, and fix what the linter can
 
 bench: .venv/.stamp ## measure what steadygrad costs on this machine
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.long_run
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.live
 

@@ -9,7 +9,7 @@ from torch import nn
 import steadygrad as sg
 from steadygrad.detect.finding import make
 from steadygrad.records import Finding
-from steadygrad.summary import Counts, summarise
+from steadygrad.summary import Counts, copies_told, summarise
 
 EXPLODED = make("exploding_gradient", "error", 7, "It grew.", where=["a.weight"])
 NONFINITE = make("nonfinite_gradient", "error", 9, "NaN in 2 of 2 gradients.", where=["a.weight"])
@@ -81,3 +81,24 @@ def test_notebooks_get_html_without_letting_names_in():
     model = nn.Linear(2, 1)
     with sg.watch(model, torch.optim.SGD(model.parameters(), lr=0.1)) as monitor:
         assert "no optimizer step seen yet" in monitor._repr_html_()
+
+
+def test_the_memory_of_the_copies_is_told_while_there_are_any():
+    model = nn.Linear(500, 100)
+    optimizer = torch.optim.AdamW(model.parameters())
+    with sg.guard(model, optimizer) as guard:
+        assert "recovery:" not in guard.summary()
+        for _ in range(30):
+            optimizer.zero_grad()
+            model(torch.randn(8, 500)).square().mean().backward()
+            optimizer.step()
+        # Weights and two moments, twice; and the last trusted copy was not the first.
+        assert "recovery: two copies of the state take 1.2 MB of host memory, made anew " in guard.summary()
+    with sg.guard(model, optimizer, recover=False) as guard:
+        optimizer.step()
+        assert "recovery:" not in guard.summary()
+
+
+def test_copies_made_once_are_not_made_anew():
+    assert copies_told(65_000_000, 0) == "recovery: two copies of the state take 65.0 MB of host memory"
+    assert copies_told(1_000, 1).endswith("made anew 1 time")

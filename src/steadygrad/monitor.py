@@ -19,17 +19,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from steadygrad.assembly import record, tables_of, tracks_of
 from steadygrad.detect import nonfinite_parameter, stale_optimizer
 from steadygrad.errors import UsageError
 from steadygrad.forensics import Forensics
 from steadygrad.logbook import Logbook, Sink
-from steadygrad.measure import ParamTable, parameter_names
 from steadygrad.policies import Policy
-from steadygrad.recording import as_run_path, begin_recording
 from steadygrad.records import Finding, Reading
 from steadygrad.recover import Rollback, among_ranks, in_words, make_checkpoints, make_rescue
-from steadygrad.stepping import SkipStreak, Track, is_late, join_ranks, meet_ranks
-from steadygrad.summary import Counts, no_step_seen, summarise
+from steadygrad.stepping import is_late, join_ranks, meet_ranks
+from steadygrad.summary import Counts, copies_told, no_step_seen, summarise
 from steadygrad.usage import check_max_norm, policy_name, saved_tracks, unheld
 
 if TYPE_CHECKING:
@@ -68,37 +67,15 @@ class Monitor:
         self._by_hand = not optimizers
         book = self._logbook = Logbook()
         self._containment = book.containment
-        names = parameter_names(model)
-        held: Sequence[Optimizer | None] = optimizers or (None,)
-        groups = [o.param_groups if o is not None else [{"params": list(model.parameters())}] for o in held]
-        tables = [ParamTable(names, some, index) for index, some in enumerate(groups)]
+        tables = tables_of(model, optimizers)
         asked = in_words(recover) if mode == "guard" else ""
         met = self._containment.run("ranks", meet_ranks, model, tables, mode, asked, book)
         recover = among_ranks(recover, met)
         self.recovers = recover is not None
         if run is not None:
-            recorder = book.recorder = begin_recording(
-                as_run_path(mode, run), mode, model, optimizers, policy, tables, book.fault, book.spending
-            )
-            if recorder.notice is not None:
-                self.say("run file", recorder.notice)
-        tracks = self._tracks = tuple(
-            Track(
-                index,
-                one,
-                tables[index],
-                policy if policy is None or index == 0 else policy.fresh(),
-                streak=SkipStreak(max_skips),
-                outlet=book,
-                containment=self._containment,
-                overhead=overhead,
-                clock=book.spending.passed,
-                late=late,
-                recovers=recover is not None,
-                spending=book.spending,
-            )
-            for index, one in enumerate(held)
-        )
+            record(run, mode, model, optimizers, policy, tables, book)
+        put = partial(tracks_of, optimizers, tables, policy, book, recovers=self.recovers)
+        tracks = self._tracks = put(max_skips=max_skips, overhead=overhead, late=late)
         guarded = policy is not None
         book.forensics = book.contained("tracing", partial(Forensics, model, guarded=guarded))
         waits_not = any(is_late(table.params) for table in tables) if late is None else late
@@ -271,7 +248,9 @@ class Monitor:
         """What happened so far, for a person."""
         self._deliver()
         explanations = [text for track in self._tracks if track.policy and (text := track.policy.explain())]
-        book = self._logbook
+        book, rescue = self._logbook, self._rescue
+        if rescue is not None and rescue.memory_bytes:
+            explanations.append(copies_told(rescue.memory_bytes, rescue.snapshots))
         recorded = None if book.recorder is None or book.recorder.ended else self.run
         return summarise(self.mode, self.counts, book.findings, explanations, book.faults, recorded)
 

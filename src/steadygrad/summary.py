@@ -77,6 +77,17 @@ def summarise(
     return "\n".join(lines)
 
 
+def copies_told(memory_bytes: int, taken: int) -> str:
+    """What recovery costs in memory, and how often it has copied.
+
+    Args:
+        memory_bytes: of both copies together.
+        taken: copies after the first.
+    """
+    again = "" if not taken else f", made anew {taken:,} time{'s' if taken != 1 else ''}"
+    return f"recovery: two copies of the state take {memory_bytes / 1e6:,.1f} MB of host memory{again}"
+
+
 def _tell(chapter: Chapter) -> list[str]:
     """One root cause: what it is, why, what to change, how to see that it is cured, what came of it."""
     root = chapter.root

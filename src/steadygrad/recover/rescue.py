@@ -88,8 +88,8 @@ class Rescue:
 
     @property
     def memory_bytes(self) -> int:
-        """Host memory that the copies take."""
-        return self._keeper.nbytes
+        """Host memory that the copies take; 0 while there are none, and where they don't fit."""
+        return 0 if self._off else self._keeper.nbytes
 
     @property
     def snapshots(self) -> int:

@@ -102,9 +102,7 @@ class Track:
         recovers: bool = False,
         spending: Spending | None = None,
     ) -> None:
-        self.index = index
-        self.table = table
-        self.policy = policy
+        self.index, self.table, self.policy = index, table, policy
         self._late = is_late(table.params) if late is None else late
         self._optimizer = None if optimizer is None else weakref.ref(optimizer)
         self._spending = spending or Spending()
@@ -112,13 +110,14 @@ class Track:
         self._outlet = outlet
         self._containment = containment
         self._contained = containment.run
-        self._bounded = None if policy is None else BoundedPolicy(ShieldedPolicy(policy, containment))
+        bounded = self._bounded = (
+            None if policy is None else BoundedPolicy(ShieldedPolicy(policy, containment))
+        )
         self.brake = Brake()
-        braked = recovers and self._bounded is not None
         self.lane = Lane(
             index,
             table,
-            BrakedPolicy(self._bounded, self.brake) if braked and self._bounded else self._bounded,
+            BrakedPolicy(bounded, self.brake) if recovers and bounded else bounded,
             late=self._late,
             overhead=overhead,
             on_reading=self._on_reading,
@@ -131,17 +130,10 @@ class Track:
         self._meet_parameters()
         self._step: Treatment = HandLoop() if optimizer is None else Applier(optimizer)
         self._clip = None if optimizer is None else ClipCall(optimizer)
-        self._clipped_early = self._closing = False
-        self._undo = (
-            StepUndo(optimizer) if optimizer is not None and moves_while_evaluating(optimizer) else None
-        )
-        self._take_back = False
+        self._clipped_early = self._closing = self._take_back = False
+        self._undo = _undo_of(optimizer)
         self._zero_grad = ZeroGradCheck(table.params, late=self._late) if optimizer is not None else None
-        self._hooks = (
-            None
-            if optimizer is None
-            else StepHooks(optimizer, self._gradients_ready, self._stepped, self._abandoned)
-        )
+        self._hooks = None if optimizer is None else self._hooked(optimizer)
 
     @property
     def context(self) -> Context:
@@ -224,6 +216,9 @@ class Track:
             self.lane.abandon()
             return self._plain_norm()
         return norm
+
+    def _hooked(self, optimizer: Optimizer) -> StepHooks:
+        return StepHooks(optimizer, self._gradients_ready, self._stepped, self._abandoned)
 
     def _measuring(self, call: Callable[..., T], *args: object) -> T | None:
         ranks = self.lane.ranks
@@ -376,6 +371,10 @@ class Track:
             weight_decay=max((one for one in decay if isinstance(one, (int, float))), default=0.0),
             momentum=heavy_ball(groups),
         )
+
+
+def _undo_of(optimizer: Optimizer | None) -> StepUndo | None:
+    return StepUndo(optimizer) if optimizer is not None and moves_while_evaluating(optimizer) else None
 
 
 def _plain_total(params: Sequence[Tensor]) -> Tensor:

@@ -1,0 +1,70 @@
+"""What a monitor is put together from: for each optimizer a table of its parameters and a track, and the run file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from torch import nn
+from torch.optim import Optimizer
+
+from steadygrad.logbook import Logbook
+from steadygrad.measure import ParamTable, parameter_names
+from steadygrad.policies import Policy
+from steadygrad.recording import as_run_path, begin_recording
+from steadygrad.stepping import SkipStreak, Track
+
+
+def tables_of(model: nn.Module, optimizers: Sequence[Optimizer]) -> list[ParamTable]:
+    """The parameters of each optimizer, or those of the model in a loop without one."""
+    names = parameter_names(model)
+    groups = [one.param_groups for one in optimizers] or [[{"params": list(model.parameters())}]]
+    return [ParamTable(names, some, index) for index, some in enumerate(groups)]
+
+
+def record(
+    run: str | os.PathLike[str],
+    mode: str,
+    model: nn.Module,
+    optimizers: Sequence[Optimizer],
+    policy: Policy | None,
+    tables: Sequence[ParamTable],
+    book: Logbook,
+) -> None:
+    """Have the logbook write a run file, and say what a person should know about its place."""
+    path = as_run_path(mode, run)
+    book.recorder = begin_recording(path, mode, model, optimizers, policy, tables, book.fault, book.spending)
+    if book.recorder.notice is not None:
+        book.say("run file", book.recorder.notice)
+
+
+def tracks_of(
+    optimizers: Sequence[Optimizer],
+    tables: Sequence[ParamTable],
+    policy: Policy | None,
+    book: Logbook,
+    *,
+    max_skips: int | None,
+    overhead: float,
+    late: bool | None,
+    recovers: bool,
+) -> tuple[Track, ...]:
+    """One track for each table; of several optimizers each has a policy of its own."""
+    held: Sequence[Optimizer | None] = optimizers or (None,)
+    return tuple(
+        Track(
+            index,
+            one,
+            tables[index],
+            policy if policy is None or index == 0 else policy.fresh(),
+            streak=SkipStreak(max_skips),
+            outlet=book,
+            containment=book.containment,
+            overhead=overhead,
+            clock=book.spending.passed,
+            late=late,
+            recovers=recovers,
+            spending=book.spending,
+        )
+        for index, one in enumerate(held)
+    )
