@@ -24,6 +24,7 @@ from steadygrad.own_clip import OwnClip
 from steadygrad.recording import Recorder
 from steadygrad.records import Finding, Incident, Look, Reading, TensorInfo
 from steadygrad.recover import Rollback, Witness, as_allowed
+from steadygrad.runfile.own_numbers import LOCAL_NORM
 from steadygrad.scalars import Scalars, give_loss
 from steadygrad.signals import SignalProbe
 from steadygrad.stepping import Track
@@ -190,6 +191,11 @@ class Logbook:
     def origin(self, optimizer: int, step: int) -> Origin | None:
         """Where a step's fault began, as far as it was looked for."""
         return None if self.forensics is None else self.forensics.origin(optimizer, step)
+
+    def own_norm(self, step: int, norm: float) -> None:
+        """Write down what this rank's gradient was before it was reduced."""
+        if self.recorder is not None:
+            self.contained("recording", self.recorder.scalar, step, LOCAL_NORM, norm)
 
     def finding(self, finding: Finding) -> None:
         """A detector has found something: keep it, record it, show it unless it is only for the record."""

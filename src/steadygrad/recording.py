@@ -50,9 +50,18 @@ def run_info(
             "steadygrad": __version__,
         },
         command=tuple(sys.argv),
-        rank=int(os.environ.get("RANK", "0")),
-        world_size=int(os.environ.get("WORLD_SIZE", "1")),
+        **_place_among_ranks(),
     )
+
+
+def _place_among_ranks() -> dict[str, int]:
+    """From the process group where there is one: `mp.spawn` sets no variables."""
+    spread = torch.distributed
+    if spread.is_available() and spread.is_initialized():
+        return {"rank": spread.get_rank(), "world_size": spread.get_world_size()}
+    return {
+        name.lower(): int(os.environ.get(name, other)) for name, other in (("RANK", 0), ("WORLD_SIZE", 1))
+    }
 
 
 def as_run_path(call: str, run: object) -> Path:

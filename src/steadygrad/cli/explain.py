@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from steadygrad.cli.place import find_run
+from steadygrad.cli.place import find_story
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,14 +19,16 @@ MOST_BUNDLES = 6
 
 
 @click.command("explain", short_help="Tell what happened in a run, where, why, what to change.")
-@click.argument("run", callback=find_run)
+@click.argument("run", callback=find_story)
 @click.option(
     "--anew", is_flag=True, help="Judge the numbers again instead of telling the recorded findings."
 )
 def command(run: Path, *, anew: bool) -> None:
     """Tell what happened in RUN, where it began, why, and what to change.
 
-    RUN is a run file, or the name of one in steadygrad-runs/. It may still be written.
+    RUN is a run file, or the name of one in steadygrad-runs/. It may still be written. It may also be a folder with
+    the files of one training on several ranks: then the first rank tells the story, and what the others say
+    differently comes after it.
     """
     from steadygrad.bundles import bundles_of
     from steadygrad.cli.terminal import console
@@ -35,8 +37,29 @@ def command(run: Path, *, anew: bool) -> None:
 
     with open_run(run) as recorded:
         console().print(Story(recorded, judge(recorded) if anew else None), crop=False)
+        if recorded.info.world_size > 1:
+            console().print(*_ranks(run), sep="\n", crop=False)
         for line in _told(bundles_of(run, recorded.info.started)):
             console().print(line, crop=False, soft_wrap=True)
+
+
+def _ranks(run: Path) -> Iterator[RenderableType]:
+    """What the files of all ranks tell together."""
+    from contextlib import ExitStack
+
+    from steadygrad.report.layout import Heading, Paragraph
+    from steadygrad.report.ranks import told
+    from steadygrad.runfile import open_run
+    from steadygrad.runfile.rank_files import with_siblings
+
+    group = with_siblings(run)
+    if group is None:
+        return
+    yield Heading("Ranks")
+    with ExitStack() as stack:
+        runs = [stack.enter_context(open_run(path)) for path in group.paths.values()]
+        for line in told(runs, group.world_size):
+            yield Paragraph(line, label_width=0)
 
 
 def _told(bundles: list[Bundle]) -> Iterator[RenderableType]:

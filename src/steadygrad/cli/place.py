@@ -9,6 +9,7 @@ import click
 
 RUNS_FOLDER = Path("steadygrad-runs")
 SUFFIX = ".steady"
+MOST_CHOICES = 8
 
 
 def find_run(ctx: click.Context, param: click.Parameter, value: str) -> Path:
@@ -34,6 +35,44 @@ def find_run(ctx: click.Context, param: click.Parameter, value: str) -> Path:
         message = f"There is no run {value!r} here or in {RUNS_FOLDER}/. {_hint(Path(value))}"
         raise click.BadParameter(message, ctx, param)
     return found
+
+
+def find_story(ctx: click.Context, param: click.Parameter, value: str) -> Path:
+    """The same, and a folder that holds one run, or one training on several ranks: of that the first rank's file.
+
+    Args:
+        ctx: the command.
+        param: its argument.
+        value: what was typed.
+
+    Returns:
+        The path of a file that exists.
+
+    Raises:
+        BadParameter: there is no such file, or a folder holds none or several.
+    """
+    folder = next((path for path in (Path(value), RUNS_FOLDER / value) if path.is_dir()), None)
+    is_run = any(path.is_file() for path in (Path(value), RUNS_FOLDER / f"{value}{SUFFIX}"))
+    if folder is None or is_run:
+        return find_run(ctx, param, value)
+    from steadygrad.runfile.rank_files import trainings_in
+
+    groups, runs = trainings_in(folder)
+    firsts = [next(iter(group.paths.values())) for group in groups] + [Path(run.path) for run in runs]
+    if len(firsts) == 1:
+        return firsts[0]
+    message = (
+        f"No runs in {folder}." if not firsts else f"{folder} holds {len(firsts)} runs. {_choices(firsts)}"
+    )
+    raise click.BadParameter(message, ctx, param)
+
+
+def _choices(paths: list[Path]) -> str:
+    shown = ", ".join(path.name for path in paths[:MOST_CHOICES])
+    more = f" and {len(paths) - MOST_CHOICES} more" if len(paths) > MOST_CHOICES else ""
+    return (
+        f"Name one of them: {shown}{more}. Of several ranks any one's file tells of all that lie beside it."
+    )
 
 
 def find_or_await(ctx: click.Context, param: click.Parameter, value: str) -> Path:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from steadygrad.cli.place import find_run
+from steadygrad.cli.place import find_story
+
+if TYPE_CHECKING:
+    from steadygrad.runfile import Run
 
 MOST_RUNS = 2
 
@@ -28,13 +32,14 @@ MOST_RUNS = 2
 def command(ctx: click.Context, runs: tuple[str, ...], output: Path | None, *, anew: bool) -> None:
     """Write RUNS as one self-contained HTML page: one run tells its story, two are put side by side.
 
-    A run is a run file, or the name of one in steadygrad-runs/. It may still be written. The page
+    A run is a run file, the name of one in steadygrad-runs/, or a folder with the files of one training on several
+    ranks, which are put beside each other. It may still be written. The page
     needs nothing else: it can be mailed, and opens without a network. An earlier page of the same
     name is replaced.
     """
     if len(runs) > MOST_RUNS:
         raise click.UsageError(f"Expected one run, or two to compare; got {len(runs)}.", ctx)
-    paths = [find_run(ctx, ctx.command.params[0], run) for run in runs]
+    paths = [find_story(ctx, ctx.command.params[0], run) for run in runs]
     target = output or Path("-".join(path.stem for path in paths) + ".html")
     if target.is_dir():
         raise click.UsageError(f"{target} is a folder. Name a file with -o.", ctx)
@@ -61,7 +66,17 @@ def _page(paths: list[Path], *, anew: bool) -> str:
     if len(opened) == MOST_RUNS:
         one, other = opened
         return render_pair(one, other, time.time(), anew=anew)
-    return render(opened[0], judge(opened[0]) if anew else None, made_at=time.time())
+    own = opened[0]
+    return render(own, judge(own) if anew else None, made_at=time.time(), ranks=_ranks(own))
+
+
+def _ranks(own: Run) -> list[Run]:
+    """All ranks whose files lie beside this one; none where one process trained alone."""
+    from steadygrad.runfile import open_run
+    from steadygrad.runfile.rank_files import with_siblings
+
+    group = with_siblings(own.path) if own.info.world_size > 1 else None
+    return [] if group is None else [open_run(path) for path in group.paths.values()]
 
 
 def _need_bokeh() -> None:

@@ -33,6 +33,8 @@ class RunSummary:
         last_total_norm: newest total norm; NaN before the first step.
         last_written: seconds since the epoch.
         finished: whether the writer closed it; False while it runs, or when it was killed.
+        rank: rank of the process that wrote it.
+        world_size: how many processes trained together.
     """
 
     path: str
@@ -44,6 +46,8 @@ class RunSummary:
     last_total_norm: float
     last_written: float
     finished: bool
+    rank: int = 0
+    world_size: int = 1
 
 
 def list_runs(folder: str | os.PathLike[str]) -> list[RunSummary]:
@@ -89,6 +93,8 @@ def summarise(path: str) -> RunSummary | None:
         last_total_norm=tail.last_total_norm,
         last_written=tail.last_written,
         finished=tail.finished,
+        rank=info.rank,
+        world_size=info.world_size,
     )
 
 

@@ -8,6 +8,8 @@ from steadygrad.records import Look
 
 OVERHEAD = "steadygrad/overhead"
 """Share of the time since the number before that the training's own thread spent in steadygrad."""
+LOCAL_NORM = "steadygrad/local_norm"
+"""Norm of a few gradients of this rank alone, before they are reduced over the ranks."""
 DEAD, SATURATED, LARGEST = (
     "steadygrad/dead_units",
     "steadygrad/saturated_units",

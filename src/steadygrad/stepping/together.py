@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from steadygrad.measure import ParamTable
 from steadygrad.ranks import Apart, Peers, Ranks, meet, tell_rank
-from steadygrad.records import Finding
+from steadygrad.records import Finding, Reading
 from steadygrad.stepping.track import Track
 
 
@@ -24,6 +24,7 @@ class Book(Protocol):
     """Where it is said and told: the logbook."""
 
     tellers: list[Callable[[Finding], Finding]]
+    listeners: list[tuple[str, Callable[[Reading], None]]]
 
     @property
     def scalars(self) -> Losses:
@@ -31,6 +32,9 @@ class Book(Protocol):
 
     def say(self, key: str, text: str) -> None:
         """One line on stderr."""
+
+    def own_norm(self, step: int, norm: float) -> None:
+        """Write down what this rank's gradient was before it was reduced."""
 
 
 def meet_ranks(
@@ -68,4 +72,13 @@ def join_ranks(met: Peers | Apart | None, tracks: Sequence[Track], book: Book, *
         track.lane.join(ranks)
         book.scalars.loss_to.append(ranks.log)
     book.tellers.append(partial(tell_rank, joined))
+    if met.replicated:
+        book.listeners.append(("ranks", partial(_tell_own_norm, joined[0], book)))
     return joined
+
+
+def _tell_own_norm(ranks: Ranks, book: Book, reading: Reading) -> None:
+    seen = ranks.seen(reading.step) if reading.optimizer == 0 else None
+    norm = -1.0 if seen is None else float(seen.norms[ranks.peers.rank])
+    if not norm < 0.0:  # NaN is told too
+        book.own_norm(reading.step, norm)

@@ -20,27 +20,36 @@ from steadygrad.report.wording import moment
 from steadygrad.runfile import Run
 
 
-def render(run: Run, findings: Sequence[Finding] | None = None, made_at: float = 0.0) -> str:
+def render(
+    run: Run,
+    findings: Sequence[Finding] | None = None,
+    made_at: float = 0.0,
+    ranks: Sequence[Run] = (),
+) -> str:
     """Make the page of one run.
 
     Args:
         run: the run; it may still be written.
         findings: what to tell instead of the findings that were recorded; see `steadygrad.report.judge`.
         made_at: seconds since the epoch, for the foot of the page; 0 leaves it out.
+        ranks: the run files of all ranks, this one among them, where there are several.
 
     Returns:
         One HTML file that needs no other.
     """
-    words, pictures = page(run, findings)
+    words, pictures = page(run, findings, ranks)
     return html("report.html", {**words, "made": moment(made_at)}, pictures)
 
 
-def page(run: Run, findings: Sequence[Finding] | None = None) -> tuple[dict[str, Any], list[Section]]:
+def page(
+    run: Run, findings: Sequence[Finding] | None = None, ranks: Sequence[Run] = ()
+) -> tuple[dict[str, Any], list[Section]]:
     """Words and pictures of one run, for `steadygrad.report.page.document`.
 
     Args:
         run: the run.
         findings: what to tell; None tells what was recorded.
+        ranks: as for `render`.
 
     Returns:
         What the template ``report.html`` says, and its sections.
@@ -48,7 +57,7 @@ def page(run: Run, findings: Sequence[Finding] | None = None) -> tuple[dict[str,
     told = run.findings if findings is None else tuple(findings)
     words = content(run, told)
     named = {"title": f"{words.name}: steadygrad report", "paths": [words.path], "made": ""}
-    return {**_as_dict(words), **named}, sections(run, words.cards, told)
+    return {**_as_dict(words), **named}, sections(run, words.cards, told, ranks)
 
 
 def render_pair(one: Run, other: Run, made_at: float = 0.0, *, anew: bool = False) -> str:

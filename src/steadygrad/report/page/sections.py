@@ -30,9 +30,11 @@ from steadygrad.report.page.figures.course import course_figures
 from steadygrad.report.page.figures.fitted_time import fitted_findings, fitted_time_figure
 from steadygrad.report.page.figures.health import health_figures, overhead_figure
 from steadygrad.report.page.figures.heat import heat_map
+from steadygrad.report.page.figures.skew import skew_figure
 from steadygrad.report.page.figures.snowball import snowball_figure
 from steadygrad.report.page.figures.through_time import through_time_figure, told_through_time
 from steadygrad.report.page.figures.updates import updates_figure
+from steadygrad.report.ranks import skew, told
 from steadygrad.report.wording import plural, visible
 from steadygrad.runfile import Run
 
@@ -61,13 +63,16 @@ class Section:
         return tuple(str(model.name) for model in self.models)
 
 
-def sections(run: Run, cards: Sequence[Card], findings: Sequence[Finding]) -> list[Section]:
+def sections(
+    run: Run, cards: Sequence[Card], findings: Sequence[Finding], ranks: Sequence[Run] = ()
+) -> list[Section]:
     """Draw all pictures of a run that its file has numbers for.
 
     Args:
         run: the run.
         cards: what is told, for the marks on the course.
         findings: the same, for steps to begin with.
+        ranks: the run files of all ranks, this one among them, where there are several.
 
     Returns:
         The sections, top to bottom; their pictures share one range of steps.
@@ -77,7 +82,7 @@ def sections(run: Run, cards: Sequence[Card], findings: Sequence[Finding]) -> li
     columns = buckets((run,), MOST_COLUMNS)
     steps = look.step_range(columns)
     picture, moved = _swept(run)
-    found = [_course(run, cards, steps, columns)]
+    found = [_course(run, cards, steps, columns), *_ranks(ranks, steps)]
     if run.info.tensors:
         found += _tensors(picture, steps, findings)
     found += _through_time(run, findings)
@@ -102,6 +107,15 @@ def _course(run: Run, cards: Sequence[Card], steps: Any, columns: Buckets) -> Se
     hint = f"A column stands for {each} {_ENVELOPE} {_COURSE}" if columns.width > 1 else _COURSE
     figures = course_figures(data, cards, steps)
     return Section("course", "The course of the run", hint, course_words(data), tuple(figures))
+
+
+def _ranks(runs: Sequence[Run], steps: Any) -> list[Section]:
+    found = skew(runs) if runs else None
+    if found is None:
+        return []
+    words = " ".join(told(runs, runs[0].info.world_size))
+    hint = f"Shown: {found.what}. {_RANKS}"
+    return [Section("ranks", "The ranks beside each other", hint, words, (skew_figure(found, steps),))]
 
 
 def _tensors(picture: Raster, steps: Any, findings: Sequence[Finding]) -> list[Section]:
@@ -152,6 +166,10 @@ _ENVELOPE = "and reaches from its smallest to its largest value, so single spike
 _COURSE = (
     "Drag over a picture to zoom into steps, double-click on it or press 0 for all of them; with the keyboard, + and - "
     "zoom, arrows move. All pictures over steps zoom together. The findings are marked; a mark opens its card, and Escape comes back."
+)
+_RANKS = (
+    "The band reaches from the smallest to the largest of the ranks, the dark line is their median; those that stray the farthest "
+    "from it have a line of their own. One rank apart from the others is its data or its device; all of them are the training."
 )
 _HEAT = (
     "One row a tensor, the input at the top. Bright is large, red is non-finite, grey has no gradient. A cell shows the largest "

@@ -1,0 +1,78 @@
+"""Which files in a folder were written by the ranks of one training."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from steadygrad.runfile.listing import RunSummary, list_runs
+
+_NAMED = re.compile(r"rank\D?(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class RankFiles:
+    """The run files of one training on several ranks.
+
+    Attributes:
+        name: what the names of the files have in common; ``*`` stands for the rank.
+        world_size: how many ranks there were.
+        paths: by rank, in order; those that are in the folder.
+    """
+
+    name: str
+    world_size: int
+    paths: Mapping[int, Path]
+
+
+def trainings_in(folder: str | os.PathLike[str]) -> tuple[list[RankFiles], list[RunSummary]]:
+    """Sort the runs of a folder into trainings on several ranks and all others.
+
+    Args:
+        folder: where to look; folders in it are not searched.
+
+    Returns:
+        Trainings on several ranks, and the runs of one process, each the newest first.
+
+    Raises:
+        RunFileError: where the folder can't be read.
+
+    Example:
+        >>> import tempfile
+        >>> trainings_in(tempfile.mkdtemp())
+        ([], [])
+    """
+    runs = list_runs(folder)
+    return _grouped(run for run in runs if run.world_size > 1), [run for run in runs if run.world_size == 1]
+
+
+def with_siblings(path: str | os.PathLike[str]) -> RankFiles | None:
+    """The training that a run file belongs to, where it is one of several ranks.
+
+    Args:
+        path: a run file.
+
+    Returns:
+        All its ranks whose files lie beside it; None for the run of a single process.
+    """
+    own = Path(path).absolute()
+    groups, _ = trainings_in(own.parent)
+    return next((group for group in groups if own in group.paths.values()), None)
+
+
+def _grouped(runs: Iterable[RunSummary]) -> list[RankFiles]:
+    found: dict[tuple[str, int], dict[int, Path]] = {}
+    for run in runs:
+        path = Path(run.path)
+        found.setdefault((_common(path.name, run.rank), run.world_size), {})[run.rank] = path
+    return [RankFiles(name, world, dict(sorted(paths.items()))) for (name, world), paths in found.items()]
+
+
+def _common(name: str, rank: int) -> str:
+    """The name with its rank left out: behind the word rank, or the last number that is the rank."""
+    numbers = [*_NAMED.finditer(name)] or [*re.finditer(r"(\d+)", name)]
+    mine = [one for one in numbers if int(one[1]) == rank]
+    return f"{name[: mine[-1].start(1)]}*{name[mine[-1].end(1) :]}" if mine else name
