@@ -154,7 +154,8 @@ class Logbook:
             where = where_nonfinite(reading, track.table.tensors)
             text = f"step {reading.step}: skipped, non-finite gradient in {where}"
             self.contained("notices", self.say, "skip", text)
-        self.scalars.deliver()
+        if self.scalars.reads.waiting:
+            self.scalars.deliver()
         if reading.loss is None and self._newest_loss[0] == reading.step:
             reading = replace(reading, loss=self._newest_loss[1])
         self.recent.append(reading)

@@ -34,7 +34,7 @@ class Scalars:
 
     def __init__(self, emit: Callable[[int, str, float], None]) -> None:
         self._emit = emit
-        self._reads: LateReads[tuple[tuple[int, str], ...]] = LateReads()
+        self.reads: LateReads[tuple[tuple[int, str], ...]] = LateReads()
         self._before_step: dict[str, bool] = {}
         self._made_earlier = 0
         self.loss_to: list[Callable[[float | Tensor, bool], None]] = []
@@ -63,7 +63,7 @@ class Scalars:
             self._emit(steps[name], name, value)
         if late:
             packet = torch.stack([value.reshape(()) for value in late.values()])
-            self._reads.send(packet, tuple((steps[name], name) for name in late))
+            self.reads.send(packet, tuple((steps[name], name) for name in late))
         if "loss" in values:
             loss = late["loss"] if "loss" in late else here["loss"]
             for receive in self.loss_to:
@@ -77,8 +77,8 @@ class Scalars:
         return max(0, newest - 1)
 
     def deliver(self) -> None:
-        """Hand on what has arrived from the device."""
-        while (arrived := self._reads.take()) is not None:
+        """Hand on what has arrived from the device; no call is needed while nothing is ``reads.waiting``."""
+        while (arrived := self.reads.take()) is not None:
             places, numbers = arrived
             for (step, name), value in zip(places, numbers.tolist(), strict=True):
                 self._emit(step, name, value)

@@ -124,7 +124,8 @@ class SignalProbe:
         """A step has ended: judge what was heard, and listen to the next where that fits the budget."""
         if reading.optimizer:
             return
-        self.deliver()
+        if self._reads.waiting:
+            self.deliver()
         look, self._look = self._look, None
         if look is not None:
             self._end(look, reading.step)

@@ -24,10 +24,13 @@ class LateReads(Generic[T]):
     """A queue of packets under way to the host, each with a note of what it is.
 
     On a CPU the same code copies at once: that is how the accelerator's path is tested.
+
+    Attributes:
+        waiting: what is under way, oldest first: empty, as it always is in host memory, there is nothing to take.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[T, Tensor, torch.Event | None]] = deque(maxlen=_MAX_WAITING)
+        self.waiting: deque[tuple[T, Tensor, torch.Event | None]] = deque(maxlen=_MAX_WAITING)
 
     def send(self, packet: Tensor, note: T) -> None:
         """Start copying ``packet`` (1-d) to the host."""
@@ -39,13 +42,13 @@ class LateReads(Generic[T]):
         if on_device:
             event = torch.Event(packet.device)
             event.record()
-        self._waiting.append((note, buffer, event))
+        self.waiting.append((note, buffer, event))
 
     def take(self) -> tuple[T, FloatArray] | None:
         """The oldest packet and its note, or None when nothing is under way."""
-        if not self._waiting:
+        if not self.waiting:
             return None
-        note, buffer, event = self._waiting.popleft()
+        note, buffer, event = self.waiting.popleft()
         if event is not None:
             event.synchronize()
         numbers: FloatArray = buffer.numpy()

@@ -92,7 +92,8 @@ class Recorder:
 
     def put(self, item: Item) -> None:
         """Queue one item; never blocks, never raises."""
-        if self.inert:
+        # `inert`, without the two calls: this is done at every step.
+        if self._closing or self.fault is not None or os.getpid() != self._pid:
             return
         self._queue.append(item)
         waiting = len(self._queue)
