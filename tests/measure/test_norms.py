@@ -187,6 +187,11 @@ def test_plan_follows_a_gradient_that_changes_its_size(count):
     assert_norms(engine(changed)[0], changed, rel=1e-6)
 
 
+def test_no_tensor_at_all_has_no_norm():
+    norms, total = HostNorms([])([])
+    assert (len(norms), total) == (0, 0.0)
+
+
 def test_widened_leaves_finite_norms_alone():
     tensors = [torch.ones(2), torch.full((4,), 3e38)]
     norms = widened(np.array([1.25, np.inf], np.float32), tensors)

@@ -94,7 +94,7 @@ class HostNorms:
             wide = np.sqrt(self._squares(tensors))
             total = math.sqrt(np.vdot(wide, wide))
             norms = self._narrowed(wide)
-            if wide.min() > LEAST_SURE and total < math.inf:
+            if wide.min(initial=np.inf) > LEAST_SURE and total < math.inf:
                 return norms, total
         norms = widened(norms, tensors)
         return norms, host_total(norms)
@@ -127,7 +127,7 @@ class HostNorms:
         self._dots = _Pick(dots)
         self._fused = [_Pick(members) for members in fused.values()]
         self._only_dots = 0 < len(dots) == len(tensors)
-        self._only_fused = not (self._odd or dots or taken) and len(fused) <= 1
+        self._only_fused = not (self._odd or dots or taken) and len(fused) == 1
         engines = [*self._alike, self._tiny, self._dots, *self._fused]
         order = [i for engine in engines for i in engine.members] + self._odd
         self._order = np.argsort(order)
