@@ -163,7 +163,7 @@ class Logbook:
             self.contained("recording", self.recorder.append, track.index, reading)
         if track.index == 0:
             self.contained("detection by loss", self._course.step, reading, track.context)
-            self._own_clip.step(reading)
+            self._own_clip.step(reading, track.context)
         for part, listener in self.listeners:
             self.contained(part, listener, reading)
         for part, sink in self.sinks:

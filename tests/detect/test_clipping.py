@@ -27,6 +27,16 @@ def test_clipping_most_steps_is_found(stream, context, always_on, severity):
     assert finding.evidence["effective_lr"] == pytest.approx(0.003)
 
 
+@pytest.mark.parametrize(
+    ("coef", "bound", "severity"),
+    [(0.8, None, "info"), (0.03, None, "warning"), (0.03, 7.27, "info"), (1e-4, 7.27, "warning")],
+)
+def test_clipping_that_leaves_the_step_its_length_is_a_note(stream, context, coef, bound, severity):
+    readings = stream(noise(200), clip_coef=coef)
+    (finding,) = over(readings, context(4, mode="guard", step_bound=bound))
+    assert finding.severity == severity
+
+
 def test_clipping_half_the_steps_is_silent(stream, context):
     coefs = [0.5 if step % 2 else 1.0 for step in range(600)]
     assert not over(stream(noise(600), clip_coef=coefs), context(4, mode="guard"))

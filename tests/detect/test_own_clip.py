@@ -4,13 +4,17 @@ import math
 
 import pytest
 
+from steadygrad.detect import Context
 from steadygrad.detect.own_clip import OwnClipIsStepLimiter, OwnClipState
 
 
-def over(pairs, lr=0.1):
+ADAM = Context((), step_bound=7.27)
+
+
+def over(pairs, lr=0.1, context=Context(())):
     detector, state, found = OwnClipIsStepLimiter(), OwnClipState(), []
     for step, (before, after) in enumerate(pairs):
-        state, finding = detector.observe(state, step, before, after, lr)
+        state, finding = detector.observe(state, step, before, after, lr, context)
         found += [finding] if finding else []
     return found
 
@@ -44,3 +48,17 @@ def test_what_is_no_norm_does_not_count(bad):
 def test_a_clip_that_begins_late_is_found_late():
     (finding,) = over([(1.0, 1.0)] * 100 + [(4.0, 2.0)] * 100)
     assert (finding.step, finding.evidence["ceiling"]) == (100, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("factor", "context", "severity"),
+    [
+        (0.9, Context(()), "info"),
+        (0.05, Context(()), "warning"),
+        (0.05, ADAM, "info"),
+        (1e-4, ADAM, "warning"),
+    ],
+)
+def test_a_clip_is_only_warned_of_where_it_takes_most_of_the_step_away(factor, context, severity):
+    (finding,) = over([(1.0, factor)] * 60, context=context)
+    assert finding.severity == severity

@@ -43,6 +43,14 @@ def test_a_later_one_is_a_note_and_three_in_a_row_a_warning(stream, context):
     assert [(f.severity, f.step) for f in lasting] == [("info", 8), ("warning", 8)]
 
 
+def test_a_long_first_step_by_hand_is_a_note_and_tells_no_rate(stream, context):
+    (finding,) = found(
+        run(stream, lambda t: 8.0 if t == 0 else 0.01, lr=0.0), context(2, by_hand=True), "oversized_update"
+    )
+    assert finding.severity == "info"
+    assert "rate" not in finding.summary
+
+
 @given(st.floats(1e-5, 0.4), st.integers(1, 6))
 def test_steps_of_healthy_runs_are_silent(ratio, tensors):
     from tests.detect.conftest import _context, _stream  # hypothesis and fixtures don't mix

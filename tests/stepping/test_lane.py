@@ -9,7 +9,7 @@ from torch import nn
 from steadygrad.containment import Containment
 from steadygrad.measure import ParamTable, parameter_names
 from steadygrad.policies import clip_norm
-from steadygrad.stepping import Applier, ClipCall, Lane, is_late
+from steadygrad.stepping import Applier, ClipCall, HandLoop, Lane, is_late
 
 both_paths = pytest.mark.parametrize("late", [False, True], ids=["host", "late"])
 
@@ -36,6 +36,11 @@ class Bench:
             clock=lambda: 7.0,
         )
         self.applier = Applier(self.optimizer)
+
+    def begin_by_hand(self, value):
+        for param in self.model.parameters():
+            param.grad = torch.full_like(param, value)
+        return self.lane.begin((), HandLoop())
 
     def begin(self, value, treatment=None):
         for param in self.model.parameters():
@@ -151,3 +156,31 @@ def test_memory_parameters_are_on_the_host_and_others_late():
     assert not is_late([torch.ones(1)])
     assert not is_late([torch.ones(1, device="meta")])
     assert not is_late([])
+
+
+@both_paths
+def test_a_step_made_by_hand_is_measured_when_the_next_begins(late):
+    bench = Bench(late=late, overhead=1.0)
+    with torch.no_grad():
+        for _ in range(3):
+            bench.begin_by_hand(2.0)
+            bench.lane.end()
+            bench.model.weight -= 0.5
+    bench.lane.deliver()
+    bench.lane.deliver()
+    first, second, last = bench.readings
+    assert [one.step for one in bench.readings] == [0, 1, 2]
+    for one in (first, second):
+        assert one.update_norms == pytest.approx([0.5 * math.sqrt(6), 0.0])
+    assert last.update_norms is None
+
+
+@both_paths
+def test_a_pass_by_hand_that_only_gathers_is_no_step_of_length_zero(late):
+    bench = Bench(late=late, overhead=1.0)
+    for _ in range(3):
+        bench.begin_by_hand(2.0)
+        bench.lane.end()
+    bench.lane.deliver()
+    bench.lane.deliver()
+    assert [one.update_norms for one in bench.readings] == [None, None, None]

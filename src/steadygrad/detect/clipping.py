@@ -11,7 +11,23 @@ import numpy as np
 from steadygrad.detect.detector import Context
 from steadygrad.detect.finding import make
 from steadygrad.detect.growth import middle
-from steadygrad.records import Finding, FloatArray, Reading
+from steadygrad.records import Finding, FloatArray, Reading, Severity
+
+_MILD = 0.1
+_MILD_FOR_ADAM = 1e-3
+
+
+def severity_of(coef: float, context: Context) -> Severity:
+    """How bad it is that a clip acts at nearly every step: only where it takes most of the step away.
+
+    Well-known recipes clip all the time and mean it: language models at 1, agents at 0.5. A tenth of the step is what
+    SGD is worth tuning for; Adam, whose steps don't grow with the gradient, doesn't notice before its epsilon does.
+
+    Args:
+        coef: usual factor.
+        context: what is known of the run.
+    """
+    return "warning" if coef < (_MILD if context.step_bound is None else _MILD_FOR_ADAM) else "info"
 
 
 class ClipState(NamedTuple):
@@ -96,7 +112,7 @@ class ClipIsStepLimiter:
         wanted = " This policy is meant to." if context.policy_always_on else ""
         return make(
             "clip_is_step_limiter",
-            "info" if context.policy_always_on else "warning",
+            "info" if context.policy_always_on else severity_of(coef, context),
             began,
             f"{share:.0%} of the last {len(coefs)} steps were clipped, by a median factor of {coef:.2g}: with "
             f"SGD that is a learning rate of {coef * reading.lr:.2g} instead of {reading.lr:.2g}.{wanted}",
@@ -120,7 +136,7 @@ class ClipIsStepLimiter:
             return None
         return make(
             "clip_is_step_limiter",
-            "warning",
+            "warning" if context.step_bound is None else "info",
             max(reading.step - len(totals) + 1, 0),
             f"The total norm stays at {ceiling:.4g} in {share:.0%} of {len(totals)} steps while the tensors' "
             "norms change: a clip in the training loop sets the length of every step.",

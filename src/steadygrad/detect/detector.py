@@ -39,6 +39,7 @@ class Context:
             optimizer's formula gives none, or a recorded run doesn't say.
         weight_decay: largest decay of the optimizer's groups, for the bound.
         momentum: heavy-ball momentum, where every group is SGD's and one has any; None otherwise.
+        by_hand: the loop updates its parameters itself, at a rate that nobody else knows.
     """
 
     tensors: tuple[TensorInfo, ...]
@@ -49,6 +50,7 @@ class Context:
     step_bound: float | None = None
     weight_decay: float = 0.0
     momentum: float | None = None
+    by_hand: bool = False
 
     def name(self, index: int) -> str:
         """Qualified name of a tensor; a stand-in for one that was added and not announced yet."""

@@ -18,6 +18,16 @@ _MAX_LISTED = 3
 _LIST_WIDTH = 84
 
 
+def at_rate(lr: float) -> str:
+    """`` (learning rate 0.1)``, for the end of a sentence; nothing in a loop by hand, which tells none.
+
+    Example:
+        >>> at_rate(0.1)
+        ' (learning rate 0.1)'
+    """
+    return f" (learning rate {lr:.3g})" if lr > 0.0 else ""
+
+
 def make(
     kind: str,
     severity: Severity,

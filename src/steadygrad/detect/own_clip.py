@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from steadygrad.detect.clipping import severity_of
+from steadygrad.detect.detector import Context
 from steadygrad.detect.finding import make
 from steadygrad.detect.growth import middle
 from steadygrad.records import Finding
@@ -46,7 +48,7 @@ class OwnClipIsStepLimiter:
     share: float = 0.9
 
     def observe(
-        self, state: OwnClipState, step: int, before: float, after: float, lr: float
+        self, state: OwnClipState, step: int, before: float, after: float, lr: float, context: Context
     ) -> tuple[OwnClipState, Finding | None]:
         """Gather one call.
 
@@ -56,6 +58,7 @@ class OwnClipIsStepLimiter:
             before: total norm that it met; a non-finite one doesn't count.
             after: total norm that it left.
             lr: learning rate of the newest step.
+            context: what is known of the run.
         """
         if state.told or not (math.isfinite(before) and before > 0.0):
             return state, None
@@ -66,14 +69,16 @@ class OwnClipIsStepLimiter:
         share = sum(coef < 1.0 - _ROUNDING for coef in coefs) / len(coefs)
         if share < self.share:
             return OwnClipState(), None
-        return OwnClipState(told=True), _found(began, coefs, share, ceiling, lr)
+        return OwnClipState(told=True), _found(began, coefs, share, ceiling, lr, context)
 
 
-def _found(began: int, coefs: tuple[float, ...], share: float, ceiling: float, lr: float) -> Finding:
+def _found(
+    began: int, coefs: tuple[float, ...], share: float, ceiling: float, lr: float, context: Context
+) -> Finding:
     coef = middle(coefs)
     return make(
         "clip_is_step_limiter",
-        "warning",
+        severity_of(coef, context),
         began,
         f"The clip in the training loop, to {ceiling:.4g}, scaled {share:.0%} of {len(coefs)} steps, by a median "
         f"factor of {coef:.2g}: it sets the length of every step; with SGD that is a learning rate of "

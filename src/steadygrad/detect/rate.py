@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from steadygrad.detect.detector import Context
-from steadygrad.detect.finding import make
+from steadygrad.detect.finding import at_rate, make
 from steadygrad.detect.growth import middle
 from steadygrad.detect.updates import update_ratios, whole_ratio
 from steadygrad.records import Finding, Reading
@@ -130,8 +130,7 @@ class LearningRateTooHigh:
             "warning",
             max(reading.step - len(state.newest) + 1, 0),
             f"The weights are {grown:.3g} times as long as at the start, and the loss, {loss:.4g} in the middle of the "
-            f"last {len(state.newest)} steps, is still above the {state.start:.4g} it began with (learning rate "
-            f"{reading.lr:.3g}).",
+            f"last {len(state.newest)} steps, is still above the {state.start:.4g} it began with{at_rate(reading.lr)}.",
             evidence={
                 "lr": reading.lr,
                 "loss_at_start": state.start,
@@ -163,8 +162,8 @@ class LearningRateTooHigh:
             "learning_rate_too_high",
             "warning",
             max(rising - 1, 0),
-            f"The loss began at {state.start:.4g}, lies above that since step {rising} and is at {loss:.4g} "
-            f"(learning rate {reading.lr:.3g}){moved}.",
+            f"The loss began at {state.start:.4g}, lies above that since step {rising} and is at {loss:.4g}"
+            f"{at_rate(reading.lr)}{moved}.",
             evidence={
                 "lr": reading.lr,
                 "loss_at_start": state.start,

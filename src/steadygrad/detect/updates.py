@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from steadygrad.detect.detector import Context
-from steadygrad.detect.finding import listed, make
+from steadygrad.detect.finding import at_rate, listed, make
 from steadygrad.records import Finding, FloatArray, Reading
 
 
@@ -43,7 +43,8 @@ class OversizedUpdate:
     The usual share is a thousandth. Of 80 recorded healthy runs the largest first step was 0.39 (Adam with
     a rate of 0.01 in a network 512 wide), while Adam with a rate of 0.5 in a small one makes 0.8. Later in a
     run a catapult may pass through such steps and land: so there it takes ``lasting`` measured steps in a
-    row for a warning, and one is an ``info``.
+    row for a warning, and one is an ``info``. It does so from the start in a loop by hand: those that are well known
+    begin with weights of 0.01 and Adagrad's first step of 0.1, and train.
 
     Attributes:
         ratio: length of a step relative to the weights.
@@ -76,7 +77,8 @@ class OversizedUpdate:
             return LengthState(measured, 0, 0, told), None
         began = began if large else reading.step
         large += 1
-        warns = not told and (measured <= self.young or large >= self.lasting)
+        first = measured <= self.young and not context.by_hand
+        warns = not told and (first or large >= self.lasting)
         moved = LengthState(measured, large, began, told or warns)
         if not warns and large > 1:
             return moved, None
@@ -98,8 +100,8 @@ class OversizedUpdate:
             "oversized_update",
             "warning" if severe else "info",
             began,
-            f"One step moves the weights by {ratio:.3g} times their own length (learning rate "
-            f"{reading.lr:.3g}); most in {listed(names[:2])}.",
+            f"One step moves the weights by {ratio:.3g} times their own length{at_rate(reading.lr)}; most in "
+            f"{listed(names[:2])}.",
             where=names,
             evidence={"update_ratio": ratio, "lr": reading.lr},
             optimizer=context.optimizer,

@@ -48,6 +48,7 @@ def judge(run: Run) -> tuple[Finding, ...]:
             policy=info.policy,
             policy_always_on=any(f"{name}(" in info.policy for name in _ALWAYS_ON),
             optimizer=optimizer,
+            by_hand=not info.optimizers,
         )
         found += over(readings(run, optimizer), context)
     return tuple(sorted(found, key=lambda finding: finding.step))

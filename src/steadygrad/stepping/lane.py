@@ -114,6 +114,7 @@ class Lane:
         self._reads: LateReads[_Sent] = LateReads()
         self._probe = UpdateProbe()
         self._now: _Step | None = None
+        self._moving: _Step | None = None
         self.ranks: Ranks | None = None
 
     def ruined(self) -> list[str]:
@@ -187,6 +188,7 @@ class Lane:
         if self._stop is not None:
             stop, self._stop = self._stop, None
             raise stop
+        self._has_moved()
         self._treatment = treatment
         measurement = self._measurer.measure(groups, treatment.loss_scale, self.step)
         measurement.param_norms = self._contained("parameter norms", self._measurer.fresh_param_norms)
@@ -217,8 +219,7 @@ class Lane:
         # A policy learns from parameter norms, and probes come when the clock allows: were they to
         # bring norms of their own, the same seed would not give the same run twice.
         fits = fresh is not None or not self._param_norms
-        # Without an optimizer the parameters move when this step is over: a probe would see them stand still.
-        if groups and self.budget.due(self.step) and fits and not verdict.skipped:
+        if self.budget.due(self.step) and fits and not verdict.skipped:
             self._contained(_PROBE, self._open_probe, self._now)
         return measurement.total_norm
 
@@ -275,11 +276,24 @@ class Lane:
         if now is None:
             return
         self.step += 1
+        if now.probing and isinstance(self._treatment, HandLoop):
+            self._moving = now
+            return
+        self._close(now, taken_back=taken_back)
+
+    def _has_moved(self) -> None:
+        """A loop by hand comes with its next gradients: by now it has made the step that is being measured."""
+        now, self._moving = self._moving, None
+        if now is not None:
+            self._close(now)
+
+    def _close(self, now: _Step, *, taken_back: bool = False) -> None:
         params = now.measurement.params
         updates = self._contained(_PROBE, self._probe.close, params) if now.probing else None
         if not self._late:
-            plain = now.param_norms is None and updates is None and not taken_back
-            self._on_reading(now.reading if plain else _completed(now, updates, taken_back=taken_back))
+            norms = None if updates is None else self._if_moved(updates.numpy())
+            plain = now.param_norms is None and norms is None and not taken_back
+            self._on_reading(now.reading if plain else _completed(now, norms, taken_back=taken_back))
             return
         self._hand_on()
         self._settle()
@@ -294,10 +308,13 @@ class Lane:
         """Hand on the Reading that is still under way from the device, if any.
 
         Somebody asks between two steps, for a summary say: an error that is to end the training is not
-        meant for them. It waits for the next step.
+        meant for them. It waits for the next step. Whether a loop by hand has made its step, nobody knows yet.
         """
         self.early = self.ranks is not None
         try:
+            if self._moving is not None:
+                self._moving.probing = False
+                self._has_moved()
             self._hand_on()
         except TrainingStopped as stop:
             self._stop = stop
@@ -321,7 +338,7 @@ class Lane:
             skipped=acted,
             overflow=reading.overflow and acted,
             param_norms=param_norms,
-            update_norms=updates,
+            update_norms=self._if_moved(updates),
         )
         if self.early:
             self._owed = sent.note, whole
@@ -336,6 +353,11 @@ class Lane:
         if self.policy is not None:
             self.policy.recall(note)
         self._on_owed(reading)
+
+    def _if_moved(self, updates: FloatArray | None) -> FloatArray | None:
+        """A loop by hand may gather the gradients of several passes: one after which nothing moved was no step."""
+        by_hand = isinstance(self._treatment, HandLoop)
+        return None if by_hand and updates is not None and not updates.any() else updates
 
     def _open_probe(self, now: _Step) -> None:
         began = time.perf_counter()
@@ -353,12 +375,12 @@ class Lane:
         self._reads.send(packet, _Sent(now.reading, len(measurement.norms), has_extras, now.verdict.note))
 
 
-def _completed(now: _Step, updates: Tensor | None, *, taken_back: bool) -> Reading:
+def _completed(now: _Step, updates: FloatArray | None, *, taken_back: bool) -> Reading:
     """The Reading of a step in host memory, with what was added to it since the step began."""
     return replace(
         now.reading,
         param_norms=None if now.param_norms is None else now.param_norms.numpy(),
-        update_norms=None if updates is None else updates.numpy(),
+        update_norms=updates,
         skipped=now.reading.skipped or taken_back,
     )
 

@@ -370,6 +370,7 @@ class Track:
             step_bound=step_bound(groups),
             weight_decay=max((one for one in decay if isinstance(one, (int, float))), default=0.0),
             momentum=heavy_ball(groups),
+            by_hand=self._optimizer is None,
         )
 
 
