@@ -52,6 +52,12 @@ def test_a_gradient_that_no_step_can_take_is_no_fault_of_the_state(stream, conte
     assert not found(readings, context(2))
 
 
+def test_one_bad_gradient_that_a_clip_has_spread_is_no_fault_of_the_state(stream, context):
+    readings = probed(stream, [math.nan, math.nan])
+    readings[1] = replace(readings[1], norms=np.array([1.0, math.nan]), total_norm=math.nan)
+    assert not found(readings, context(2))
+
+
 @given(
     st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40),
     st.sampled_from([(0.9, 0.999), (0.9, 0.95), (0.0, 0.9), (0.5, 0.999)]),

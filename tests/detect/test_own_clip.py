@@ -7,11 +7,11 @@ import pytest
 from steadygrad.detect import Context
 from steadygrad.detect.own_clip import OwnClipIsStepLimiter, OwnClipState
 
-
+PLAIN = Context(())
 ADAM = Context((), step_bound=7.27)
 
 
-def over(pairs, lr=0.1, context=Context(())):
+def over(pairs, lr=0.1, context=PLAIN):
     detector, state, found = OwnClipIsStepLimiter(), OwnClipState(), []
     for step, (before, after) in enumerate(pairs):
         state, finding = detector.observe(state, step, before, after, lr, context)
@@ -53,8 +53,8 @@ def test_a_clip_that_begins_late_is_found_late():
 @pytest.mark.parametrize(
     ("factor", "context", "severity"),
     [
-        (0.9, Context(()), "info"),
-        (0.05, Context(()), "warning"),
+        (0.9, PLAIN, "info"),
+        (0.05, PLAIN, "warning"),
         (0.05, ADAM, "info"),
         (1e-4, ADAM, "warning"),
     ],
