@@ -211,3 +211,46 @@ def test_a_run_file_keeps_what_was_heard_and_what_it_cost(tmp_path):
         steps, share = run.scalars("steadygrad/overhead")
         assert steps.tolist() == [63, 69]
         assert ((share > 0) & (share < 1)).all()
+
+
+class Cell(nn.Module):
+    """A layer of somebody's own, with bare parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(8, 1))
+
+    def forward(self, inputs):
+        return inputs @ self.kernel
+
+
+@pytest.mark.parametrize(("make", "name"), [(mlp, "0"), (Cell, "")])
+def test_raw_data_is_told_where_it_enters(make, name):
+    _, monitor = train(make, (32, 8), sg.watch, scale=200.0, lr=1e-9)
+    (finding,) = [one for one in monitor.findings if one.kind == "unnormalised_input"]
+    assert (finding.severity, finding.where) == ("warning", ("input", name))
+
+
+def test_data_that_a_frozen_layer_takes_is_nobodys_business():
+    def freeze(model):
+        model[0].requires_grad_(False)
+
+    _, monitor = train(mlp, (32, 8), sg.watch, scale=200.0, lr=1e-9, change=freeze)
+    assert "0" not in [name for one in monitor.findings for name in one.where]
+
+
+def loud(model):
+    for module in model:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 30.0)
+
+
+def test_a_model_that_is_loud_from_the_start_is_told():
+    _, monitor = train(mlp, (32, 8), sg.watch, change=loud, lr=1e-12)
+    (finding,) = [one for one in monitor.findings if one.kind == "exploding_gradient"]
+    assert (finding.severity, finding.where) == ("warning", ("2", "4"))
+
+
+def test_a_model_that_a_step_has_made_loud_had_a_sound_start():
+    _, monitor = train(mlp, (32, 8), sg.watch, lr=1e3)
+    assert "already at the start" not in str(monitor.findings)

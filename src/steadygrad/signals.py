@@ -19,9 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from steadygrad.calling import tensors_in
 from steadygrad.containment import Containment
 from steadygrad.detect.look import look as summed_up
 from steadygrad.detect.look import next_kept
+from steadygrad.detect.scale import Size
 from steadygrad.detect.signals import Fired, SignalDetector, Signals
 from steadygrad.forward_hook import ForwardHook
 from steadygrad.gains import TimeGain
@@ -34,6 +36,9 @@ MOST_VALUES = 65_536
 LEAST_SAMPLES = 16
 _WISHED_SAMPLES = 64
 _NUMBERS = 6
+_SIZES = 3
+# A gradient or a loss this many times the first: a step has ruined what the start was.
+_JUMP = 3.0
 _SPATIAL = {nn.Conv1d: 3, nn.Conv2d: 4, nn.Conv3d: 5, nn.ConvTranspose1d: 3, nn.ConvTranspose2d: 4}
 _FED: tuple[type[nn.Module], ...] = (nn.Linear, *_SPATIAL)
 
@@ -45,6 +50,8 @@ class _Look:
     Attributes:
         run: calls what is ours so that no fault of it gets out.
         layers: six numbers on the device by layer, see `Fired`.
+        fed: three numbers by layer that the data enters, see `Size`.
+        made: the same of what layers have returned.
         sequences: gradient norms ``[T]`` on the device by recurrent module.
         kinds: the recurrent modules' classes and whether they read both ways.
         handles: the hooks.
@@ -54,6 +61,8 @@ class _Look:
 
     run: Callable[..., Any]
     layers: dict[str, Tensor] = field(default_factory=dict)
+    fed: dict[str, Tensor] = field(default_factory=dict)
+    made: dict[str, Tensor] = field(default_factory=dict)
     sequences: dict[str, Tensor] = field(default_factory=dict)
     kinds: dict[str, tuple[bool, bool]] = field(default_factory=dict)
     handles: list[Any] = field(default_factory=list)
@@ -84,6 +93,9 @@ class _Note:
     step: int
     layers: tuple[str, ...]
     sequences: tuple[tuple[str, int, bool, bool], ...]
+    fed: tuple[str, ...]
+    made: tuple[str, ...]
+    jumped: bool
 
 
 class SignalProbe:
@@ -119,6 +131,8 @@ class SignalProbe:
         self._detector = SignalDetector()
         self._state = self._detector.start()
         self._look: _Look | None = None
+        self._start: Reading | None = None
+        self._looked = False
 
     def after_step(self, reading: Reading) -> None:
         """A step has ended: judge what was heard, and listen to the next where that fits the budget."""
@@ -126,9 +140,10 @@ class SignalProbe:
             return
         if self._reads.waiting:
             self.deliver()
+        self._start = self._start or reading
         look, self._look = self._look, None
         if look is not None:
-            self._end(look, reading.step)
+            self._end(look, reading)
         if self._budget.due(reading.step) and PART not in self._containment.off:
             self._listen()
 
@@ -160,17 +175,30 @@ class SignalProbe:
                 look.handles.append(module.register_forward_pre_hook(ForwardHook(_Ear(look, _follow, name))))
             elif isinstance(module, _FED):
                 look.handles.append(module.register_forward_pre_hook(ForwardHook(_Ear(look, _hear, name))))
+            elif _has_matrix(module):
+                look.handles.append(module.register_forward_pre_hook(ForwardHook(_Ear(look, _enter, name))))
+            else:
+                continue
+            if not self._looked:
+                look.handles.append(module.register_forward_hook(ForwardHook(_Ear(look, _leave, name))))
         look.cost_s += time.perf_counter() - began
 
-    def _end(self, look: _Look, step: int) -> None:
-        began = time.perf_counter()
+    def _end(self, look: _Look, reading: Reading) -> None:
+        began, step, self._looked = time.perf_counter(), reading.step, True
         _take_off(look)
-        numbers = [*look.layers.values(), *look.sequences.values()]
+        numbers = [
+            *look.layers.values(),
+            *look.sequences.values(),
+            *look.fed.values(),
+            *look.made.values(),
+        ]
         if numbers:
             home = numbers[0].device
             packet = torch.cat([one.to(home, torch.float32, non_blocking=True) for one in numbers])
             sequences = tuple((name, len(norms), *look.kinds[name]) for name, norms in look.sequences.items())
-            self._reads.send(packet, _Note(step, tuple(look.layers), sequences))
+            jumped = self._start is not None and _is_jump(self._start, reading)
+            note = _Note(step, tuple(look.layers), sequences, tuple(look.fed), tuple(look.made), jumped)
+            self._reads.send(packet, note)
         self._budget.paid(step, look.cost_s + time.perf_counter() - began)
         self._spending.spent_s += look.heard_s
 
@@ -178,18 +206,16 @@ class SignalProbe:
 class _Ear:
     """What a forward pre-hook calls."""
 
-    def __init__(
-        self, look: _Look, hear: Callable[[_Look, str, nn.Module, tuple[Any, ...]], Any], name: str
-    ) -> None:
+    def __init__(self, look: _Look, hear: Callable[[_Look, str, nn.Module, Any], Any], name: str) -> None:
         self._look = look
         self._hear = hear
         self._name = name
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], *output: Any) -> Any:
         if not torch.is_grad_enabled() or not args:
             return None
         began = time.perf_counter()
-        changed = self._look.run(PART, self._hear, self._look, self._name, module, args)
+        changed = self._look.run(PART, self._hear, self._look, self._name, module, output or args)
         self._look.heard(began)
         return changed
 
@@ -203,12 +229,58 @@ def _take_off(look: _Look) -> None:
 def _hear(look: _Look, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
     """Write down what the layers before have fired; the batch itself, which needs no gradient, isn't fired."""
     values = args[0]
-    if name in look.layers or type(values) is not Tensor or not values.requires_grad or not values.numel():
+    if name in look.layers or type(values) is not Tensor or not values.numel():
+        return
+    if not values.requires_grad:
+        _feed(look, name, module, values)
         return
     with torch.no_grad():
         samples = _samples(module, values.detach())
         if samples is not None and samples.shape[0] >= LEAST_SAMPLES:
             look.layers[name] = _numbers(samples.float())
+
+
+def _enter(look: _Look, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+    """Write down what enters somebody's own layer, if it is data."""
+    if type(args[0]) is Tensor and args[0].numel() and not args[0].requires_grad:
+        _feed(look, name, module, args[0])
+
+
+def _feed(look: _Look, name: str, module: nn.Module, data: Tensor) -> None:
+    """Write down how large the data is, where it enters a layer that is trained."""
+    if (
+        name not in look.fed
+        and data.is_floating_point()
+        and any(p.requires_grad for p in module.parameters())
+    ):
+        look.fed[name] = _size(data)
+
+
+def _leave(look: _Look, name: str, module: nn.Module, output: tuple[Any, ...]) -> None:
+    """Write down how large it is what a layer returns."""
+    del module
+    made = [
+        one for one in tensors_in(output) if one.is_floating_point() and one.requires_grad and one.numel()
+    ]
+    if made and name not in look.made:
+        look.made[name] = _size(made[0])
+
+
+def _has_matrix(module: nn.Module) -> bool:
+    """Whether the module is somebody's own layer: torch's are known by their class."""
+    own = not type(module).__module__.startswith("torch.")
+    return own and any(param.dim() > 1 for param in module.parameters(recurse=False))
+
+
+def _size(values: Tensor) -> Tensor:
+    with torch.no_grad():
+        wide = values.detach().float()
+        return torch.stack([wide.square().mean().sqrt(), wide.min(), wide.max()])
+
+
+def _is_jump(start: Reading, now: Reading) -> bool:
+    louder = now.total_norm > _JUMP * start.total_norm
+    return louder or (now.loss is not None and start.loss is not None and now.loss > _JUMP * abs(start.loss))
 
 
 def _samples(module: nn.Module, values: Tensor) -> Tensor | None:
@@ -251,6 +323,7 @@ def _follow(look: _Look, name: str, module: nn.Module, args: tuple[Any, ...]) ->
         return None
     fresh = not values.requires_grad
     if fresh:
+        _feed(look, name, module, values)
         values = values.detach().requires_grad_()
     look.kinds[name] = isinstance(module, (nn.LSTM, nn.GRU)), module.bidirectional
     time_dim = 1 if module.batch_first and values.dim() == 3 else 0
@@ -290,4 +363,7 @@ def _signals(note: _Note, numbers: FloatArray) -> Signals:
         at += length
         if length > 1 and np.isfinite(norms).all():
             growths.append(TimeGain(name, tuple(norms.tolist()), gated=gated, both_ways=both_ways))
-    return Signals(note.step, tuple(layers), tuple(growths))
+    sizes = numbers[at:].reshape(-1, _SIZES).tolist()
+    fed = tuple(Size(name, *three) for name, three in zip(note.fed, sizes, strict=False))
+    made = tuple(Size(name, *three) for name, three in zip(note.made, sizes[len(fed) :], strict=True))
+    return Signals(note.step, tuple(layers), tuple(growths), fed, made, note.jumped)

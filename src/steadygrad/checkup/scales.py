@@ -9,11 +9,8 @@ from steadygrad.checkup.look import Look
 from steadygrad.checkup.reach import best_constant
 from steadygrad.checkup.weights import cause_and_cure
 from steadygrad.detect.finding import make
+from steadygrad.detect.scale import Size, unnormalised_input
 from steadygrad.records import Finding
-
-LARGE = 10.0
-"""Root mean square of an input: unit spread is what initialisations assume (LeCun et al. 1998, section 4.3);
-ten times that scales the first layer's gradient by ten and its curvature by a hundred."""
 
 FAR_OFF = 100.0
 """First loss over that of a constant guess; a sound initialisation starts within a few times of it."""
@@ -24,28 +21,12 @@ TRIVIAL = 1e-2
 
 def scales(seen: Look) -> Iterator[Finding]:
     """Inputs and first outputs of the wrong size."""
-    found = list(_inputs(seen))
-    yield from found
-    if not found:
+    # Looked at where they enter the first layers: what the model normalises itself is normalised.
+    found = unnormalised_input(0, [Size(name, *of) for name, of in seen.fed.items()])
+    if found is not None:
+        yield found
+    else:
         yield from _first_loss(seen)
-
-
-def _inputs(seen: Look) -> Iterator[Finding]:
-    """Looked at where they enter the first layers: what the model normalises itself is normalised."""
-    large = {name: of for name, of in seen.fed.items() if of[0] > LARGE}
-    if not large:
-        return
-    name = max(large, key=lambda one: large[one][0])
-    scale, low, high = large[name]
-    yield make(
-        "unnormalised_input",
-        "warning",
-        0,
-        f"The data that enters {name or 'the model'} runs from {low:.4g} to {high:.4g} (root mean square {scale:.3g}); "
-        "networks are initialised for inputs of mean 0 and spread 1.",
-        where=["input", name],
-        evidence={"root mean square": scale, "lowest": low, "highest": high},
-    )
 
 
 def _first_loss(seen: Look) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from steadygrad.detect.finding import listed, make
+from steadygrad.detect.scale import Size, loud_start, unnormalised_input
 from steadygrad.detect.through_time import Growth, through_time
 from steadygrad.records import SEVERITIES, Finding
 
@@ -58,11 +59,17 @@ class Signals:
         step: index of the step.
         layers: what feeds each weighted layer, in forward order.
         time: growth through time of each recurrent module.
+        fed: size of the data where it enters a layer.
+        made: size of what layers have returned, in forward order; only at the first look.
+        jumped: gradient or loss are far above those of the first step: the weights aren't the first ones any more.
     """
 
     step: int
     layers: tuple[Fired, ...] = ()
     time: tuple[Growth, ...] = ()
+    fed: tuple[Size, ...] = ()
+    made: tuple[Size, ...] = ()
+    jumped: bool = False
 
 
 class SignalState(NamedTuple):
@@ -115,6 +122,7 @@ class SignalDetector:
                 "saturated_units", stuck, signals, guarded=guarded, young=signals.step - first <= self.young
             ),
             *(one for growth in signals.time if (one := through_time(growth, signals.step, guarded=guarded))),
+            *(_sizes(signals, guarded=guarded) if state.first < 0 else ()),
         ]
         news = [one for one in found if SEVERITIES.index(one.severity) > state.told.get(_key(one), -1)]
         told = {**state.told, **{_key(one): SEVERITIES.index(one.severity) for one in news}}
@@ -148,6 +156,12 @@ class SignalDetector:
                 guarded=guarded,
             )
         ]
+
+
+def _sizes(signals: Signals, *, guarded: bool) -> Sequence[Finding]:
+    raw = unnormalised_input(signals.step, signals.fed, guarded=guarded)
+    loud = None if signals.jumped else loud_start(signals.step, signals.fed, signals.made, guarded=guarded)
+    return [one for one in (raw, loud) if one is not None]
 
 
 def _streaks(before: Mapping[str, int], now: Mapping[str, bool]) -> dict[str, int]:
