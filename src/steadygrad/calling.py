@@ -20,6 +20,20 @@ from steadygrad.errors import UsageError
 
 LossFn = Callable[..., Any]
 
+# Autograd nodes that only give the same numbers another shape.
+_SHAPERS = (
+    "Squeeze",
+    "View",
+    "Unsqueeze",
+    "Alias",
+    "Reshape",
+    "Permute",
+    "Transpose",
+    "ToCopy",
+    "Clone",
+    "TBack",
+)
+
 
 def call_model(model: nn.Module, batch: object) -> Any:
     """The model's output for a batch.
@@ -120,3 +134,10 @@ def restore_random_states(states: list[Tensor]) -> None:
     torch.set_rng_state(states[0])
     if len(states) > 1:
         torch.cuda.set_rng_state_all(states[1:])
+
+
+def node_behind(node: Any) -> Any:
+    """The autograd node that made a tensor's numbers, behind those that only gave them another shape."""
+    while node is not None and node.name().startswith(_SHAPERS) and node.next_functions:
+        node = node.next_functions[0][0]
+    return node

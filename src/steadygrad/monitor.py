@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from steadygrad.assembly import record, tables_of, tracks_of
-from steadygrad.detect import nonfinite_parameter, stale_optimizer
+from steadygrad.detect import nonfinite_parameter
 from steadygrad.errors import UsageError
 from steadygrad.forensics import Forensics
 from steadygrad.logbook import Logbook, Sink
@@ -29,7 +29,7 @@ from steadygrad.records import Finding, Reading
 from steadygrad.recover import Rollback, among_ranks, in_words, make_checkpoints, make_rescue
 from steadygrad.stepping import is_late, join_ranks, meet_ranks
 from steadygrad.summary import Counts, copies_told, no_step_seen, summarise
-from steadygrad.usage import check_max_norm, policy_name, saved_tracks, unheld
+from steadygrad.usage import check_max_norm, policy_name, saved_tracks, stale
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -329,6 +329,10 @@ class Monitor:
         """Have each finding pass through ``teller`` first: whoever knows the data can add what it knows."""
         self._logbook.tellers.append(teller)
 
+    def tell(self, finding: Finding) -> None:
+        """Take in what somebody else has found, as if it had been found here."""
+        self._logbook.finding(finding)
+
     def say(self, key: str, text: str) -> None:
         """One line on stderr, rate limited."""
         self._logbook.say(key, text)
@@ -357,17 +361,10 @@ class Monitor:
     def _check_wiring(self, step: int) -> None:
         model = self._model()
         optimizers = [one for track in self._tracks if (one := track.optimizer) is not None]
-        if (
-            model is None
-            or not optimizers
-            or any(f.kind == "stale_optimizer" for f in self._logbook.findings)
-        ):
-            return
-        held, missing = unheld(model, optimizers)
-        # Strangers alone are no fault (a loss may have parameters), nor are left-out parameters
-        # (a head may be trained on its own); together they are a module replaced too late.
-        if held and missing:
-            self._logbook.finding(stale_optimizer(step, held, missing))
+        told = any(f.kind == "stale_optimizer" for f in self._logbook.findings)
+        found = None if model is None or told else stale(model, optimizers, step)
+        if found is not None:
+            self._logbook.finding(found)
 
 
 def _nothing() -> None:

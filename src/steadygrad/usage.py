@@ -8,9 +8,11 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from steadygrad.detect import stale_optimizer
 from steadygrad.errors import UsageError
 from steadygrad.measure import parameter_names
 from steadygrad.policies import Policy
+from steadygrad.records import Finding
 
 
 def as_optimizers(call: str, optimizer: Optimizer | Iterable[Optimizer] | None) -> tuple[Optimizer, ...]:
@@ -168,3 +170,23 @@ def unheld(model: nn.Module, optimizers: Iterable[Optimizer]) -> tuple[list[str]
         if id(param) not in names:
             strangers.append(f"group{group_index}.param{position}")
     return strangers, [name for key, name in names.items() if key in trainable and key not in held]
+
+
+def stale(model: nn.Module, optimizers: Sequence[Optimizer], step: int) -> Finding | None:
+    """What shows that a part of the model was replaced, or wrapped, after its optimizer was made.
+
+    Strangers alone are no fault (a loss may have parameters), nor are left-out parameters (a head may be trained on
+    its own); together they are. So are tensors that the optimizer holds and nobody trains, with others that get a
+    gradient and are held by nobody: a layer was frozen and wrapped into an adapter.
+    """
+    if not optimizers:
+        return None
+    strangers, missing = unheld(model, optimizers)
+    if strangers or not missing:
+        return stale_optimizer(step, strangers, missing) if strangers and missing else None
+    names = parameter_names(model)
+    params = {names[id(param)]: param for param in model.parameters()}
+    held = {id(param) for one in optimizers for group in one.param_groups for param in group["params"]}
+    frozen = [name for name, param in params.items() if id(param) in held and not param.requires_grad]
+    fed = [name for name in missing if params[name].grad is not None]
+    return stale_optimizer(step, frozen, fed, frozen=True) if frozen and fed else None

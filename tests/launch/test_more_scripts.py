@@ -144,3 +144,58 @@ def test_a_module_beside_the_script_that_is_named_as_we_are_is_told(launched, tm
     ended = launched(str(folder / "train.py"))
     assert ended.out == "ran\n"
     assert f"warning: {folder} holds a module named steadygrad too" in ended.err
+
+
+WIRED_WRONG = {
+    "double_softmax": (
+        (
+            "net = nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1))\n"
+            "update = torch.optim.SGD(net.parameters(), lr=0.1)\n"
+        ),
+        "update.zero_grad(); loss = loss_of(net(batch)); loss.backward(); update.step()",
+        (),
+    ),
+    "stale_optimizer": (
+        (
+            "net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))\n"
+            "update = torch.optim.SGD(net.parameters(), lr=0.1)\n"
+            "net[0] = Adapted(net[0])\n"
+        ),
+        "update.zero_grad(); loss = loss_of(net(batch)); loss.backward(); update.step()",
+        ("0.up", "0.down"),
+    ),
+    "missing_zero_grad": (
+        "net = nn.Linear(4, 3)\n",
+        (
+            "loss = loss_of(net(batch)); loss.backward()\n"
+            "    for p in net.parameters(): p.data.add_(p.grad, alpha=-1e-3)"
+        ),
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WIRED_WRONG)
+def test_wiring_is_looked_at_without_a_checkup(launched, write, kind):
+    made, step, where = WIRED_WRONG[kind]
+    script = write(
+        "import torch\n"
+        "from torch import nn\n"
+        "torch.manual_seed(0)\n"
+        "loss_of = lambda output: nn.functional.cross_entropy(output, torch.arange(9) % 3)\n"
+        "class Adapted(nn.Module):\n"
+        "    def __init__(self, base):\n"
+        "        super().__init__()\n"
+        "        self.base = base.requires_grad_(False)\n"
+        "        self.up = nn.Parameter(0.1 * torch.randn(8, 2))\n"
+        "        self.down = nn.Parameter(0.1 * torch.randn(2, 4))\n"
+        "    def forward(self, x):\n"
+        "        return self.base(x) + x @ self.down.T @ self.up.T\n"
+        f"{made}"
+        "for step in range(12):\n"
+        "    batch = torch.randn(9, 4)\n"
+        f"    {step}\n"
+    )
+    (run,) = launched(script).runs
+    (finding,) = [one for one in run.findings if one.severity != "info"]
+    assert (finding.kind, finding.where) == (kind, where)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from steadygrad.calling import LossFn, call_model, loss_of, tensors_in
+from steadygrad.calling import LossFn, call_model, loss_of, node_behind, tensors_in
 from steadygrad.gains import GainProbe, Gains
 from steadygrad.preserve import backward_into, leaves_of, preserved
 
@@ -21,20 +21,6 @@ _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.
 
 MOST_KEPT = 65536
 """Elements kept of each layer's input: shares over units need no more."""
-
-# Autograd nodes that only give the same numbers another shape.
-_SHAPERS = (
-    "Squeeze",
-    "View",
-    "Unsqueeze",
-    "Alias",
-    "Reshape",
-    "Permute",
-    "Transpose",
-    "ToCopy",
-    "Clone",
-    "TBack",
-)
 
 
 @dataclass(slots=True)
@@ -181,7 +167,5 @@ def _detached(output: Any) -> Any:
 
 def _node_of(output: Any) -> str:
     tensors = tensors_in(output)
-    node = tensors[0].grad_fn if tensors else None
-    while node is not None and node.name().startswith(_SHAPERS) and node.next_functions:
-        node = node.next_functions[0][0]
+    node = node_behind(tensors[0].grad_fn) if tensors else None
     return "" if node is None else node.name()

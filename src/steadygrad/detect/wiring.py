@@ -8,7 +8,9 @@ from steadygrad.detect.finding import listed, make
 from steadygrad.records import Finding
 
 
-def stale_optimizer(step: int, held: Sequence[str], missing: Sequence[str], optimizer: int = 0) -> Finding:
+def stale_optimizer(
+    step: int, held: Sequence[str], missing: Sequence[str], optimizer: int = 0, *, frozen: bool = False
+) -> Finding:
     """The optimizer updates tensors that the model doesn't use.
 
     Args:
@@ -17,6 +19,7 @@ def stale_optimizer(step: int, held: Sequence[str], missing: Sequence[str], opti
             (``group0.param3`` where there is no better one).
         missing: qualified names of the model's trainable parameters that the optimizer doesn't hold.
         optimizer: index of the optimizer.
+        frozen: ``held`` are in the model, and frozen.
 
     Returns:
         An error-level finding; ``where`` holds ``missing``, or ``held`` where nothing is missing.
@@ -25,7 +28,8 @@ def stale_optimizer(step: int, held: Sequence[str], missing: Sequence[str], opti
         >>> stale_optimizer(0, ["group0.param0"], ["head.weight"]).where
         ('head.weight',)
     """
-    summary = f"The optimizer holds {len(held)} tensors that aren't in the model"
+    fault = "are frozen" if frozen else "aren't in the model"
+    summary = f"The optimizer holds {len(held)} tensors that {fault}"
     if missing:
         summary += f"; {len(missing)} parameters of the model are never updated: {listed(missing)}"
     return make(

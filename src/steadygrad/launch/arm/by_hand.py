@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from steadygrad.detect import missing_zero_grad
+from steadygrad.launch.arm.kept import EVIDENCE_STEPS, Kept
 from steadygrad.launch.arm.losses import Losses
 from steadygrad.launch.arm.seat import Seat
 from steadygrad.launch.result import Training
@@ -40,6 +42,7 @@ class HandSeat(Seat):
             for param in params
             if param.requires_grad and param.is_leaf
         ]
+        self._carried: Kept | None = Kept(params)
         small = sorted((p for p in params if p.numel() <= _MOST_PROBED_NUMEL), key=lambda p: p.numel())
         self._probes = [(param, param.detach().clone()) for param in small[:_PROBED]]
 
@@ -68,6 +71,8 @@ class HandSeat(Seat):
         """Take the monitor and the hooks off, and find out whether anything was trained."""
         for handle in self._handles:
             handle.remove()
+        if self._carried is not None:
+            self._carried.close()
         with torch.no_grad():
             self._told_apart.moved = not all(
                 param.shape == before.shape and torch.equal(param.to(before.device), before)
@@ -87,8 +92,13 @@ class HandSeat(Seat):
         self._log_loss(losses)
         losses.end_round()
         monitor = self.monitor
-        if monitor is not None:
-            monitor.clip_(max_norm=max_norm)
+        if monitor is None:
+            return
+        if self._carried is not None and self._carried.proved:
+            first = max(0, monitor.counts.steps - EVIDENCE_STEPS)
+            monitor.tell(missing_zero_grad(first, {"steps": float(EVIDENCE_STEPS)}))
+            self._carried = None
+        monitor.clip_(max_norm=max_norm)
 
     def _touched(self, param: Tensor) -> None:
         del param

@@ -8,6 +8,10 @@ from torch.optim import Optimizer
 
 from steadygrad.launch.arm.losses import Losses
 from steadygrad.launch.arm.seat import Seat
+from steadygrad.records import Finding
+
+LOOKS = 8
+"""Backward passes of a new training whose loss is looked at: several may lead up to its first step."""
 
 
 class Course(threading.local):
@@ -18,6 +22,8 @@ class Course(threading.local):
         inside: whose step with a closure is under way.
         passes: backward passes since the last step.
         stepping: optimizers whose step is under way: one may be around another.
+        looks: backward passes whose loss is still to be looked at.
+        unsuited: what the last of those looks has found.
     """
 
     def __init__(self) -> None:
@@ -25,3 +31,5 @@ class Course(threading.local):
         self.inside: Seat | None = None
         self.passes = 0
         self.stepping: list[Optimizer] = []
+        self.looks = LOOKS
+        self.unsuited: Finding | None = None

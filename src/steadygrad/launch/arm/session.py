@@ -20,7 +20,8 @@ from steadygrad.containment import Containment
 from steadygrad.errors import RunFileError, UsageError
 from steadygrad.launch.arm.by_hand import HandSeat
 from steadygrad.launch.arm.child_runs import of_children, rank_in_group
-from steadygrad.launch.arm.course import Course
+from steadygrad.launch.arm.course import LOOKS, Course
+from steadygrad.launch.arm.loss_graph import unsuited
 from steadygrad.launch.arm.losses import Losses
 from steadygrad.launch.arm.objects import held_by, leaves_behind, optimizers_of
 from steadygrad.launch.arm.seat import Seat
@@ -118,6 +119,9 @@ class Session:
         """A backward pass begins."""
         course = self._course
         course.losses.add(tensors, gradient)
+        if course.looks:
+            course.looks -= 1
+            course.unsuited = self.contained("look at the loss", unsuited, tensors, 0)
         if course.inside is not None:
             course.inside.closure_backward(course.losses)
 
@@ -163,10 +167,20 @@ class Session:
         if self._is_within_another(optimizer):
             return
         course.passes, course.inside = 0, None
+        known = optimizer in self._seats
         seat = self._seat_of(optimizer)
+        if seat is not None and not known and not closure:
+            self._tell_unsuited(seat)
         if seat is not None:
             seat.begin_step(course.losses, closure=closure)
             course.inside = seat if closure else None
+
+    def _tell_unsuited(self, seat: Seat) -> None:
+        """A training begins: tell it what its loss looked like, and look at the losses of the next one."""
+        course = self._course
+        found, course.unsuited, course.looks = course.unsuited, None, LOOKS
+        if found is not None and seat.monitor is not None:
+            seat.monitor.tell(found)
 
     def _is_within_another(self, optimizer: Optimizer) -> bool:
         """Whether this step is part of the step of an optimizer around this one, which is watched."""
@@ -255,6 +269,7 @@ class Session:
         hand = HandSeat(monitor, self._tell_of(monitor, module, by_hand=True), params)
         self._hands.append(hand)
         hand.backward_done(self.losses)
+        self._tell_unsuited(hand)
 
     def _monitored(self, module: nn.Module, optimizer: Optimizer | None) -> Monitor | None:
         return self._begun(partial(self._attached, module, optimizer))
