@@ -228,7 +228,7 @@ class Cell(nn.Module):
 def test_raw_data_is_told_where_it_enters(make, name):
     _, monitor = train(make, (32, 8), sg.watch, scale=200.0, lr=1e-9)
     (finding,) = [one for one in monitor.findings if one.kind == "unnormalised_input"]
-    assert (finding.severity, finding.where) == ("warning", ("input", name))
+    assert (finding.severity, finding.where) == ("warning", ("input", name) if name else ("input",))
 
 
 def test_data_that_a_frozen_layer_takes_is_nobodys_business():

@@ -52,7 +52,7 @@ def unnormalised_input(step: int, fed: Sequence[Size], *, guarded: bool = False)
         step,
         f"The data that enters {worst.module or 'the model'} runs from {worst.low:.4g} to {worst.high:.4g} (root mean "
         f"square {worst.scale:.3g}); networks are initialised for inputs of mean 0 and spread 1.",
-        where=["input", worst.module],
+        where=["input", *filter(None, [worst.module])],
         evidence={"root mean square": worst.scale, "lowest": worst.low, "highest": worst.high},
         guarded=guarded,
     )
@@ -80,7 +80,7 @@ def loud_start(
         step,
         f"The signal is {loudest.scale:.2g} in size where it leaves {loudest.module or 'the model'}, already at the "
         f"start: the weights are too large for so many layers or time steps, and so is each gradient.",
-        where=list(dict.fromkeys([first.module, loudest.module])),
+        where=list(filter(None, dict.fromkeys([first.module, loudest.module]))),
         evidence={"output scale": loudest.scale, "input scale": bar / LOUD, "loud layers": len(loud)},
         guarded=guarded,
     )
