@@ -199,3 +199,24 @@ def test_wiring_is_looked_at_without_a_checkup(launched, write, kind):
     (run,) = launched(script).runs
     (finding,) = [one for one in run.findings if one.severity != "info"]
     assert (finding.kind, finding.where) == (kind, where)
+
+
+def test_a_scaler_that_never_lets_a_step_through_is_told(launched, write):
+    script = write(
+        "import torch\n"
+        "torch.manual_seed(0)\n"
+        "net = torch.nn.Linear(4, 1)\n"
+        "opt = torch.optim.SGD(net.parameters(), lr=0.1)\n"
+        "scaler = torch.amp.GradScaler('cpu')\n"
+        "for step in range(20):\n"
+        "    loss = net(torch.randn(8, 4)).sqrt().sum()\n"
+        "    scaler.scale(loss).backward()\n"
+        "    scaler.step(opt)\n"
+        "    scaler.update()\n"
+        "    opt.zero_grad()\n"
+    )
+    ended = launched(script)
+    (run,) = ended.runs
+    (finding,) = [one for one in run.findings if one.kind == "overflow_streak"]
+    assert finding.where == ("bias", "weight")
+    assert "made no step: overflow_streak at step 0 in bias" in ended.closing

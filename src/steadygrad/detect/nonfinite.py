@@ -6,6 +6,7 @@ Shape legend: P gradient tensors.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -128,16 +129,20 @@ class StreakState(NamedTuple):
     length: int = 0
 
 
+STREAK = 16
+"""Overflow steps in a row: a GradScaler begins at 2**16 and halves at each, so that after 16 the scale is 1, where
+only a true NaN or Inf is left."""
+
+
 @dataclass(frozen=True, slots=True)
 class OverflowStreak:
     """The loss scaler halves and halves its scale, and the gradient stays non-finite.
 
     Attributes:
-        length: overflow steps in a row; 16, because a GradScaler begins at 2**16 and halves at each:
-            after 16 the scale is 1, where only a true NaN or Inf is left.
+        length: overflow steps in a row.
     """
 
-    length: int = 16
+    length: int = STREAK
 
     def start(self) -> StreakState:
         """No overflow yet."""
@@ -155,14 +160,26 @@ class OverflowStreak:
             return grown, None
         indices = np.flatnonzero(~np.isfinite(reading.norms)).tolist()
         names = [context.name(i) for i in reversed(indices)]
-        place = f" ({listed(names)})" if names else ""
-        return grown, make(
-            "overflow_streak",
-            "warning",
-            grown.began,
-            f"The loss scaler skipped {length} steps in a row and found no scale{place}: a true NaN or "
-            "Inf is behind it.",
-            where=names,
-            evidence={"steps": length, "count": len(indices)},
-            optimizer=context.optimizer,
-        )
+        return grown, overflow_streak(grown.began, length, names, context.optimizer)
+
+
+def overflow_streak(step: int, length: int, names: Sequence[str], optimizer: int = 0) -> Finding:
+    """The loss scaler has left out so many steps that a scale would have been found.
+
+    Args:
+        step: the first of them.
+        length: how many.
+        names: tensors whose gradient isn't finite.
+        optimizer: index of the optimizer.
+    """
+    place = f" ({listed(names)})" if names else ""
+    return make(
+        "overflow_streak",
+        "warning",
+        step,
+        f"The loss scaler skipped {length} steps in a row and found no scale{place}: a true NaN or "
+        "Inf is behind it.",
+        where=names,
+        evidence={"steps": length, "count": len(names)},
+        optimizer=optimizer,
+    )

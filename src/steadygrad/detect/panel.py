@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from steadygrad.detect.clipping import ClipIsStepLimiter
+from steadygrad.detect.decay import DecayTooStrong
 from steadygrad.detect.detector import Context, Detector
 from steadygrad.detect.disconnected import DisconnectedLoss, DisconnectedParameters
 from steadygrad.detect.divergence import Divergence
@@ -38,6 +39,7 @@ PROBED: tuple[Detector[Any], ...] = (
     NonfiniteParameter(),
     OptimizerStateCorrupt(),
     OversizedUpdate(),
+    DecayTooStrong(),
     StalledUpdate(),
 )
 """Those a Panel adds on the few steps that measure the weights."""

@@ -43,6 +43,10 @@ def closing_line(script: str, result: Result, *, torch_imported: bool) -> str:
 
 
 def _nothing_trained(script: str, seen: Sequence[Training]) -> str:
+    told = [one for one in seen if one.findings and not one.by_hand]
+    if told:
+        found = _found([finding for one in told for finding in one.findings])
+        return f"{script} made no step: {found}{_next(told)}"
     by_hand = [one for one in seen if one.by_hand and one.steps]
     if by_hand:
         steps, model = by_hand[0].steps, by_hand[0].model

@@ -22,6 +22,7 @@ class Course(threading.local):
         inside: whose step with a closure is under way.
         passes: backward passes since the last step.
         stepping: optimizers whose step is under way: one may be around another.
+        asked: steps that optimizers were asked for.
         looks: backward passes whose loss is still to be looked at.
         unsuited: what the last of those looks has found.
     """
@@ -31,5 +32,6 @@ class Course(threading.local):
         self.inside: Seat | None = None
         self.passes = 0
         self.stepping: list[Optimizer] = []
+        self.asked = 0
         self.looks = LOOKS
         self.unsuited: Finding | None = None

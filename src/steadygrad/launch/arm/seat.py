@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from steadygrad.detect.nonfinite import STREAK
 from steadygrad.launch.arm.losses import Losses
 from steadygrad.launch.result import Training
 from steadygrad.monitor import Monitor
@@ -54,6 +55,7 @@ class Seat:
         self._clips: list[tuple[Tensor, Tensor]] = []
         self._in_closure = False
         self._evaluated = self._clipped = False
+        self._left_out = 0
 
     @property
     def monitor(self) -> Monitor | None:
@@ -76,7 +78,13 @@ class Seat:
     def end_step(self) -> None:
         """The optimizer has stepped."""
         self._in_closure = self._measured = False
+        self._left_out = 0
         self._clips.clear()
+
+    def left_out(self) -> bool:
+        """A ``GradScaler`` has left its step out by itself; returns True once no scale can be the reason."""
+        self._left_out += 1
+        return self._left_out == STREAK
 
     def new_gradients(self) -> None:
         """A backward pass outside of a step: what was measured is out of date."""

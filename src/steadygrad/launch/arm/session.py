@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from steadygrad.attachment import attached_to, guard, watch
 from steadygrad.containment import Containment
+from steadygrad.detect.nonfinite import STREAK, overflow_streak
 from steadygrad.errors import RunFileError, UsageError
 from steadygrad.launch.arm.by_hand import HandSeat
 from steadygrad.launch.arm.child_runs import of_children, rank_in_group
@@ -29,6 +31,7 @@ from steadygrad.launch.arm.tree import module_of
 from steadygrad.launch.children import at_end_of_child, child_name
 from steadygrad.launch.orders import Orders
 from steadygrad.launch.result import Result, Training
+from steadygrad.measure import parameter_names
 from steadygrad.monitor import Monitor
 from steadygrad.notices import QUIET, Notices
 from steadygrad.policies import Policy
@@ -85,6 +88,11 @@ class Session:
     def losses(self) -> Losses:
         """The losses of this thread's training."""
         return self._course.losses
+
+    @property
+    def steps_asked(self) -> int:
+        """How many steps this thread's optimizers were asked for."""
+        return self._course.asked
 
     def say(self, key: str, text: str) -> None:
         """One line on stderr, rate limited."""
@@ -164,6 +172,7 @@ class Session:
     def before_step(self, optimizer: Optimizer, *, closure: bool) -> None:
         """An optimizer is asked to step."""
         course = self._course
+        course.asked += 1
         if self._is_within_another(optimizer):
             return
         course.passes, course.inside = 0, None
@@ -174,6 +183,20 @@ class Session:
         if seat is not None:
             seat.begin_step(course.losses, closure=closure)
             course.inside = seat if closure else None
+
+    def left_out(self, optimizer: Optimizer) -> None:
+        """A ``GradScaler`` has found gradients that aren't finite, and left the step out by itself."""
+        seat = self._seat_of(optimizer)
+        if seat is None or seat.monitor is None or not seat.left_out():
+            return
+        params = held_by(optimizer)
+        names = parameter_names(module_of(params))
+        bad = [
+            names.get(id(one), "")
+            for one in params
+            if one.grad is not None and not bool(torch.isfinite(one.grad).all())
+        ]
+        seat.monitor.tell(overflow_streak(seat.monitor.counts.steps, STREAK, bad[::-1]))
 
     def _tell_unsuited(self, seat: Seat) -> None:
         """A training begins: tell it what its loss looked like, and look at the losses of the next one."""

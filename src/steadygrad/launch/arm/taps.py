@@ -64,7 +64,7 @@ def _replace_backward(session: Session) -> None:
 
 def _replace_scaler(session: Session) -> None:
     scaler = torch.amp.GradScaler
-    scale, update = scaler.scale, scaler.update
+    scale, step, update = scaler.scale, scaler.step, scaler.update
 
     @functools.wraps(scale)
     def scaled(self: Any, outputs: Any) -> Any:
@@ -76,6 +76,15 @@ def _replace_scaler(session: Session) -> None:
             session.contained("loss scale", session.losses.scaled_by, factor, outputs, result)
         return result
 
+    @functools.wraps(step)
+    def stepped(self: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        made = session.steps_asked
+        result = step(self, optimizer, *args, **kwargs)
+        if _listening(session) and isinstance(optimizer, Optimizer) and session.steps_asked == made:
+            with torch.no_grad():
+                session.contained("loss scale", session.left_out, optimizer)
+        return result
+
     @functools.wraps(update)
     def updated(self: Any, *args: Any, **kwargs: Any) -> None:
         update(self, *args, **kwargs)
@@ -83,6 +92,7 @@ def _replace_scaler(session: Session) -> None:
             session.losses.rescaled()
 
     scaler.scale = scaled  # type: ignore[method-assign]
+    scaler.step = stepped  # type: ignore[method-assign]
     scaler.update = updated  # type: ignore[method-assign]
 
 
