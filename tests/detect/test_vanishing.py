@@ -87,6 +87,13 @@ def test_a_dead_input_side_is_found(stream, context):
     assert finding.evidence["zero"] == 4
 
 
+def test_an_input_side_that_dies_is_found_at_its_step(stream, context):
+    norms = np.ones((40, 6))
+    norms[3:, :4] = 0.0
+    (finding,) = over(stream(norms), context(6))
+    assert (finding.step, finding.where[0]) == (3, "layer0.weight")
+
+
 def test_dead_tensors_in_the_middle_are_silent(stream, context):
     norms = depth(12, 1.0)
     norms[:, 3:10] = 0.0

@@ -10,6 +10,7 @@ Shape legend: P gradient tensors, L tensors of one family in model order, R read
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -142,7 +143,7 @@ class VanishingGradient:
                 self._decay(family, log_rms[list(family)]) if len(family) >= least else None
             )
             if fade is not None:
-                return self._report(fade, readings[0].step, context)
+                return self._report(fade, _began(fade, readings), context)
         return None
 
     def _decay(self, indices: tuple[int, ...], log_rms: FloatArray) -> Fade | None:
@@ -195,6 +196,15 @@ def _usual_log_rms(readings: tuple[Reading, ...], context: Context) -> tuple[Flo
     log_rms = np.full(size, _FLOOR)
     np.log10(norms / np.sqrt(np.maximum(numel, 1.0)), out=log_rms, where=norms > 0.0)
     return log_rms, present
+
+
+def _began(fade: Fade, readings: Sequence[Reading]) -> int:
+    """Step of the first reading that shows it: gradients that are exactly zero may have been there before."""
+    if fade.zero * 2 < fade.family:
+        return readings[0].step
+    dead = list(fade.indices)
+    there = [one for one in readings if one.norms.size > max(dead)]
+    return next((one.step for one in there if not one.norms[dead].any()), readings[0].step)
 
 
 def _is_weight(tensor: TensorInfo) -> bool:
