@@ -29,6 +29,7 @@ from steadygrad.errors import RankLost
 from steadygrad.monitor import Monitor
 from steadygrad.policies import auto, clip_norm
 from steadygrad.ranks import Peers, Ranks
+from steadygrad.ranks.farewell import farewell
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 RANKS = 2
@@ -206,13 +207,33 @@ def every_check(rank):
         dist.barrier()
         check_only_one_attaches(rank, monkeypatch)
         dist.barrier()
+        check_last_words(rank)
         check_a_rank_that_dies(rank)
+
+
+def check_last_words(rank):
+    """Whose script ended by itself says so, and who ended for want of the other tells it; nobody waits for nothing."""
+    peers = Peers(rank, RANKS, "words", replicated=True)
+    own = ValueError("no such\nfile") if rank else RuntimeError("Connection closed by peer [127.0.0.1]:4711")
+    told = "this is rank 0, and it ends since rank 1 of 2 has ended with ValueError: no such. Look at the output there."
+    assert farewell(peers, own) == ("" if rank else told)
+    dist.barrier()
+    both = Peers(rank, RANKS, "both", replicated=True)  # both connections broke: it was neither
+    assert farewell(both, RuntimeError("gloo: Connection reset")) == ""
+    dist.barrier()
 
 
 def check_a_rank_that_dies(rank):
     """The last check: rank 1 goes, and rank 0, which serves the store, is told by name."""
+    model = ddp()
     if rank == 1:
         os._exit(0)
+    with pytest.raises(RuntimeError) as broken:
+        train_step(model, torch.optim.SGD(model.parameters()), batches()[0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("steadygrad.ranks.farewell.PATIENCE_S", 1.0)
+        text = farewell(Peers(0, RANKS, "gone", replicated=True), broken.value)
+    assert "rank 1 of 2 has died, or doesn't answer" in text
     ranks = Ranks(Peers(0, RANKS, "steadygrad/dies", replicated=False), [torch.ones(3)], late=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("steadygrad.ranks.ranks.PATIENCE_S", 1.0)

@@ -1,5 +1,6 @@
 """The ranks of one training: one small collective a step, the same numbers and so the same verdict on each."""
 
+from steadygrad.ranks.farewell import expect_farewell
 from steadygrad.ranks.flags import Flags
 from steadygrad.ranks.guilty import tell_rank
 from steadygrad.ranks.handshake import Apart, among_several, meet
@@ -19,6 +20,7 @@ __all__ = [
     "agree",
     "among_several",
     "exchange",
+    "expect_farewell",
     "like",
     "meet",
     "own_part",

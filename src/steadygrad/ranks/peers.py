@@ -41,9 +41,8 @@ class Peers:
             store.set(f"{self.prefix}/here/{about}/{self.rank}", "1")
         except (RuntimeError, OSError):
             return [0]  # it serves the store
-        return [
-            r for r in range(self.world) if not comes(store, f"{self.prefix}/here/{about}/{r}", patience_s)
-        ]
+        others = [rank for rank in range(self.world) if rank != self.rank]
+        return [r for r in others if not comes(store, f"{self.prefix}/here/{about}/{r}", patience_s)]
 
     def lost(self, silent: list[int], while_: str = "") -> RankLost:
         """The error that names them.

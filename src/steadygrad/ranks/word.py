@@ -7,7 +7,7 @@ matched with the training's own, and whoever is late or gone costs a bounded wai
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from steadygrad.ranks.peers import Peers, comes, store_of_all
@@ -30,16 +30,25 @@ def exchange(peers: Peers, about: str, text: str) -> dict[int, str]:
         What each rank said; one that said nothing in time is missing.
     """
     store = store_of_all()
-    keys = [f"{peers.prefix}/{about}/{rank}" for rank in range(peers.world)]
+    keys = {rank: f"{peers.prefix}/{about}/{rank}" for rank in range(peers.world)}
     store.set(keys[peers.rank], text)
-    return _heard(store, keys, PATIENCE_S)
+    return heard(store, keys, PATIENCE_S)
 
 
-def _heard(store: Any, keys: list[str], patience_s: float) -> dict[int, str]:
-    """What is there under each key, or comes before all the patience is used up."""
+def heard(store: Any, keys: Mapping[int, str], patience_s: float) -> dict[int, str]:
+    """What each rank has left under its key, or leaves there before all the patience is used up.
+
+    Args:
+        store: the one that all share.
+        keys: by rank.
+        patience_s: longest wait for all of them together.
+    """
     until = time.monotonic() + patience_s
-    present = [comes(store, key, max(LEAST_S, until - time.monotonic())) for key in keys]
-    return {rank: store.get(key).decode() for rank, key in enumerate(keys) if present[rank]}
+    found = {}
+    for rank, key in keys.items():
+        if comes(store, key, max(LEAST_S, until - time.monotonic())):
+            found[rank] = store.get(key).decode()
+    return found
 
 
 def agree(
@@ -66,7 +75,7 @@ def agree(
     store.set(f"{notes}/{peers.rank}", own)
     word = f"{notes}/word"
     if peers.rank == 0:
-        answer = judge(_heard(store, [f"{notes}/{rank}" for rank in range(peers.world)], patience_s))
+        answer = judge(heard(store, {rank: f"{notes}/{rank}" for rank in range(peers.world)}, patience_s))
     else:
         # Longer than rank 0 waits for the others: it knows better who is missing.
         answer = "" if comes(store, word, 1.25 * patience_s) else unheard

@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from steadygrad.measure import ParamTable
-from steadygrad.ranks import Apart, Peers, Ranks, meet, tell_rank
+from steadygrad.ranks import Apart, Peers, Ranks, expect_farewell, meet, tell_rank
 from steadygrad.records import Finding, Reading
 from steadygrad.stepping.track import Track
 
@@ -67,6 +67,7 @@ def join_ranks(met: Peers | Apart | None, tracks: Sequence[Track], book: Book, *
     """
     if not isinstance(met, Peers):
         return []
+    expect_farewell(met)
     joined = [Ranks(met, track.table.params, late=late) for track in tracks]
     for track, ranks in zip(tracks, joined, strict=True):
         track.lane.join(ranks)
