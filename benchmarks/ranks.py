@@ -1,93 +1,103 @@
-"""Faults on one rank of several, seeded: do all ranks agree, and does the finding name the right one?
+"""Faults on one rank of several, seeded: do all ranks agree, does it end, and is the right rank named?
 
     python benchmarks/ranks.py --trials 200 --ranks 2
 
-Each trial is a short DDP training in one world of gloo processes. In it one rank, drawn from the seed, gets a NaN
-batch, an Inf in its gradient before reduction, or is slow; or nothing happens. Counted are trials in which the ranks
-differ in a norm, a factor or a skip (to the last bit), in which other steps were skipped than the faulty one, and
-in which the rank named isn't the faulty one.
+Each trial is a short training (DDP or FSDP2) in a world of gloo processes of its own. In it one rank, drawn from the
+seed, gets a NaN batch, an Inf in its gradient before reduction, a ruined weight or moment, is slow, or is killed: before
+its forward pass, between backward and step, or while a checkpoint is written; or nothing happens. Counted is what must
+not be: ranks that differ in a norm, a factor, a skip, a rollback or a weight (to the last bit); other steps skipped
+than the faulty one; a rank not named; no rollback, or more than one, where a number was ruined; a world that hasn't
+ended after a minute; a checkpoint that doesn't load.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import random
+import json
+import multiprocessing
+import shutil
 import socket
+import sys
+import tempfile
 import time
 from collections import Counter
-from datetime import timedelta
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-import torch
-import torch.distributed as dist
-from torch import multiprocessing as mp
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import steadygrad as sg
+from benchmarks.rank_trials import POISONED, RUINED, STEPS, Case, draw, run
 
-FAULTS = ("none", "nan batch", "inf gradient", "slow rank")
-STEPS = 8
+PATIENCE_S = 60.0
 
 
-def _trial(seed: int, rank: int, ranks: int) -> tuple[str, dict[str, bool]]:
-    draw = random.Random(seed)
-    fault, faulty, at = draw.choice(FAULTS), draw.randrange(ranks), draw.randrange(1, STEPS)
-    torch.manual_seed(seed)
-    model = DistributedDataParallel(
-        nn.Sequential(nn.Linear(8, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 1))
-    )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    guard = sg.guard(model, optimizer, policy=draw.choice([sg.policies.auto(), sg.policies.clip_norm(0.5)]))
-    generator = torch.Generator().manual_seed(seed * ranks + rank)
-    for step in range(STEPS):
-        x = torch.randn(8, 8, generator=generator)
-        hit = rank == faulty and step == at
-        if hit and fault == "nan batch":
-            x[draw.randrange(8)] = float("nan")
-        if hit and fault == "slow rank":
-            time.sleep(0.2)
-        optimizer.zero_grad()
-        out = model(x)
-        if hit and fault == "inf gradient":
-            out.register_hook(lambda grad: grad * float("inf"))
-        out.square().mean().backward()
-        optimizer.step()
-    told = [(one.norms.tolist(), one.total_norm, one.clip_coef, one.skipped) for one in guard.recent]
-    everywhere: list[Any] = [None] * ranks
-    dist.all_gather_object(everywhere, repr(told))
-    poisoned = fault in {"nan batch", "inf gradient"}
-    named = [one.evidence.get("guilty_rank") for one in guard.findings if one.kind.startswith("nonfinite")]
-    outcome = {
-        "ranks differ": len(set(everywhere)) > 1,
-        "wrong steps skipped": [one.step for one in guard.recent if one.skipped] != [at] * poisoned,
-        "wrong or no rank named": poisoned and float(faulty) not in named,
-        "not seen to the end": len(told) != STEPS,
+def trial(case: Case) -> list[str]:
+    """What went wrong in one trial."""
+    # No TemporaryDirectory: a forked process removes it at its own end.
+    folder = Path(tempfile.mkdtemp())
+    try:
+        has_ended = _run_world(case, folder)
+        return _judged(case, folder) if has_ended else ["not ended after a minute"]
+    finally:
+        shutil.rmtree(folder)
+
+
+def _run_world(case: Case, folder: Path) -> bool:
+    """Run it; whether all processes have ended by themselves."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = multiprocessing.get_context("fork")  # torch is loaded once
+    world = [context.Process(target=run, args=(case, rank, port, folder)) for rank in range(case.ranks)]
+    for process in world:
+        process.start()
+    until = time.monotonic() + PATIENCE_S
+    for process in world:
+        process.join(max(0.0, until - time.monotonic()))
+    hung = any(process.is_alive() for process in world)
+    for process in world:
+        process.kill()
+        process.join()
+    return not hung
+
+
+def _judged(case: Case, folder: Path) -> list[str]:
+    errors = [(folder / f"{rank}.err").read_text(encoding="utf-8") for rank in range(case.ranks)]
+    if case.fault == "killed rank":
+        return _judge_killed(case, errors, folder)
+    results = [folder / f"{rank}.json" for rank in range(case.ranks)]
+    if not all(one.exists() for one in results):
+        return [f"not run to its end: {errors[0][-300:]}"]
+    return _judge(case, [json.loads(one.read_text(encoding="ascii")) for one in results])
+
+
+def _judge_killed(case: Case, errors: list[str], folder: Path) -> list[str]:
+    # The one who speaks for the others is rank 0, or whoever is left.
+    told = "".join(text for rank, text in enumerate(errors) if rank != case.faulty)
+    named = f"rank {case.faulty} of {case.ranks} has died"
+    found = [] if named in told else ["killed rank not named"]
+    if case.where == "while saving" and not (folder / "last" / ".metadata").exists():
+        found.append("no whole checkpoint left")
+    return found
+
+
+def _judge(case: Case, results: list[dict[str, object]]) -> list[str]:
+    first = results[0]
+    skipped, rollbacks = first["skipped"], first["rollbacks"]
+    assert isinstance(skipped, list)
+    assert isinstance(rollbacks, list)
+    ruined, poisoned = case.fault in RUINED, case.fault in POISONED
+    named = all(float(case.faulty) in one["named"] for one in results)  # type: ignore[operator]
+    found = {
+        "ranks differ": len({one["numbers"] for one in results}) > 1,
+        "not seen to the end": first["steps"] != STEPS,
+        "wrong steps skipped": not ruined and skipped != [case.at] * poisoned,
+        "wrong or no rank named": poisoned and not named,
+        "not one rollback": len(rollbacks) != ruined,
+        "rollback without the rank": any(f"(rank {case.faulty})" not in one for one in rollbacks),
+        "weights not finite at the end": not first["finite"],
     }
-    guard.close()
-    return fault, outcome
-
-
-def _rank(rank: int, ranks: int, port: int, trials: int) -> None:
-    os.environ["STEADYGRAD_QUIET"] = "1"
-    torch.set_num_threads(1)
-    url = f"tcp://127.0.0.1:{port}"
-    dist.init_process_group(
-        "gloo", init_method=url, rank=rank, world_size=ranks, timeout=timedelta(seconds=60)
-    )
-    began = time.perf_counter()
-    faults: Counter[str] = Counter()
-    bad: Counter[str] = Counter()
-    for seed in range(trials):
-        fault, outcome = _trial(seed, rank, ranks)
-        faults[fault] += 1
-        bad.update(name for name, is_bad in outcome.items() if is_bad)
-    if rank == 0:
-        print(f"{trials} trials on {ranks} ranks, {time.perf_counter() - began:.0f} s: {dict(faults)}")
-        for name in outcome:
-            print(f"  {name:24s} {bad[name]}")
-    dist.destroy_process_group()
+    return [name for name, is_so in found.items() if is_so]
 
 
 def main() -> None:
@@ -95,11 +105,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument(
+        "--at-once", type=int, default=4, help="worlds at a time; those with a killed rank mostly wait"
+    )
     asked = parser.parse_args()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_rank, (asked.ranks, port, asked.trials), nprocs=asked.ranks)
+    began = time.perf_counter()
+    cases = [draw(seed, asked.ranks) for seed in range(asked.trials)]
+    with ThreadPoolExecutor(asked.at_once) as pool:
+        wrong = list(pool.map(trial, cases))
+    took = time.perf_counter() - began
+    print(f"{asked.trials} trials on {asked.ranks} ranks, {took:.0f} s")
+    for fault, count in sorted(Counter(case.fault for case in cases).items()):
+        bad = [case for case, what in zip(cases, wrong, strict=True) if what and case.fault == fault]
+        print(f"  {fault:16s} {count:4d} trials, {len(bad)} of them wrong")
+    for case, what in zip(cases, wrong, strict=True):
+        if what:
+            print(f"  {case}: {'; '.join(what)}")
 
 
 if __name__ == "__main__":
