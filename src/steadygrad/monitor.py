@@ -79,7 +79,8 @@ class Monitor:
         guarded = policy is not None
         book.forensics = book.contained("tracing", partial(Forensics, model, guarded=guarded))
         waits_not = any(is_late(table.params) for table in tables) if late is None else late
-        self._ranks = join_ranks(met, tracks, book, late=waits_not)
+        join = partial(join_ranks, met, tracks, book, late=waits_not)
+        self._ranks = book.contained("ranks", join) or []
         plan = recover or Rollback()
         self._checkpoints = make_checkpoints(model, tracks, plan, self._ranks, late=waits_not, book=book)
         rescue = partial(make_rescue, model, tracks, recover, self._ranks, book=book)

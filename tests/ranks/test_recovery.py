@@ -104,7 +104,7 @@ def check_conflict(rank):
         assert not optimizer._optimizer_step_pre_hooks
 
 
-def check_the_mean_loss_counts(rank, monkeypatch, *, after):
+def check_the_mean_loss_counts(rank, monkeypatch, *, after, all_log=True):
     """Only one rank's loss leaves its course, for good: both go back twice, then both accept it and undo that."""
     done = []
     monkeypatch.setattr(
@@ -119,10 +119,11 @@ def check_the_mean_loss_counts(rank, monkeypatch, *, after):
     for step in range(160):
         loss = 1.0 + 0.1 * torch.rand((), generator=generator).item()
         loss += 100.0 if rank == 1 and step >= 60 else 0.0
-        if not after:
+        logs = all_log or rank == 1
+        if logs and not after:
             guard.log(loss=loss)
         train_step(model, optimizer, own_rows(stream[step % 2], rank, RANKS))
-        if after:
+        if logs and after:
             guard.log(loss=loss)
     assert [action for _, action, _ in done] == ["rollback", "rollback", "release"]
     assert "the weights from before the rollback are back" in done[-1][2]
@@ -165,9 +166,9 @@ def every_check(rank):
     for check in (check_a_copy_that_fails_on_one, check_memory, check_a_fault_of_ours_on_one):
         with pytest.MonkeyPatch.context() as monkeypatch:
             check(rank, monkeypatch)
-    for after in (False, True):
+    for after, all_log in ((False, True), (True, False)):
         with pytest.MonkeyPatch.context() as monkeypatch:
-            check_the_mean_loss_counts(rank, monkeypatch, after=after)
+            check_the_mean_loss_counts(rank, monkeypatch, after=after, all_log=all_log)
     check_conflict(rank)
     check_bad_data_is_no_reason(rank)
     check_a_checkpoint_is_loaded(rank)

@@ -34,15 +34,14 @@ def tell_rank(ranks: Sequence[Ranks], finding: Finding) -> Finding:
     """
     if finding.kind not in _ABOUT_NUMBERS or finding.optimizer >= len(ranks):
         return finding
-    own = ranks[finding.optimizer]
-    seen = own.seen(finding.step)
-    text, guilty = ("", None) if seen is None else _judge(seen, of_this_step=not own.loss_lags)
+    seen = ranks[finding.optimizer].seen(finding.step)
+    text, guilty = ("", None) if seen is None else _judge(seen)
     evidence = finding.evidence if guilty is None else {**finding.evidence, "guilty_rank": float(guilty)}
     return replace(finding, summary=f"{finding.summary}{text}", evidence=evidence) if text else finding
 
 
-def _judge(seen: Seen, *, of_this_step: bool) -> tuple[str, int | None]:
-    loss_bad = ~np.isfinite(seen.losses) & of_this_step
+def _judge(seen: Seen) -> tuple[str, int | None]:
+    loss_bad = ~np.isfinite(seen.losses) & (not seen.lags)
     norm_bad = ~np.isfinite(seen.norms)
     bad = np.flatnonzero(loss_bad | norm_bad).tolist()
     world = len(seen.norms)

@@ -6,7 +6,7 @@ another word. What belongs to one rank (its loss, its local gradient) has a plac
 the others leave at 0, so it arrives whole by the same sum.
 
 Shape legend: P parameters, n ranks. Layout: squares ``[P]``, perhaps squares of parameters ``[P]``, losses
-``[n]``, local squares ``[n]``, `Flags` of recovery ``[6]``, fault: ``8 P + 16 n + 56`` bytes.
+``[n]``, local squares ``[n]``, `Flags` of recovery ``[6]``, lag, fault: ``8 P + 16 n + 64`` bytes.
 """
 
 from __future__ import annotations
@@ -42,12 +42,14 @@ class Seen:
         losses: ``[n]``; `NO_LOSS` where none was logged.
         norms: norm of a few local gradients, ``[n]``; NaN or Inf where they are, -1 where unknown.
         flags: what recovery has to say, added up over the ranks.
+        lags: the losses are those of the step before.
     """
 
     step: int
     losses: FloatArray
     norms: FloatArray
     flags: Flags
+    lags: bool
 
     @property
     def loss(self) -> float | None:
@@ -72,8 +74,8 @@ class Ranks:
         self.calls = 0
         self.bytes_sent = 0
         self.left = False
-        self.loss_lags = False
         self._logged: float | Tensor | None = None
+        self._lags = False
         self._says = (-1, SILENT)
         self.sharded = any(map(is_sharded, params))
         self._params = params
@@ -94,7 +96,7 @@ class Ranks:
             loss: a tensor where the host mustn't wait for it.
             lags: it was logged after its step, and belongs to the one before.
         """
-        self._logged, self.loss_lags = loss, lags
+        self._logged, self._lags = loss, lags
 
     def say(self, flags: Flags, step: int) -> None:
         """What recovery has to say in this step's collective; who doesn't say it anew has none."""
@@ -149,10 +151,12 @@ class Ranks:
         """What the ranks saw in a step, while it is remembered."""
         return next((one for one in reversed(self._seen) if one.step == step), None)
 
-    def loss(self, step: int) -> float | None:
-        """Mean loss of the ranks that came with a step; a closure that is called several times has it once."""
-        of_step = [one.loss for one in self._seen if one.step == step]
-        return next((loss for loss in of_step if loss is not None), None)
+    def loss(self, step: int) -> tuple[int, float] | None:
+        """Mean loss of the ranks that came with a step's collective, and the step it belongs to."""
+        # A closure that is called several times has several collectives, and the loss in the first.
+        came = (one for one in self._seen if one.step == step and one.loss is not None)
+        found = next(came, None)
+        return None if found is None or found.loss is None else (step - found.lags, found.loss)
 
     @property
     def heard(self) -> Flags:
@@ -172,7 +176,7 @@ class Ranks:
         numbers = [0.0] * (2 * world)
         numbers[rank] = loss if isinstance(loss, float) else _NO_LOSS
         numbers[world + rank] = _NO_SQUARE
-        numbers += [*(flags if said_at == step else SILENT), 0.0]
+        numbers += [*(flags if said_at == step else SILENT), float(self._lags), 0.0]
         tail = torch.tensor(numbers, dtype=torch.float64).to(device, non_blocking=True)
         if isinstance(loss, Tensor):
             tail[rank] = loss
@@ -207,6 +211,7 @@ class Ranks:
         with np.errstate(invalid="ignore"):
             squares = numbers[world : 2 * world]
             norms = np.where(squares == _NO_SQUARE, -1.0, np.sqrt(np.abs(squares)))
-        flags = Flags(*numbers[2 * world : -1].tolist())
-        self._seen.append(Seen(of_step, numbers[:world].copy(), norms, flags))
-        return bool(numbers[-1] != 0.0)
+        *flags, lags, fault = numbers[2 * world :].tolist()
+        # Perhaps one rank alone logs a loss: what holds for it holds for all.
+        self._seen.append(Seen(of_step, numbers[:world].copy(), norms, Flags(*flags), lags > 0.0))
+        return bool(fault != 0.0)

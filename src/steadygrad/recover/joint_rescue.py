@@ -120,11 +120,10 @@ class JointRescue(Rescue):
             self._attempt_copy(self._keeper.step, self._tracks[0].lane.step, clean=clean)
 
     def _take_loss(self, step: int) -> None:
-        ranks = self._ranks[0]
-        loss = ranks.loss(step)
-        if loss is not None and step - ranks.loss_lags >= self._blind[0]:
-            self._course.add(loss)
-            self._trial.add(loss)
+        came = self._ranks[0].loss(step)
+        if came is not None and came[0] >= self._blind[0]:
+            self._course.add(came[1])
+            self._trial.add(came[1])
 
     def _vote_on(self, reading: Reading, ill: Sequence[str]) -> Vote:
         """Every sign is looked at, whatever another says: the counters behind them must go on alike everywhere."""
