@@ -56,3 +56,15 @@ def test_each_rank_has_its_run_and_all_leave_out_the_step_that_one_has_poisoned(
     weights = {line.split()[-1] for line in out}
     assert len(weights) == 1
     assert "nan" not in weights
+
+
+@pytest.mark.slow
+def test_an_unmodified_script_goes_back_on_both_ranks_when_the_weights_of_one_are_ruined(torchrun):
+    out, said, runs = torchrun("-m", "steadygrad", "run", "--guard", str(SCRIPT), RUIN="1")
+    done = [[(one.step, one.reason) for one in run.incidents if one.action == "rollback"] for run in runs]
+    assert done[0] == done[1]
+    assert "non-finite parameters in 0.weight (rank 1): back to the state of step" in done[0][0][1]
+    assert any("Rank 1 alone of 2 brought it at step 3" in line for line in said)
+    weights = {line.split()[-1] for line in out}
+    assert len(weights) == 1
+    assert "nan" not in weights

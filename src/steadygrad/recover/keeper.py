@@ -81,6 +81,7 @@ class Keeper:
         self._pending: Snapshot | None = None
         self._spare: dict[str, Any] | None = None
         self._asked: list[Snapshot | None] = []
+        self._void = 0
         self._cost: tuple[int, torch.Event, torch.Event] | None = None
 
     def first(self, step: int = 0) -> None:
@@ -99,6 +100,9 @@ class Keeper:
         found: list[str] = []
         while self._asked and (names := self._inspection.take()) is not None:
             looked_at = self._asked.pop(0)
+            if self._void:
+                self._void -= 1
+                continue
             found += names
             if looked_at is not None:
                 looked_at.sound = not names
@@ -128,7 +132,7 @@ class Keeper:
     def went_back(self) -> None:
         """The state is that of the trusted copy again; a younger copy is worth nothing."""
         self._drop_pending()
-        self._asked = [None] * len(self._asked)
+        self._void = len(self._asked)
 
     def _reject(self) -> None:
         """The younger copy is of ill numbers."""

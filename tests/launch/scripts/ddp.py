@@ -15,7 +15,9 @@ net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
 model = DistributedDataParallel(net)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
 torch.manual_seed(rank)
-for step in range(6):
+for step in range(12 if "RUIN" in os.environ else 6):
+    if step == 3 and rank == 1 and "RUIN" in os.environ:
+        net[0].weight.data[0, 0] = float("nan")
     x = torch.randn(8, 4)
     if step == 3 and rank == 1 and "POISON" in os.environ:
         x[0, 0] = float("nan")

@@ -27,7 +27,7 @@ from steadygrad.launch.arm.loss_graph import unsuited
 from steadygrad.launch.arm.losses import Losses
 from steadygrad.launch.arm.objects import held_by, leaves_behind, optimizers_of
 from steadygrad.launch.arm.seat import Seat
-from steadygrad.launch.arm.tree import module_of
+from steadygrad.launch.arm.tree import module_of, replicated
 from steadygrad.launch.children import at_end_of_child, child_name
 from steadygrad.launch.orders import Orders
 from steadygrad.launch.result import Result, Training
@@ -311,6 +311,7 @@ class Session:
             return None
 
     def _attached(self, module: nn.Module, optimizer: Optimizer | None, path: Path | None) -> Monitor:
+        module = module if optimizer is None else replicated(module)
         if self.orders.guard:
             return guard(module, optimizer, policy=self.policy, run=path)
         return watch(module, optimizer, run=path)

@@ -55,6 +55,12 @@ def module_of(params: Sequence[Tensor]) -> nn.Module:
     return chosen[0] if _left_behind(chosen, params, loose) else _gathered(chosen, loose)
 
 
+def replicated(module: nn.Module) -> nn.Module:
+    """The ``DistributedDataParallel`` around a module, which tells that other ranks train it too; else itself."""
+    around = (one for one in living(nn.Module) if type(one).__name__ == "DistributedDataParallel")
+    return next((one for one in around if any(inner is module for inner in one.modules())), module)
+
+
 def _left_behind(chosen: Sequence[nn.Module], params: Sequence[Tensor], loose: Sequence[Tensor]) -> bool:
     """Whether the loose tensors are of a part of the model that the script has since replaced.
 
