@@ -9,6 +9,7 @@ import torch
 from tests.ranks.recoveries import EVERY, alike, check_goes_back, optimizer_of, state, strike
 from tests.ranks.test_two_ranks import RANKS, ddp, fsdp, tensor_parallel
 from tests.ranks.worlds import batches, everywhere, own_rows, run_world, train_step
+from torch import nn
 
 import steadygrad as sg
 from steadygrad.errors import UsageError
@@ -92,6 +93,24 @@ def check_a_fault_of_ours_on_one(rank, monkeypatch):
     guard.close()
 
 
+def normalised():
+    return nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 1))
+
+
+def check_statistics(rank):
+    """The ruined weights ruin running statistics too: the rollback puts them back, and nothing else has to."""
+    model = ddp(normalised)
+    optimizer = optimizer_of(model)
+    guard = sg.guard(model, optimizer, recover=sg.recover.rollback(every=EVERY))
+    train(model, optimizer, guard, rank, 20)
+    if rank == 1:
+        strike(model, math.nan)
+    train(model, optimizer, guard, rank, 8)
+    assert (guard._rescue.rollbacks, guard._rescue.repairs) == (1, 0)
+    assert all(bool(torch.isfinite(one).all()) for one in model.state_dict().values())
+    guard.close()
+
+
 def check_conflict(rank):
     """Asked for different things, every rank says so at once, and leaves no hook behind."""
     for asked in ([None, False], [True, False], [sg.recover.rollback(every=5), sg.recover.rollback(every=6)]):
@@ -169,6 +188,7 @@ def every_check(rank):
     for after, all_log in ((False, True), (True, False)):
         with pytest.MonkeyPatch.context() as monkeypatch:
             check_the_mean_loss_counts(rank, monkeypatch, after=after, all_log=all_log)
+    check_statistics(rank)
     check_conflict(rank)
     check_bad_data_is_no_reason(rank)
     check_a_checkpoint_is_loaded(rank)

@@ -113,7 +113,8 @@ class JointRescue(Rescue):
         vote = self._vote_on(reading, ill)
         if self._vote is NO_VOTE:
             self._vote = vote
-        self._mend(reading, ill)
+        if not heard.trouble:  # else all of it may be about to go back
+            self._mend(reading, ill)
         clean = self._is_clean(reading) and not heard.trouble
         self._note(reading, clean=clean)
         if index == 0:
