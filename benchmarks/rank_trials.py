@@ -75,7 +75,7 @@ def run(case: Case, rank: int, port: int, folder: Path) -> None:
     url = f"tcp://127.0.0.1:{port}"
     try:
         dist.init_process_group(
-            "gloo", init_method=url, rank=rank, world_size=case.ranks, timeout=timedelta(seconds=60)
+            "gloo", init_method=url, rank=rank, world_size=case.ranks, timeout=timedelta(seconds=20)
         )
         told = _train(case, rank, folder)
         (folder / f"{rank}.json").write_text(json.dumps(told), encoding="ascii")

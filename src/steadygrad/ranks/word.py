@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
 from steadygrad.ranks.peers import Peers, comes, store_of_all
 
 PATIENCE_S = 10.0
@@ -69,16 +71,22 @@ def agree(
         judge: makes the answer of what each rank said, on rank 0; who said nothing in time is missing.
         unheard: the answer where rank 0 itself doesn't come.
         patience_s: longest wait.
+
+    Raises:
+        RankLost: rank 0, which serves the store, is gone.
     """
-    store = store_of_all()
     notes = f"{peers.prefix}/{about}"
-    store.set(f"{notes}/{peers.rank}", own)
     word = f"{notes}/word"
-    if peers.rank == 0:
-        answer = judge(heard(store, {rank: f"{notes}/{rank}" for rank in range(peers.world)}, patience_s))
-    else:
-        # Longer than rank 0 waits for the others: it knows better who is missing.
-        answer = "" if comes(store, word, 1.25 * patience_s) else unheard
-    # Whoever gives up writes so: the first word holds, also for a rank 0 that comes late.
-    held: str = store.compare_set(word, "", answer).decode() if answer else store.get(word).decode()
+    try:
+        store = store_of_all()
+        store.set(f"{notes}/{peers.rank}", own)
+        if peers.rank == 0:
+            answer = judge(heard(store, {rank: f"{notes}/{rank}" for rank in range(peers.world)}, patience_s))
+        else:
+            # Longer than rank 0 waits for the others: it knows better who is missing.
+            answer = "" if comes(store, word, 1.25 * patience_s) else unheard
+        # Whoever gives up writes so: the first word holds, also for a rank 0 that comes late.
+        held: str = store.compare_set(word, "", answer).decode() if answer else store.get(word).decode()
+    except torch.distributed.DistError as error:
+        raise peers.lost([0]) from error
     return held
