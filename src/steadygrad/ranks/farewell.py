@@ -69,7 +69,9 @@ def farewell(peers: Peers, error: BaseException) -> str:
         store.set(f"{notes}/read/{peers.rank}", "1")
     if peers.rank == 0:  # it serves the store: the others may still be reading
         heard(store, {rank: f"{notes}/read/{rank}" for rank, own in words.items() if not own}, PATIENCE_S)
-    guilty = {rank: words.get(rank) for rank in others if words.get(rank) != ""}
+    spoke = {rank: own for rank, own in words.items() if own}
+    silent = [] if spoke else peers.gone([rank for rank in others if rank not in words])
+    guilty: dict[int, str | None] = {**spoke, **dict.fromkeys(silent)}
     return _told(guilty, peers) if guilty and (peers.rank == 0 or 0 in guilty) else ""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
 from collections import Counter
 from collections.abc import Sequence
@@ -66,7 +67,8 @@ def meet(model: nn.Module, tensors: Sequence[Tensor], mode: str, recover: str = 
         return None
     dist = torch.distributed
     peers = Peers(dist.get_rank(), dist.get_world_size(), f"steadygrad/{next(_attached)}", replicated)
-    own = {"print": _fingerprint(tensors, mode), "recover": recover, "host": socket.gethostname()}
+    place = {"host": socket.gethostname(), "pid": os.getpid()}
+    own = {"print": _fingerprint(tensors, mode), "recover": recover, **place}
     answer = agree(
         peers,
         "meet",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -44,6 +48,26 @@ class Peers:
         others = [rank for rank in range(self.world) if rank != self.rank]
         return [r for r in others if not comes(store, f"{self.prefix}/here/{about}/{r}", patience_s)]
 
+    def gone(self, silent: list[int]) -> list[int]:
+        """Of ranks that don't answer, those that are to blame.
+
+        A rank that lives may wait in the collective that has failed here, and not know of it yet. So where the process
+        of one is seen to be gone, which it is on the same machine, that one alone is told.
+        """
+        if 0 in silent:
+            return [0]  # it serves the store: nobody else could answer
+        keys = {rank: f"{self.prefix}/meet/{rank}" for rank in silent}
+        try:
+            store = store_of_all()
+            notes = {
+                rank: json.loads(store.get(key)) for rank, key in keys.items() if comes(store, key, 0.01)
+            }
+        except (RuntimeError, OSError, ValueError):
+            return silent
+        here = socket.gethostname()
+        dead = [rank for rank, note in notes.items() if note["host"] == here and has_ended(note["pid"])]
+        return dead or silent
+
     def lost(self, silent: list[int], while_: str = "") -> RankLost:
         """The error that names them.
 
@@ -51,12 +75,29 @@ class Peers:
             silent: ranks that don't answer.
             while_: what they are needed for, as a sentence.
         """
-        who = f"rank{'s' * (len(silent) > 1)} {', '.join(map(str, silent))} of {self.world}"
+        gone = self.gone(silent)
+        who = f"rank{'s' * (len(gone) > 1)} {', '.join(map(str, gone))} of {self.world}"
         return RankLost(
-            f"stopped: {who} {'have' if len(silent) > 1 else 'has'} died or doesn't answer; this is rank {self.rank}. "
+            f"stopped: {who} {'have' if len(gone) > 1 else 'has'} died or doesn't answer; this is rank {self.rank}. "
             f"{while_}Look at the output of that rank (out of memory, a device that failed), then start again from the last "
             "checkpoint."
         )
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process of this machine has ended, even if its parent doesn't know yet."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+        return state.split()[0] in {"Z", "X"}
+    except (OSError, IndexError):
+        pass
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def comes(store: Any, key: str, patience_s: float) -> bool:
