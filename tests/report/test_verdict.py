@@ -202,3 +202,10 @@ def test_a_step_that_is_not_finite_is_told_by_the_one_before(record):
 def test_another_optimizers_weights_are_left_out(record):
     with grown(record, 2.0 ** np.arange(11, -1, -1.0), optimizer=1) as run:
         assert "per layer" not in sentence_of(run)
+
+
+def test_of_a_long_name_the_end_is_told():
+    name = "transformer." + "block." * 30 + "weight"
+    sentence = told([replace(EXPLOSION, where=(name,))]).sentence
+    assert "block.weight)" in sentence
+    assert len(sentence) < 120

@@ -24,6 +24,8 @@ MOST_FITTED = 256
 PLATEAU = 0.03
 """Share of the change that an end of the stretch may give up: what changes no more is no part of it."""
 _LOG_MOST = 700.0  # exp() of more is Inf
+ACCOUNTED = 0.4
+"""Least share of the change, in logs, that the fitted growth has to account for."""
 TELLING = 10.0
 """Change over a stretch that is worth a mark."""
 LOOK_BACK = 64
@@ -43,6 +45,8 @@ class Profile:
         first: position of the stretch's end nearest to the input.
         last: position of its end nearest to the loss.
         factor: norm at ``first`` over that at ``last``.
+        steady: factor that the fitted growth along the stretch accounts for: of scattered norms the two ends are far
+            apart too, but nothing carries the gradient from one to the other.
     """
 
     step: int
@@ -51,11 +55,15 @@ class Profile:
     first: int
     last: int
     factor: float
+    steady: float = 1.0
 
     @property
     def telling(self) -> bool:
         """Whether a stretch carries a change that is worth a mark."""
-        return self.last > self.first and not 1 / TELLING < self.factor < TELLING
+        if self.last <= self.first or 1 / TELLING < self.factor < TELLING:
+            return False
+        whole, fitted = np.log(self.factor), np.log(self.steady)
+        return bool(fitted / whole > ACCOUNTED)
 
 
 def profile(step: int, norms: Float64Array) -> Profile:
@@ -75,7 +83,9 @@ def profile(step: int, norms: Float64Array) -> Profile:
     logs = np.log(norms[known])
     first, last = _stretch(known, logs)
     factor = _grown(np.log(norms[first]) - np.log(norms[last]))
-    return Profile(step, norms, _grown(-_slope(known, logs)), first, last, factor)
+    inside = (known >= first) & (known <= last)
+    steady = _grown(-_slope(known[inside], logs[inside]) * (last - first)) if last > first else 1.0
+    return Profile(step, norms, _grown(-_slope(known, logs)), first, last, factor, steady)
 
 
 def _grown(log: float) -> float:

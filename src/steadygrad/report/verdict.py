@@ -14,6 +14,7 @@ from steadygrad.report.profile import told_growth
 from steadygrad.report.wording import plural, visible
 from steadygrad.runfile import Run
 
+_LONGEST = 60
 _NONFINITE = frozenset(
     {"nonfinite_activation", "nonfinite_loss", "nonfinite_gradient", "nonfinite_parameter"}
 )
@@ -74,8 +75,14 @@ def _blame(finding: Finding, grown: str) -> str:
         return f"{title(finding.kind)} at step {finding.step:,}: {grown}"
     rest = len(finding.where) - 1
     more = f" and {rest:,} more" if rest > 0 else ""
-    place = f", {visible(finding.where[0])}{more}" if finding.where else ""
+    place = f", {_short(finding.where[0])}{more}" if finding.where else ""
     return f"{title(finding.kind)} (step {finding.step:,}{place})"
+
+
+def _short(name: str) -> str:
+    """The end of a long name, which tells most; the card has all of it."""
+    text = visible(name)
+    return text if len(text) <= _LONGEST else f"…{text[1 - _LONGEST :]}"
 
 
 def _follow_up(chapter: Chapter) -> str:
@@ -85,7 +92,7 @@ def _follow_up(chapter: Chapter) -> str:
     if worst is None or (chapter.severity != "error" and chapter.root.severity == chapter.severity):
         return ""
     if worst.kind in _NONFINITE and worst.where:
-        return f"; first non-finite in {visible(worst.where[0])} (step {worst.step:,})"
+        return f"; first non-finite in {_short(worst.where[0])} (step {worst.step:,})"
     return f", then {title(worst.kind)} (step {worst.step:,})"
 
 

@@ -9,7 +9,8 @@ from hypothesis.extra import numpy as hnp
 from steadygrad.records import Finding, TensorInfo
 from steadygrad.report.page.data.depth import snowball
 from steadygrad.report.page.data.raster import raster
-from steadygrad.report.page.figures.snowball import told
+from steadygrad.report.page.data.words import snowball_words
+from steadygrad.report.page.figures.snowball import snowball_figure, told
 from steadygrad.report.profile import profile
 from steadygrad.runfile import open_run
 
@@ -49,3 +50,22 @@ def test_the_worst_finding_is_shown_first(record):
 def test_without_weights_there_is_none(record):
     with open_run(record([[1.0] * 4] * 5, tensors=tuple(TensorInfo(str(i), (3,)) for i in range(4)))) as run:
         assert snowball(raster(run)) is None
+
+
+def test_scattered_norms_have_no_stretch_that_carries_them():
+    rng = np.random.default_rng(0)
+    noise = np.exp(rng.normal(0, 0.6, 5000))
+    assert not profile(0, noise).telling
+    assert profile(0, noise[:200] * 1.05 ** -np.arange(200)).telling
+
+
+def test_many_weights_have_small_dots(record):
+    tensors = tuple(TensorInfo(f"blocks.{i}.weight", (3, 3)) for i in range(400))
+    with open_run(record(np.ones((5, 400)), tensors=tensors)) as run:
+        plot = snowball_figure(snowball(raster(run))).children[2]
+    assert [one.glyph.size for one in plot.renderers if one.glyph.__class__.__name__ == "Scatter"] == [2]
+
+
+def test_without_a_finite_number_nothing_is_said_of_growth(record):
+    with open_run(record(np.full((9, 4), np.inf))) as run:
+        assert snowball_words(snowball(raster(run))) == "No weight has a finite gradient at any chosen step."

@@ -95,7 +95,7 @@ def _norm(value: float) -> str:
 
 
 _COURSE = (
-    "A is blue, B is orange and dashed; the vertical line is where they part. Drag to zoom into steps, double-click or press 0 for "
+    "A is blue, B is orange and dashed; the vertical line is the first step at which they differ twofold, or at all. Drag to zoom into steps, double-click or press 0 for "
     "all of them."
 )
 _CONTRAST = (

@@ -49,9 +49,12 @@ def raster_words(picture: Raster) -> str:
 def snowball_words(data: Snowball) -> str:
     """The step whose stretch multiplies the gradient most, up or down."""
     sizes = [abs(float(np.log(one.factor))) if one.factor > 0 else 0.0 for one in data.profiles]
+    if not any(np.isfinite(one.norms).any() for one in data.profiles):
+        return "No weight has a finite gradient at any chosen step."
+    sizes = [size if one.telling else 0.0 for size, one in zip(sizes, data.profiles, strict=True)]
     one = data.profiles[int(np.argmax(sizes))]
     if not one.telling:
-        return f"Over {plural(len(data.names), 'weight')} the gradient neither grows nor shrinks tenfold at any chosen step."
+        return f"Over {plural(len(data.names), 'weight')} the gradient neither grows nor shrinks tenfold from layer to layer at any chosen step."
     ends = f"from {visible(data.names[one.last])} back to {visible(data.names[one.first])}"
     return f"The largest change of all chosen steps: x{number(one.factor)} {ends}, at step {one.step:,}."
 

@@ -42,6 +42,8 @@ FOLD_ABOVE = 400
 LEAST_FOLDED = 4
 ABOVE, BELOW = 38, 52
 """Pixels above and below the frame, alike in the picture and in the names beside it."""
+_WIDE: dict[str, Any] = {"sizing_mode": "stretch_width", "max_width": 230, "min_width": 90}
+"""Controls that stand beside each other on a narrow screen too."""
 _PER_DECADE = STEPS_PER_NAT * np.log(10.0)
 _OUTLIERS = 0.1
 """Percent of the smallest norms that share the lowest colour: one denormal must not use up the palette."""
@@ -141,12 +143,12 @@ def _with_rows(
     rows = ColumnDataSource({"name": [], "detail": []}, name="rows")
     side, strip, labels = _side(plot)
     order = Select(
-        title="Order of the rows", value="forward", options=ORDERS, width=230, stylesheets=[look.CONTROL]
+        title="Order of the rows", value="forward", options=ORDERS, **_WIDE, stylesheets=[look.CONTROL]
     )
     choices = [("", "choose …"), ("all", "fold all"), ("none", "unfold all")]
     choices += [(str(i), group.name) for i, group in enumerate(found) if group.count > 1]
     chooser = Select(
-        title="Fold or unfold modules", value="", options=choices, width=230, stylesheets=[look.CONTROL]
+        title="Fold or unfold modules", value="", options=choices, **_WIDE, stylesheets=[look.CONTROL]
     )
     known = {
         "cells": cells, "shown": shown, "rows": rows, "strip": strip, "labels": labels, "plot": plot,
@@ -164,7 +166,7 @@ def _with_rows(
     plot.js_on_change("inner_height", then("begin"))
     grid = {"start": picture.buckets.start, "width": picture.buckets.width, "floor": floor}
     _hover(plot, {"rows": rows, "shown": shown, "about": grid})
-    controls = row(order, chooser, css_classes=["controls"])
+    controls = row(order, chooser, css_classes=["controls"], sizing_mode="stretch_width")
     return column(controls, row(side, plot, sizing_mode="stretch_width"), sizing_mode="stretch_width")
 
 

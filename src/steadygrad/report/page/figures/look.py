@@ -34,7 +34,9 @@ CONTROL = """
 :host { color: var(--quiet, inherit); font: inherit; }
 .bk-input { color: var(--ink, #1b2027); background-color: var(--surface, #fff); border-color: var(--line, #ccc); }
 .noUi-target { background: var(--line, #ddd); border: 0; box-shadow: none; }
-.noUi-handle { background: var(--surface, #fff); border-color: var(--quiet, #888); }
+.noUi-handle { background: var(--surface, #fff); border: 2px solid var(--quiet, #888); border-radius: 50%; box-shadow: none; }
+.noUi-handle::before, .noUi-handle::after { display: none; }
+.noUi-handle:focus-visible { outline: 2px solid var(--accent, #1765a3); outline-offset: 2px; }
 .bk-slider-title { color: var(--ink, #1b2027); }
 """
 """Controls take their colours from the page around them."""
@@ -157,7 +159,7 @@ def positive(values: Float64Array) -> Float64Array:
 def keep_axis(plot: figure, drawn: bool, *, log: bool) -> None:  # noqa: FBT001 - read as a sentence
     """Give a picture without a single finite number an axis; Bokeh finds none by itself."""
     if not drawn:
-        plot.y_range = Range1d(0.1, 10.0) if log else Range1d(0.0, 1.0)
+        plot.y_range = Range1d(1e-3, 1e3) if log else Range1d(0.0, 1.0)
 
 
 def wants_log(values: Float64Array) -> bool:

@@ -5,11 +5,22 @@ Shape legend: L weights in forward order, S steps to choose from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from bokeh.layouts import column
-from bokeh.models import Column, ColumnDataSource, Div, FixedTicker, HoverTool, Range1d, Slider
+from bokeh.models import (
+    Column,
+    ColumnDataSource,
+    Div,
+    FixedTicker,
+    HoverTool,
+    LegendItem,
+    NoOverlap,
+    Range1d,
+    Slider,
+)
 from bokeh.plotting import figure
 
 from steadygrad.report.page.data.buckets import Float64Array
@@ -20,6 +31,9 @@ from steadygrad.report.profile import Profile
 from steadygrad.report.wording import number, visible
 
 MOST_TICKS, MOST_NAMED = 20, 10
+DOTS = ((60, 6), (300, 4), (1000, 2))
+"""Weights up to which a dot has so many pixels: those of thousands would be a band."""
+STRETCH, LOST = "stretch that carries it", "non-finite"
 
 
 def snowball_figure(data: Snowball) -> Column:
@@ -36,18 +50,23 @@ def snowball_figure(data: Snowball) -> Column:
     place = np.arange(len(data.names))
     usual = {"depth": place, "name": list(data.names), "norm": look.positive(data.usual)}
     plot.line("depth", "norm", source=ColumnDataSource(usual), line_color=look.GREY, line_dash=[4, 3],
-              legend_label="median over the run")  # fmt: skip
+              legend_label="usual")  # fmt: skip
     line = ColumnDataSource({**usual, "norm": _drawn(begin.norms)}, name="snowball")
     stretch = ColumnDataSource(_stretch(begin), name="stretch")
     bad = ColumnDataSource({"depth": _bad(begin)}, name="bad layers")
     _draw(plot, line, stretch, bad)
-    slider, note = _controls(data, line, stretch, bad)
+    marks = [
+        next(item for item in plot.legend[0].items if item.label.value == label) for label in (STRETCH, LOST)
+    ]
+    for item, source in zip(marks, (stretch, bad), strict=True):
+        item.visible = len(source.data["depth"]) > 0
+    slider, note = _controls(data, line, stretch, bad, marks)
     return column(slider, note, plot, sizing_mode="stretch_width")
 
 
 def _axes(data: Snowball) -> figure:
     plot = look.picture("snowball", 300, Range1d(-0.5, len(data.names) - 0.5), y_axis_type="log")
-    plot.xaxis.axis_label = "weight, in forward order: input on the left, loss on the right"
+    plot.xaxis.axis_label = "weights: input left, loss right"
     look.few_ticks(plot, 5)
     _name_weights(plot, data.names)
     plot.yaxis.axis_label = "gradient norm"
@@ -64,6 +83,7 @@ def _name_weights(plot: figure, names: tuple[str, ...]) -> None:
     """Names below a few weights, numbers below many."""
     every = max(1, -(-len(names) // MOST_TICKS))
     plot.xaxis.ticker = FixedTicker(ticks=list(range(0, len(names), every)))
+    plot.xaxis.major_label_policy = NoOverlap()
     if len(names) <= MOST_NAMED:
         short = [visible(name.removesuffix(".weight").replace(".weight_", " ")) for name in names]
         plot.xaxis.major_label_overrides = {
@@ -73,18 +93,24 @@ def _name_weights(plot: figure, names: tuple[str, ...]) -> None:
 
 def _draw(plot: figure, line: ColumnDataSource, stretch: ColumnDataSource, bad: ColumnDataSource) -> None:
     plot.line("depth", "norm", source=line, line_color=look.BLUE, line_width=2, legend_label="this step")
-    dots = plot.scatter("depth", "norm", source=line, size=6, fill_color=look.BLUE, line_color=None)
+    count = len(line.data["depth"])
+    size = next((size for most, size in DOTS if count <= most), 1)
+    dots = plot.scatter("depth", "norm", source=line, size=size, fill_color=look.BLUE, line_color=None)
     plot.line("depth", "norm", source=stretch, line_color=look.RED, line_width=6, line_alpha=0.45,
-              legend_label="stretch that carries it")  # fmt: skip
+              legend_label=STRETCH)  # fmt: skip
     plot.vspan(x="depth", source=bad, line_color=look.NONFINITE, line_width=3, line_alpha=0.7,
-               legend_label="non-finite")  # fmt: skip
+               legend_label=LOST)  # fmt: skip
     tips = [("weight", "@name"), ("gradient norm", "@norm{%.3e}")]
     plot.add_tools(HoverTool(renderers=[dots], tooltips=tips, formatters={"@norm": "printf"}))
     look.legend_above(plot)
 
 
 def _controls(
-    data: Snowball, line: ColumnDataSource, stretch: ColumnDataSource, bad: ColumnDataSource
+    data: Snowball,
+    line: ColumnDataSource,
+    stretch: ColumnDataSource,
+    bad: ColumnDataSource,
+    marks: Sequence[LegendItem],
 ) -> tuple[Slider, Div]:
     steps = [profile.step for profile in data.profiles]
     profiles = ColumnDataSource(
@@ -95,7 +121,7 @@ def _controls(
         name="profiles",
     )
     args: dict[str, Any] = {
-        "profiles": profiles, "line": line, "stretch": stretch, "bad": bad,
+        "profiles": profiles, "line": line, "stretch": stretch, "bad": bad, "marks": list(marks),
         "firsts": [profile.first for profile in data.profiles],
         "lasts": [profile.last for profile in data.profiles],
         "telling": [profile.telling for profile in data.profiles],

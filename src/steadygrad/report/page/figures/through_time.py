@@ -80,7 +80,7 @@ def _called(module: str) -> str:
 def _axes(data: Passages) -> figure:
     longest = max(one.length for each in data.looks for one in each.through_time)
     plot = look.picture("through time", 260, Range1d(-0.5, longest - 0.5), y_axis_type="log")
-    plot.xaxis.axis_label = "time step: the first on the left, the last on the right"
+    plot.xaxis.axis_label = "time steps: first left, last right"
     plot.yaxis.axis_label = "relative to the largest"
     look.few_ticks(plot, 5)
     norms = [norm for each in data.looks for one in each.through_time for norm in one.norms if norm > 0]

@@ -135,6 +135,14 @@
     for (const view of views()) walk(view)
     return found
   }
+  // A legend of one line has no room on a narrow screen.
+  const narrow = window.matchMedia("(max-width: 760px)")
+  function fit() {
+    for (const doc of documents()) for (const model of doc._all_models.values()) {
+      if (model.type === "Legend") model.ncols = narrow.matches ? 2 : "auto"
+    }
+  }
+  narrow.addEventListener("change", () => fit())
   const dark = window.matchMedia("(prefers-color-scheme: dark)")
   dark.addEventListener("change", () => ink())
   let closed = []
@@ -157,5 +165,5 @@
     document.documentElement.classList.remove("paper")
     ink()
   })
-  document.addEventListener("steadygrad:ready", () => ink())
+  document.addEventListener("steadygrad:ready", () => { fit(); ink() })
 })()

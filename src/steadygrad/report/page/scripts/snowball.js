@@ -5,3 +5,5 @@ const [first, last] = [firsts[at], lasts[at]]
 const part = telling[at] ? Array.from({length: last - first + 1}, (_, i) => first + i) : []
 stretch.data = {depth: part, norm: part.map((i) => norms[i])}
 bad.data = {depth: profiles.data.bad[at]}
+marks[0].visible = part.length > 0
+marks[1].visible = profiles.data.bad[at].length > 0
