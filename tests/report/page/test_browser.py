@@ -96,13 +96,13 @@ def keep_screenshot(browser, name):
 
 
 def requests(browser):
-    """Addresses asked for since the page was opened, but for the page itself."""
+    """Addresses asked for since the page was opened, but for the page itself and the browser's own first tab."""
     asked = []
     for entry in browser.get_log("performance"):
         message = json.loads(entry["message"])["message"]
         if message["method"] == "Network.requestWillBeSent":
             asked.append(message["params"]["request"]["url"])
-    return [address for address in asked if not address.startswith(("data:", "blob:"))][1:]
+    return [address for address in asked if not address.startswith(("data:", "blob:", "chrome"))][1:]
 
 
 def complaints(browser):
