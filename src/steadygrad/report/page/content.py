@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steadygrad.records import Finding, Incident
+from steadygrad.records import Finding
+from steadygrad.report.around import Around, around
 from steadygrad.report.cards import Card, cards
 from steadygrad.report.chapters import chapters
 from steadygrad.report.facts import Facts, gather
@@ -37,7 +38,7 @@ class Content:
         facts: what was counted, each a name and a value.
         cards: one a root cause.
         untold: how many more findings of which kind; empty where all are told.
-        incidents: what steadygrad did, the first of them.
+        incidents: what steadygrad did, the first of them, with the numbers around it.
         more_incidents: how many more.
         environment: command, versions, processes.
     """
@@ -50,7 +51,7 @@ class Content:
     facts: Rows
     cards: tuple[Card, ...]
     untold: str
-    incidents: tuple[Incident, ...]
+    incidents: tuple[Around, ...]
     more_incidents: int
     environment: Rows
 
@@ -77,7 +78,7 @@ def content(run: Run, findings: Sequence[Finding]) -> Content:
         tuple(_facts(run, facts)),
         cards(told[:MOST_CARDS]),
         ", ".join(f"{count:,} {kind}" for kind, count in rest.items()),
-        run.incidents[:MOST_INCIDENTS],
+        around(run, run.incidents[:MOST_INCIDENTS]),
         max(0, len(run.incidents) - MOST_INCIDENTS),
         tuple(_environment(run)),
     )
