@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from steadygrad.capture import is_capturing
 from steadygrad.errors import UsageError
 
 
@@ -20,7 +21,7 @@ class NotScriptable(UsageError, AttributeError):
 
 
 class ForwardHook:
-    """Hands a module's calls on; silent where they are traced or compiled, which must not change.
+    """Hands a module's calls on; silent where they are traced, compiled or captured, which must not change.
 
     A copy of the module gets a hook that does nothing. A pickle of it gets one that does nothing and
     is made of the standard library alone: a model that is saved whole during a training is loaded
@@ -55,6 +56,8 @@ class ForwardHook:
     def __call__(self, *args: Any) -> Any:
         """Called by the module."""
         if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            return None
+        if is_capturing():
             return None
         return self._hear(*args)
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from steadygrad.assembly import record, tables_of, tracks_of
+from steadygrad.capture import is_capturing
 from steadygrad.detect import nonfinite_parameter
 from steadygrad.errors import UsageError
 from steadygrad.forensics import Forensics
@@ -160,6 +161,8 @@ class Monitor:
         Raises:
             UsageError: a value is not a single number.
         """
+        if is_capturing():  # a captured tensor holds no number yet
+            return
         loss = self._logbook.scalars.log([track.lane.step for track in self._tracks], values)
         if loss is not None:
             for track in self._tracks:

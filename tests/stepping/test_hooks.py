@@ -389,3 +389,24 @@ def test_an_optimizer_that_hands_its_state_on_is_heard_and_left():
     log.hooks.remove()
     assert not around._optimizer_step_pre_hooks
     assert not around._optimizer_step_post_hooks
+
+
+def test_a_step_that_is_captured_is_left_alone_and_the_next_one_seen(monkeypatch):
+    model, optimizer = one_weight()
+    log, captured = Log(optimizer), []
+    log.hooks.remove()
+    hooks = StepHooks(
+        optimizer,
+        log.events.append,
+        lambda: log.events.append("stepped"),
+        lambda: log.events.append("abandoned"),
+        lambda: captured.append(True),
+    )
+    closure_of(model, optimizer)()
+    with monkeypatch.context() as context:
+        context.setattr("steadygrad.stepping.hooks.is_capturing", lambda: True)
+        optimizer.step()
+        assert (log.events, captured) == ([], [True])
+    optimizer.step()
+    assert (log.events, captured) == ([0, "stepped"], [True])
+    hooks.remove()

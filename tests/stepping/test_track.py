@@ -38,6 +38,9 @@ class Outlet:
     def incident(self, incident):
         self.events.append(("incident", incident))
 
+    def say(self, key, text):
+        self.events.append((key, text))
+
     def nonfinite(self, track):
         self.traced.append(track.lane.step)
 

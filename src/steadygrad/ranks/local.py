@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from steadygrad.capture import is_capturing
 from steadygrad.measure import is_sharded
 
 SAMPLED = 4
@@ -46,7 +47,7 @@ class LocalNorms:
 
     def _add(self, grad: Tensor) -> None:
         # This runs inside the user's backward pass: nothing that could fail may happen here.
-        if grad.layout == torch.strided:
+        if grad.layout == torch.strided and not is_capturing():
             norm = torch.linalg.vector_norm(grad.detach(), dtype=torch.float64)
             self._squares.append(norm * norm)
 

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from steadygrad.capture import is_capturing
+
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 
@@ -37,6 +39,7 @@ class StepHooks:
         on_stepped: called when the outermost ``step`` returns.
         on_abandoned: called when the last step turns out to have raised: before the next one, or when
             the optimizer is asked for its state.
+        on_captured: called instead of all others where a step is captured in a CUDA graph.
     """
 
     def __init__(
@@ -45,12 +48,14 @@ class StepHooks:
         on_gradients: Callable[[int], None],
         on_stepped: Callable[[], None],
         on_abandoned: Callable[[], None],
+        on_captured: Callable[[], None] = lambda: None,
     ) -> None:
         self._optimizer = weakref.ref(optimizer)
         self._on_gradients = on_gradients
         self._on_evaluated = _untraced(on_gradients)
         self._on_stepped = on_stepped
         self._on_abandoned = on_abandoned
+        self._on_captured = on_captured
         self._depth = 0
         self._leaving = False
         self._handles = [optimizer.register_step_pre_hook(_untraced(self._before))]
@@ -109,6 +114,9 @@ class StepHooks:
             self._depth = 0
             self._on_abandoned()
         if self._leaving:
+            return None
+        if is_capturing():
+            self._on_captured()
             return None
         self._depth = 1
         if callable(kwargs.get("closure")):

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from steadygrad.capture import CAPTURED, is_capturing
 from steadygrad.containment import Containment
 from steadygrad.detect import Context, Panel, missing_zero_grad
 from steadygrad.detect.finding import listed
@@ -27,6 +29,7 @@ from steadygrad.stepping.brake import Brake, BrakedPolicy
 from steadygrad.stepping.hooks import StepHooks
 from steadygrad.stepping.judge import Treatment
 from steadygrad.stepping.lane import Lane, is_late
+from steadygrad.stepping.plain import host_norm, plain_total
 from steadygrad.stepping.saved import completed
 from steadygrad.stepping.shielded import PART, ShieldedPolicy
 from steadygrad.stepping.streak import SkipStreak
@@ -66,6 +69,9 @@ class Outlet(Protocol):
 
     def ended(self, track: Track) -> None:
         """A step over several ranks has ended: the same moment on each of them."""
+
+    def say(self, key: str, text: str) -> None:
+        """One line for the user."""
 
 
 class Track:
@@ -204,6 +210,8 @@ class Track:
             spending.spent_s += spending.clock() - began
 
     def _clipped(self, max_norm: float | None) -> Tensor:
+        if is_capturing():
+            return self._plain_norm()
         if self._clip is None:
             norm = self._measuring(self._begin, self._step, max_norm)
             self._contained(_MEASURING, self.lane.end)
@@ -218,7 +226,8 @@ class Track:
         return norm
 
     def _hooked(self, optimizer: Optimizer) -> StepHooks:
-        return StepHooks(optimizer, self._gradients_ready, self._stepped, self._abandoned)
+        captured = partial(self._outlet.say, "capture", CAPTURED)
+        return StepHooks(optimizer, self._gradients_ready, self._stepped, self._abandoned, captured)
 
     def _measuring(self, call: Callable[..., T], *args: object) -> T | None:
         ranks = self.lane.ranks
@@ -233,7 +242,7 @@ class Track:
 
     def _plain_norm(self) -> Tensor:
         """What ``clip_grad_norm_`` would return, for whoever called it when measuring is off."""
-        norm = self._contained("plain norm", _plain_total, self.table.params)
+        norm = self._contained("plain norm", plain_total, self.table.params)
         return torch.tensor(math.nan) if norm is None else norm
 
     def _gradients_ready(self, evaluation: int) -> None:
@@ -312,7 +321,7 @@ class Track:
             self._contained(PART, self._prepare, self.policy)
 
     def _prepare(self, policy: Policy) -> None:
-        norms = torch.stack([_host_norm(param) for param in self.table.params])
+        norms = torch.stack([host_norm(param) for param in self.table.params])
         policy.prepare(self.table.tensors, norms.numpy())
 
     def _trace(self) -> None:
@@ -376,20 +385,3 @@ class Track:
 
 def _undo_of(optimizer: Optimizer | None) -> StepUndo | None:
     return StepUndo(optimizer) if optimizer is not None and moves_while_evaluating(optimizer) else None
-
-
-def _plain_total(params: Sequence[Tensor]) -> Tensor:
-    norms = [torch.linalg.vector_norm(param.grad.detach()) for param in params if param.grad is not None]
-    home = norms[0].device if norms else None
-    return torch.linalg.vector_norm(torch.stack([n.to(home) for n in norms])) if norms else torch.zeros(())
-
-
-def _host_norm(param: Tensor) -> Tensor:
-    """Norm of one parameter, on the host: once, when it is met."""
-    if torch.nn.parameter.is_lazy(param):
-        return torch.zeros(())
-    value = param.detach()
-    dtype = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else None
-    norm = torch.linalg.vector_norm(value, dtype=dtype)
-    whole: Tensor = getattr(norm, "full_tensor", lambda: norm)()
-    return whole.cpu().float()

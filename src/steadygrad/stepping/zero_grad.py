@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from steadygrad.capture import is_capturing
 from steadygrad.measure import LateReads
 
 # Three steps in a row with the old gradient inside: nothing else does that by chance.
@@ -99,7 +100,7 @@ class _Incoming:
 
     def _add(self, grad: Tensor) -> None:
         # This runs inside the user's backward pass: nothing that could fail may happen here.
-        if grad.layout != torch.strided:
+        if grad.layout != torch.strided or is_capturing():
             return
         grad = grad.detach()
         self._incoming = grad.clone() if self._incoming is None else self._incoming + grad
