@@ -1,8 +1,7 @@
-"""What a monitor is put together from: for each optimizer a table of its parameters and a track, and the run file."""
+"""What a monitor is put together from: for each optimizer a table of its parameters and a track."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from torch import nn
@@ -11,7 +10,6 @@ from torch.optim import Optimizer
 from steadygrad.logbook import Logbook
 from steadygrad.measure import ParamTable, parameter_names
 from steadygrad.policies import Policy
-from steadygrad.recording import as_run_path, begin_recording
 from steadygrad.stepping import SkipStreak, Track
 
 
@@ -20,22 +18,6 @@ def tables_of(model: nn.Module, optimizers: Sequence[Optimizer]) -> list[ParamTa
     names = parameter_names(model)
     groups = [one.param_groups for one in optimizers] or [[{"params": list(model.parameters())}]]
     return [ParamTable(names, some, index) for index, some in enumerate(groups)]
-
-
-def record(
-    run: str | os.PathLike[str],
-    mode: str,
-    model: nn.Module,
-    optimizers: Sequence[Optimizer],
-    policy: Policy | None,
-    tables: Sequence[ParamTable],
-    book: Logbook,
-) -> None:
-    """Have the logbook write a run file, and say what a person should know about its place."""
-    path = as_run_path(mode, run)
-    book.recorder = begin_recording(path, mode, model, optimizers, policy, tables, book.fault, book.spending)
-    if book.recorder.notice is not None:
-        book.say("run file", book.recorder.notice)
 
 
 def tracks_of(

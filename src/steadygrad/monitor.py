@@ -19,18 +19,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from steadygrad.assembly import record, tables_of, tracks_of
+from steadygrad.assembly import tables_of, tracks_of
 from steadygrad.capture import is_capturing
 from steadygrad.detect import nonfinite_parameter
 from steadygrad.errors import UsageError
 from steadygrad.forensics import Forensics
 from steadygrad.logbook import Logbook, Sink
 from steadygrad.policies import Policy
+from steadygrad.recording import recorded
 from steadygrad.records import Finding, Reading
 from steadygrad.recover import Rollback, among_ranks, in_words, make_checkpoints, make_rescue
+from steadygrad.runfile.given import as_path
 from steadygrad.stepping import is_late, join_ranks, meet_ranks
 from steadygrad.summary import Counts, copies_told, no_step_seen, summarise
-from steadygrad.usage import check_max_norm, policy_name, saved_tracks, stale
+from steadygrad.usage import check_max_norm, check_sink, check_teller, policy_name, saved_tracks, stale
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -73,25 +75,24 @@ class Monitor:
         met = self._containment.run("ranks", meet_ranks, model, tables, mode, asked, book)
         recover = among_ranks(recover, met)
         self.recovers = recover is not None
-        if run is not None:
-            record(run, mode, model, optimizers, policy, tables, book)
-        put = partial(tracks_of, optimizers, tables, policy, book, recovers=self.recovers)
-        tracks = self._tracks = put(max_skips=max_skips, overhead=overhead, late=late)
-        guarded = policy is not None
-        book.forensics = book.contained("tracing", partial(Forensics, model, guarded=guarded))
-        waits_not = any(is_late(table.params) for table in tables) if late is None else late
-        join = partial(join_ranks, met, tracks, book, late=waits_not)
-        self._ranks = book.contained("ranks", join) or []
-        plan = recover or Rollback()
-        self._checkpoints = make_checkpoints(model, tracks, plan, self._ranks, late=waits_not, book=book)
-        rescue = partial(make_rescue, model, tracks, recover, self._ranks, book=book)
-        self._rescue = rescue(overhead=overhead, late=waits_not)
-        book.listen(model, overhead=overhead, guarded=guarded)
-        book.keep_bundles(model, tracks, plan)
-        # The optimizers' hooks hold the logbook, and it holds us: nobody has to keep the monitor.
-        book.listeners.append(("wiring check", self._after_step))
-        self._check_wiring(0)
-        self._containment.run("weights check", self._check_weights)
+        with recorded(book, run, mode, model, optimizers, policy, tables):
+            put = partial(tracks_of, optimizers, tables, policy, book, recovers=self.recovers)
+            tracks = self._tracks = put(max_skips=max_skips, overhead=overhead, late=late)
+            guarded = policy is not None
+            book.forensics = book.contained("tracing", partial(Forensics, model, guarded=guarded))
+            waits_not = any(is_late(table.params) for table in tables) if late is None else late
+            join = partial(join_ranks, met, tracks, book, late=waits_not)
+            self._ranks = book.contained("ranks", join) or []
+            plan = recover or Rollback()
+            self._checkpoints = make_checkpoints(model, tracks, plan, self._ranks, late=waits_not, book=book)
+            rescue = partial(make_rescue, model, tracks, recover, self._ranks, book=book)
+            self._rescue = rescue(overhead=overhead, late=waits_not)
+            book.listen(model, overhead=overhead, guarded=guarded)
+            book.keep_bundles(model, tracks, plan)
+            # The optimizers' hooks hold the logbook, and it holds us: nobody has to keep the monitor.
+            book.listeners.append(("wiring check", self._after_step))
+            self._check_wiring(0)
+            self._containment.run("weights check", self._check_weights)
 
     def __enter__(self) -> Self:
         """Use as a context manager: closed on the way out."""
@@ -235,7 +236,8 @@ class Monitor:
             CheckpointFailed: one of several ranks couldn't write its part.
             RankLost: one of them has died, or hasn't called.
         """
-        return self._checkpoints.save(path, self.counts.steps, self.state_dict())
+        target = as_path(f"{self.mode}.save({path!r})", path, "a checkpoint", "'last.pt'")
+        return self._checkpoints.save(target, self.counts.steps, self.state_dict())
 
     def protect(self, path: str | os.PathLike[str]) -> AbstractContextManager[Path]:
         """Protect a checkpoint of your own: ``with guard.protect(path) as file: torch.save(state, file)``.
@@ -246,7 +248,8 @@ class Monitor:
         Raises:
             UsageError: nothing was written to the path given.
         """
-        return self._checkpoints.protect(path, self.counts.steps)
+        target = as_path(f"{self.mode}.protect({path!r})", path, "a checkpoint", "'last.pt'")
+        return self._checkpoints.protect(target, self.counts.steps)
 
     def summary(self) -> str:
         """What happened so far, for a person."""
@@ -322,15 +325,16 @@ class Monitor:
         Raises:
             UsageError: it is no sink.
         """
-        if not all(callable(getattr(sink, name, None)) for name in ("reading", "number", "finding", "close")):
-            raise UsageError(
-                f"{self.mode}.send_to({sink!r}): expected a sink such as steadygrad.sinks.TensorBoard('logs'), got "
-                f"{type(sink).__name__}."
-            )
+        check_sink(self.mode, sink)
         self._logbook.sinks.append((f"sink {len(self._logbook.sinks)} ({type(sink).__name__})", sink))
 
     def tell_with(self, teller: Callable[[Finding], Finding]) -> None:
-        """Have each finding pass through ``teller`` first: whoever knows the data can add what it knows."""
+        """Have each finding pass through ``teller`` first: whoever knows the data can add what it knows.
+
+        Raises:
+            UsageError: it can't be called.
+        """
+        check_teller(self.mode, teller)
         self._logbook.tellers.append(teller)
 
     def tell(self, finding: Finding) -> None:

@@ -10,9 +10,11 @@ import os
 import sys
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,11 +22,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from steadygrad import __version__
-from steadygrad.errors import UsageError
 from steadygrad.measure import ParamTable, Spending
 from steadygrad.policies import Policy
 from steadygrad.records import Finding, FloatArray, Incident, Look, Reading, RunInfo, TensorInfo
 from steadygrad.runfile import RunWriter
+from steadygrad.runfile.given import as_path
 from steadygrad.runfile.own_numbers import OVERHEAD
 
 OVERHEAD_EVERY = 64
@@ -66,11 +68,7 @@ def _place_among_ranks() -> dict[str, int]:
 
 def as_run_path(call: str, run: object) -> Path:
     """The path of a run file; anything else, and an empty one, raises a UsageError."""
-    if not isinstance(run, (str, os.PathLike)) or not (path := os.fspath(run)) or isinstance(path, bytes):
-        raise UsageError(
-            f"{call}(run={run!r}): expected the path of a run file such as run='runs/first.steady'."
-        )
-    return Path(path)
+    return as_path(f"{call}(run={run!r})", run, "a run file", "run='runs/first.steady'")
 
 
 def _weakly(on_fault: Callable[[str], None]) -> Callable[[str], None]:
@@ -193,6 +191,11 @@ class Recorder:
             self._tell_overhead()
         self._writer.close()
 
+    def discard(self) -> None:
+        """Close the file and remove it: it is of no run."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
     def _tell_overhead(self) -> None:
         self._told_step = self._newest_step
         self._writer.scalar(self._newest_step, OVERHEAD, self._spending.share())
@@ -208,18 +211,54 @@ class Recorder:
         return None if values is None else self._spread(rows, values)
 
 
-def begin_recording(
-    path: Path,
+class Book(Protocol):
+    """Who keeps the recorder and speaks for it."""
+
+    recorder: Recorder | None
+    spending: Spending
+
+    def fault(self, text: str) -> None:
+        """A part has switched itself off."""
+
+    def say(self, key: str, text: str) -> None:
+        """One line on stderr."""
+
+
+@contextmanager
+def recorded(
+    book: Book,
+    run: str | os.PathLike[str] | None,
     mode: str,
     model: nn.Module,
     optimizers: Sequence[Optimizer],
     policy: Policy | None,
     tables: Sequence[ParamTable],
-    on_fault: Callable[[str], None],
-    spending: Spending | None = None,
-) -> Recorder:
-    """Open the run file of a new monitor; arguments as for `run_info` and `Recorder`."""
+) -> Iterator[None]:
+    """Open the run file of a new monitor for ``book``; where that isn't made after all, no file is left.
+
+    Args:
+        book: gets the recorder.
+        run: where to; None records nothing.
+        mode: see `run_info`, as for the rest.
+        model: its class is what the run is called by.
+        optimizers: likewise.
+        policy: of a guard.
+        tables: parameters of each optimizer.
+    """
+    if run is None:
+        yield
+        return
     tensors = [tensor for table in tables for tensor in table.tensors]
     policy_call = "" if policy is None else repr(policy)
+    path = as_run_path(mode, run)
     info = run_info(path, mode, policy_call, type(model).__name__, optimizers, tensors)
-    return Recorder(path, info, [len(table) for table in tables], on_fault, spending)
+    book.recorder = recorder = Recorder(
+        path, info, [len(table) for table in tables], book.fault, book.spending
+    )
+    if recorder.notice is not None:
+        book.say("run file", recorder.notice)
+    try:
+        yield
+    except BaseException:
+        recorder.discard()
+        raise

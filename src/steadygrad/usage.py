@@ -98,6 +98,24 @@ def check_policy(policy: object) -> None:
     )
 
 
+def check_sink(call: str, sink: object) -> None:
+    """Raise a UsageError unless ``sink`` takes what a sink is sent."""
+    if not all(callable(getattr(sink, name, None)) for name in ("reading", "number", "finding", "close")):
+        raise UsageError(
+            f"{call}.send_to({sink!r}): expected a sink such as steadygrad.sinks.TensorBoard('logs'), got "
+            f"{type(sink).__name__}."
+        )
+
+
+def check_teller(call: str, teller: object) -> None:
+    """Raise a UsageError unless ``teller`` can be called."""
+    if not callable(teller):
+        raise UsageError(
+            f"{call}.tell_with({teller!r}): expected a function that takes a Finding and returns one, got "
+            f"{type(teller).__name__}."
+        )
+
+
 def check_shared(call: str, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
     """Raise a UsageError for an optimizer that shares no parameter with the model."""
     names = parameter_names(model)

@@ -50,3 +50,12 @@ def test_nothing_trained_and_nothing_watched():
     by_hand = Training("watch", "Net", None, by_hand=True, moved=False, steps=3)
     assert "made 3 backward passes through Net and changed no parameter" in told(by_hand)
     assert "by a fault of steadygrad's own (OSError: x)" in told(fault="OSError: x")
+
+
+def test_two_parts_of_one_model_are_told_apart_and_two_models_by_their_names():
+    body, head = (Training("watch", "Net", None, steps=3, part=part) for part in ("body", "head"))
+    assert told(body, head).startswith(
+        "watched 3 steps of Net (body), nothing found; watched 3 steps of Net (head)"
+    )
+    assert told(body).startswith("watched 3 steps of Net, nothing")
+    assert "of Net, nothing found" in told(body, Training("watch", "Net", None, steps=3))

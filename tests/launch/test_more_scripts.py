@@ -220,3 +220,25 @@ def test_a_scaler_that_never_lets_a_step_through_is_told(launched, write):
     (finding,) = [one for one in run.findings if one.kind == "overflow_streak"]
     assert finding.where == ("bias", "weight")
     assert "made no step: overflow_streak at step 0 in bias" in ended.closing
+
+
+@pytest.mark.parametrize("ours", [(), ("--guard",)])
+def test_a_model_in_half_precision_and_its_float32_copies_are_one_training(plain, launched, ours):
+    ended = launched("master_copies.py", *ours)
+    assert ended.out == plain("master_copies.py").out
+    (run,) = ended.runs
+    assert (run.info.model, len(run.steps)) == ("Sequential", 20)
+    assert [tensor.name for tensor in run.info.tensors] == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    assert "20 steps of Sequential, nothing found" in ended.closing
+
+
+def test_two_parts_of_one_model_are_told_apart(launched):
+    ended = launched("two_parts.py")
+    assert "10 steps of Net (body), " in ended.closing
+    assert "10 steps of Net (head), " in ended.closing
+
+
+def test_a_nan_before_a_clip_is_one_finding_of_one_step(launched):
+    ended = launched("clip_nan.py", "--guard")
+    (run,) = ended.runs
+    assert [(finding.kind, finding.step) for finding in run.findings] == [("nonfinite_input", 5)]

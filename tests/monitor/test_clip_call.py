@@ -124,3 +124,21 @@ class TestClipCallBeforeStep:
 def test_a_norm_that_no_loop_clips_to_is_refused(bad):
     with sg.guard(torch.nn.Linear(2, 1)) as guard, pytest.raises(UsageError, match=r"guard.clip_\(max_norm="):
         guard.clip_(max_norm=bad)
+
+
+def test_a_loss_logged_between_the_clip_and_the_step_is_that_of_the_step():
+    model = seeded(mlp)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses = []
+    with sg.guard(model, optimizer) as guard:
+        for index, batch in enumerate(batches(4)):
+            optimizer.zero_grad()
+            loss = loss_of(model, batch) * (float("nan") if index == 2 else 1.0)
+            loss.backward()
+            guard.clip_()
+            losses.append(loss.item())
+            guard.log(loss=loss)
+            optimizer.step()
+        assert [repr(reading.loss) for reading in guard.recent] == list(map(repr, losses))
+        # A second finding would say that the next loss is NaN although its gradient is finite.
+        assert len(guard.findings) == 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +39,7 @@ def closing_line(script: str, result: Result, *, torch_imported: bool) -> str:
     trained = [one for one in result.trainings if one.steps and one.moved]
     if not trained:
         return _nothing_trained(script, result.trainings)
-    told = "; ".join(map(_told, trained)) if len(trained) <= _MOST_NAMED else _told_together(trained)
+    told = "; ".join(_told_apart(trained)) if len(trained) <= _MOST_NAMED else _told_together(trained)
     unrecorded = f", {result.unrecorded:,} of them not recorded" if result.unrecorded else ""
     return f"{told}{unrecorded}{_next(trained)}"
 
@@ -56,6 +58,15 @@ def _nothing_trained(script: str, seen: Sequence[Training]) -> str:
         "followed by an update. A program that it starts is watched if `python -m steadygrad run` starts it; gradients from "
         "torch.func or torch.autograd.grad are not seen"
     )
+
+
+def _told_apart(trained: Sequence[Training]) -> Iterator[str]:
+    """Each, by its part where several are of models with one name."""
+    counts = Counter(one.model for one in trained)
+    for one in trained:
+        yield _told(
+            replace(one, model=f"{one.model} ({one.part})") if counts[one.model] > 1 and one.part else one
+        )
 
 
 def _told_together(trained: Sequence[Training]) -> str:

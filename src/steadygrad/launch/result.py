@@ -25,6 +25,7 @@ class Training:
         clipped: of them, scaled down.
         skipped: of them, left out.
         findings: what was found.
+        part: which part of the model is trained; empty for all of it.
     """
 
     mode: str
@@ -36,6 +37,7 @@ class Training:
     clipped: int = 0
     skipped: int = 0
     findings: Sequence[Finding] = ()
+    part: str = ""
 
 
 @dataclass(slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from steadygrad.runfile import drawn
 from steadygrad.runfile.block import NO_ROWS, Block, Float64Array, Head, IntArray, Sparse, join_heads
 from steadygrad.runfile.data_frame import data_frame
 from steadygrad.runfile.facts import read_look
+from steadygrad.runfile.given import as_path
 from steadygrad.runfile.joining import on_rows, with_losses
 from steadygrad.runfile.notebook import run_html
 from steadygrad.runfile.own_numbers import points
@@ -46,13 +46,15 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     Raises:
         NotARunFile: for a file that steadygrad didn't write, or a part of one.
         RunFileError: where there is none, or it is of a newer steadygrad.
+        UsageError: ``path`` is no path.
 
     Example:
         >>> open_run("/nowhere/a.steady")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         steadygrad.errors.RunFileError: no run can be read at /nowhere/a.steady (...). Check the path.
     """
-    return Run(str(Path(os.fsdecode(path)).absolute()))
+    given = as_path(f"open_run({path!r})", path, "a run file", "open_run('runs/first.steady')")
+    return Run(str(given.absolute()))
 
 
 class Run(Rows):

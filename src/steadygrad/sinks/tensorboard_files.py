@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from steadygrad.framework import require
 from steadygrad.records import Finding
+from steadygrad.runfile.given import as_path
 from steadygrad.sinks.sink import Sink
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class TensorBoard(Sink):
 
     Raises:
         FrameworkMissing: tensorboard is absent or too old.
+        UsageError: ``folder`` is no path.
 
     Example:
         >>> import torch, steadygrad as sg
@@ -41,6 +43,8 @@ class TensorBoard(Sink):
         require("tensorboard", "2.16", extra="tensorboard")
         from tensorboard.summary.writer.event_file_writer import EventFileWriter  # noqa: PLC0415 - optional
 
+        # The writer takes addresses of remote folders too, so it gets what was given.
+        as_path(f"TensorBoard({folder!r})", folder, "a folder for event files", "TensorBoard('logs')")
         self._writer = EventFileWriter(os.fspath(folder), flush_secs=_FLUSH_S, filename_suffix=".steadygrad")
         self._offset_s: float | None = None
 

@@ -148,6 +148,8 @@ class Lane:
         now, treatment = self._now, self._treatment
         if now is None or not isinstance(treatment, ClipCall):
             return
+        if self.loss is not None:  # logged since: before the step, but after the clip
+            now.reading, self.loss = replace(now.reading, loss=self.loss), None
         if now.verdict.skipped:
             treatment.leave_out(now.measurement)
         treatment.leave_out_where()

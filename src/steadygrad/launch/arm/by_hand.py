@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from steadygrad.detect import missing_zero_grad
 from steadygrad.launch.arm.kept import EVIDENCE_STEPS, Kept
@@ -30,10 +31,14 @@ class HandSeat(Seat):
         monitor: attached without an optimizer.
         training: where to tell what it has seen.
         params: the parameters in training.
+        module: what they are of; held weakly.
     """
 
-    def __init__(self, monitor: Monitor, training: Training, params: Sequence[Tensor]) -> None:
+    def __init__(
+        self, monitor: Monitor, training: Training, params: Sequence[Tensor], module: nn.Module
+    ) -> None:
         super().__init__(monitor, training, params)
+        self.module = weakref.ref(module)
         self.fresh = False
         self._told_apart = training
         self._clips_itself = self._clip_due = False

@@ -91,10 +91,13 @@ class Seat:
         if not self._in_closure:
             self._measured = False
 
+    def params(self) -> list[Tensor]:
+        """The parameters in training, those that still are."""
+        return [param for ref in self._params if (param := ref()) is not None]
+
     def covered_by(self, ids: set[int]) -> bool:
         """Whether these are all of its parameters that have a gradient, by ``id``."""
-        alive = [param for ref in self._params if (param := ref()) is not None]
-        return self.ids <= ids or all(id(param) in ids or param.grad is None for param in alive)
+        return self.ids <= ids or all(id(param) in ids or param.grad is None for param in self.params())
 
     def before_clip(self, max_norm: float | None) -> None:
         """The script is about to clip: measure now, with the norms as they came.

@@ -25,9 +25,10 @@ from steadygrad.launch.arm.child_runs import of_children, rank_in_group
 from steadygrad.launch.arm.course import LOOKS, Course
 from steadygrad.launch.arm.loss_graph import unsuited
 from steadygrad.launch.arm.losses import Losses
+from steadygrad.launch.arm.masters import copied_from, named_after
 from steadygrad.launch.arm.objects import held_by, leaves_behind, optimizers_of
 from steadygrad.launch.arm.seat import Seat
-from steadygrad.launch.arm.tree import module_of, replicated
+from steadygrad.launch.arm.tree import module_of, part_of, replicated
 from steadygrad.launch.children import at_end_of_child, child_name
 from steadygrad.launch.orders import Orders
 from steadygrad.launch.result import Result, Training
@@ -243,7 +244,8 @@ class Session:
         with self._attaching:
             monitor = self._begun(attach)
             if monitor is not None:
-                seat = Seat(monitor, self._tell_of(monitor, module), held_by(optimizer), led=True)
+                params = held_by(optimizer)
+                seat = Seat(monitor, self._tell_of(monitor, module, params), params, led=True)
                 self._seats[optimizer] = self._seated(optimizer, seat)
                 self._known.append(seat)
         return monitor
@@ -266,14 +268,23 @@ class Session:
             return None
         params = held_by(optimizer)
         self._give_up_hand_loops({id(param) for param in params})
-        module = module_of(params)
+        module = self._module_of(params)
         theirs = attached_to(optimizer)
         if theirs is not None:
-            return Seat(theirs, self._tell_of(theirs, module), params, own=False)
+            return Seat(theirs, self._tell_of(theirs, module, params), params, own=False)
         monitor = self._monitored(module, optimizer)
         if monitor is None:
             return None
-        return self._seated(optimizer, Seat(monitor, self._tell_of(monitor, module), params))
+        return self._seated(optimizer, Seat(monitor, self._tell_of(monitor, module, params), params))
+
+    def _module_of(self, params: Sequence[Tensor]) -> nn.Module:
+        """What a person would name these parameters by."""
+        hand = copied_from(params, self._hands)
+        model = None if hand is None else hand.module()
+        if hand is None or model is None:
+            return module_of(params)
+        self._give_up(hand)
+        return named_after(model, params)
 
     def _seated(self, optimizer: Optimizer, seat: Seat) -> Seat:
         # An optimizer that is gone has made its last step; so it doesn't keep its model alive either.
@@ -289,7 +300,7 @@ class Session:
         if monitor is None:
             return
         params = [param for param in module.parameters() if param.requires_grad]
-        hand = HandSeat(monitor, self._tell_of(monitor, module, by_hand=True), params)
+        hand = HandSeat(monitor, self._tell_of(monitor, module, params, by_hand=True), params, module)
         self._hands.append(hand)
         hand.backward_done(self.losses)
         self._tell_unsuited(hand)
@@ -335,17 +346,23 @@ class Session:
         own = child_name() if rank is None else f"rank{rank}"
         return base.with_name(f"{base.name}.{own}{_SUFFIX}")
 
-    def _tell_of(self, monitor: Monitor, module: nn.Module, *, by_hand: bool = False) -> Training:
-        training = Training(monitor.mode, type(module).__name__, monitor.run, by_hand)
+    def _tell_of(
+        self, monitor: Monitor, module: nn.Module, params: Sequence[Tensor], *, by_hand: bool = False
+    ) -> Training:
+        title, part = type(module).__name__, part_of(module, params)
+        training = Training(monitor.mode, title, monitor.run, by_hand, part=part)
         self._result.trainings.append(training)
         return training
 
     def _give_up_hand_loops(self, ids: set[int]) -> None:
         """What looked like a loop by hand has an optimizer after all: forget those first passes."""
         for hand in [hand for hand in self._hands if hand.ids & ids]:
-            self._hands.remove(hand)
-            hand.end()
-            hand.forget()
+            self._give_up(hand)
+
+    def _give_up(self, hand: HandSeat) -> None:
+        self._hands.remove(hand)
+        hand.end()
+        hand.forget()
 
     def _left(self, seat: Seat) -> None:
         if self.active and seat in self._known:

@@ -21,10 +21,7 @@ class Gathered(nn.Module):
 
     def take_name(self) -> None:
         """Be called after what is in it, as a model is called by its class: ``qf1 and qf2``."""
-        names = list(self._modules or self._parameters)
-        more = len(names) - _MOST_TITLES
-        title = f"{', '.join(names[:_MOST_TITLES])} and {more} more" if more > 0 else " and ".join(names)
-        self.__class__ = type(title, (Gathered,), {})
+        self.__class__ = type(_listed(list(self._modules or self._parameters)), (Gathered,), {})
 
 
 def module_of(params: Sequence[Tensor]) -> nn.Module:
@@ -59,6 +56,15 @@ def replicated(module: nn.Module) -> nn.Module:
     """The ``DistributedDataParallel`` around a module, which tells that other ranks train it too; else itself."""
     around = (one for one in living(nn.Module) if type(one).__name__ == "DistributedDataParallel")
     return next((one for one in around if any(inner is module for inner in one.modules())), module)
+
+
+def part_of(module: nn.Module, params: Sequence[Tensor]) -> str:
+    """Which children of a module these parameters are of; empty where there are no others to train."""
+    ids = {id(param) for param in params}
+    if all(id(param) in ids for param in module.parameters() if param.requires_grad):
+        return ""
+    held = (name for name, param in module.named_parameters() if id(param) in ids)
+    return _listed(list(dict.fromkeys(name.partition(".")[0] for name in held)))
 
 
 def _left_behind(chosen: Sequence[nn.Module], params: Sequence[Tensor], loose: Sequence[Tensor]) -> bool:
@@ -133,3 +139,9 @@ def _free(name: str, taken: Iterable[str]) -> str:
     while f"{name}{number}" in taken:
         number += 1
     return f"{name}{number}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - _MOST_TITLES
+    return f"{', '.join(names[:_MOST_TITLES])} and {more} more" if more > 0 else " and ".join(names)
