@@ -137,6 +137,16 @@ def test_statistics_that_are_ruined_without_a_bad_step_are_found_too(late):
     assert run.guard.counts.rollbacks == 0
 
 
+def test_a_moving_average_that_is_updated_after_the_step_never_sees_them():
+    run = Run(MODELS["CNN"])
+    average = torch.optim.swa_utils.AveragedModel(run.model, use_buffers=True)
+    for turn in (lambda batch: batch, poisoned, lambda batch: batch):
+        run.go(1, turn)
+        average.update_parameters(run.model)
+    assert run.guard.counts.skipped == 1
+    assert all(one.isfinite().all() for one in average.state_dict().values())
+
+
 def test_what_is_not_finite_from_the_start_is_meant_to_be():
     class Masked(nn.Linear):
         def __init__(self):

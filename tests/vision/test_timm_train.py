@@ -16,7 +16,7 @@ pytest.importorskip("timm", reason="needs the vision environment")
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = str(Path(__file__).parent / "scripts" / "timm_train.py")
+SCRIPT = str(Path(__file__).parents[1] / "launch" / "scripts" / "timm_train.py")
 
 
 @pytest.fixture(scope="session")

@@ -161,6 +161,9 @@ class Rescue:
             self._go_back(reading, trouble, where)
         if trouble:
             return
+        if reading.skipped:
+            # Looked through after a skip, and on the CPU known at once: the loop's moving average comes right after the step.
+            ill = [*ill, *self._keeper.ill()]
         if ill:
             self._mend(reading, ill)
         clean = self._is_clean(reading)
