@@ -67,24 +67,28 @@ class Outcome:
 
 
 Outcomes = Mapping[str, Outcome]
+_TITLES = {"plain": "plain Ultralytics", "guard": "guarded"}
 
 
 def report(outcomes: Outcomes, seeds: Sequence[int], epochs: int) -> str:
-    """The table, and what it says of mAP."""
-    lines = ["| task | epoch | batch | plain Ultralytics | guarded | mAP, clean twin | mAP, guarded |"]
-    lines.append("| --- | ---: | --- | --- | --- | --- | --- |")
+    """The table, and what it says of the fitness; plain Ultralytics has a column where it was measured."""
+    poisoned = {key.split()[2] for key in outcomes if not key.endswith("clean")}
+    modes = {mode: title for mode, title in _TITLES.items() if mode in poisoned}
+    head = ("task", "epoch", "batch", *modes.values(), "fitness, clean twin", "fitness, guarded")
+    lines = [_row(head), _row(("---", "---:", "---", *["---"] * (len(head) - 3)))]
     for task in TASKS:
         for epoch in range(3):
             for batch in POSITIONS:
-                cells = {
-                    mode: [Cell(task, seed, mode, epoch, batch) for seed in seeds]
-                    for mode in ("plain", "guard")
-                }
-                ends = [_ends(outcomes, cells[mode], epochs) for mode in ("plain", "guard")]
+                cells = {mode: [Cell(task, seed, mode, epoch, batch) for seed in seeds] for mode in _TITLES}
+                ends = [_ends(outcomes, cells[mode], epochs) for mode in modes]
                 clean = [Cell(task, seed, "plain") for seed in seeds]
-                maps = [_maps(outcomes, some) for some in (clean, cells["guard"])]
-                lines.append(f"| {' | '.join((task, str(epoch), batch, *ends, *maps))} |")
+                fitness = [_fitness(outcomes, some) for some in (clean, cells["guard"])]
+                lines.append(_row((task, str(epoch), batch, *ends, *fitness)))
     return "\n".join([*lines, "", *_noise(outcomes, seeds)])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _ends(outcomes: Outcomes, cells: Sequence[Cell], epochs: int) -> str:
@@ -92,7 +96,7 @@ def _ends(outcomes: Outcomes, cells: Sequence[Cell], epochs: int) -> str:
     return "; ".join(f"{count}x {told}" for told, count in counts.most_common()) or "-"
 
 
-def _maps(outcomes: Outcomes, cells: Sequence[Cell]) -> str:
+def _fitness(outcomes: Outcomes, cells: Sequence[Cell]) -> str:
     return " ".join(f"{outcomes[cell.key].fitness:.2f}" if cell.key in outcomes else "-" for cell in cells)
 
 
