@@ -36,6 +36,7 @@ PARTS = (
     "norm.weight",
 )
 FLUSH_EVERY = 512
+SPIKE = 1e4
 """Steps written before the recorder's thread is waited for: no training is as fast as this loop."""
 
 MEASURE = """
@@ -104,7 +105,7 @@ def readings(steps: int, tensors: int) -> Iterator[Reading]:
 
 def _reading(step: int, steps: int, norms: Any) -> Reading:
     if step == steps // 3:
-        norms *= 1e4
+        norms *= SPIKE
     if step == steps // 2:
         norms[5] = np.nan
     measured = norms if step % 1000 == 0 else None
