@@ -96,7 +96,7 @@ def plot(run: Run) -> Column:
         run: the run.
 
     Returns:
-        Course, heat map, snowball and update ratios: those the file has numbers for.
+        All that `steadygrad report` draws: those the file has numbers for.
     """
     words = content(run, run.findings)
     pictures = sections(run, words.cards, run.findings)
