@@ -25,7 +25,7 @@ def test_a_misspelt_run_is_answered_with_the_nearest(record, call, tmp_path, mon
 
 
 def test_a_folder_is_answered_with_the_command_for_folders(call, tmp_path):
-    code, _, err = call("explain", tmp_path)
+    code, _, err = call("export", tmp_path, "--to", "csv")
     assert code == 2
     assert f"`steadygrad runs {tmp_path}`" in err
 

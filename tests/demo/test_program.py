@@ -57,10 +57,11 @@ def test_plain_training_is_lost_and_the_guard_stays_finite_and_ahead(quick_demo)
         assert guarded < float("inf")
 
 
-def test_guard_names_step_and_parameter(quick_demo):
+def test_guard_names_step_and_place(quick_demo):
     for row in rows(quick_demo[0])[2::3]:
         assert row[2].isdigit()
-        assert row[3].endswith(("weight", "bias", "weight_hh_l0"))
+        # A parameter, or the layer whose output is too large from the start.
+        assert row[3].endswith(("weight", "bias", "weight_hh_l0")) or re.fullmatch(r"layers\.\d+", row[3])
 
 
 def test_every_run_is_recorded_and_can_be_read(quick_demo):

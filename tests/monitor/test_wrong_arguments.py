@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import steadygrad as sg
-from steadygrad import monitor as monitor_module
+from steadygrad import assembly
 from steadygrad.errors import UsageError
 
 
@@ -38,7 +38,7 @@ def test_no_run_file_is_left_where_no_monitor_came_of_it(tmp_path, monkeypatch):
     def fails(*args, **kwargs):
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr(monitor_module, "Track", fails)
+    monkeypatch.setattr(assembly, "Track", fails)
     model = torch.nn.Linear(2, 1)
     with pytest.raises(RuntimeError, match="a fault"):
         sg.watch(model, torch.optim.SGD(model.parameters(), lr=0.1), run=tmp_path / "runs" / "a.steady")

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import sqlite3
+import time
 from contextlib import closing
 
 import pytest
@@ -96,8 +97,12 @@ def test_wandb(tmp_path, monkeypatch):
         assert run.summary["steadygrad/total_norm"] > 0
     # What is written for a later `wandb sync`; its records are whole in it, uncompressed.
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    written = file.read_bytes()
-    assert f"nonfinite_loss at step {BAD}".encode() in written  # the title of an alert
+    alert = f"nonfinite_loss at step {BAD}".encode()  # its title
+    # Another process writes it, and may do so when the run is over here.
+    until = time.monotonic() + 30
+    while alert not in (written := file.read_bytes()):
+        assert time.monotonic() < until, "the alert was never written"
+        time.sleep(0.2)
     assert re.search(rb"steadygrad/total_norm.{0,8}NaN", written, re.DOTALL)
 
 
