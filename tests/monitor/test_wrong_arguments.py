@@ -21,12 +21,18 @@ def guard():
 def test_what_is_no_path(guard, wrong):
     for call, text in (
         (sg.open_run, "expected the path of a run file"),
-        (sg.sinks.TensorBoard, "expected the path of a folder for event files"),
         (guard.save, "expected the path of a checkpoint"),
         (guard.protect, "expected the path of a checkpoint"),
     ):
         with pytest.raises(UsageError, match=text):
             call(wrong)
+
+
+@pytest.mark.parametrize("wrong", [3, None, "", b"bytes"])
+def test_what_is_no_folder_for_event_files(wrong):
+    pytest.importorskip("tensorboard")
+    with pytest.raises(UsageError, match="expected the path of a folder for event files"):
+        sg.sinks.TensorBoard(wrong)
 
 
 def test_what_cannot_tell(guard):

@@ -70,9 +70,8 @@ def test_a_healthy_training_prints_the_same_weights(run, tmp_path, words):
         assert max(clip.after) <= 0.0501
 
 
-@pytest.mark.parametrize("words", [("--clip-grad", "1.0"), ("--amp",)], ids=["norm", "amp"])
-def test_a_poisoned_batch_costs_one_step(run, words):
-    guarded = run(*words, "--poison", "9", ours=OURS)
+def test_a_poisoned_batch_costs_one_step(run):
+    guarded = run("--clip-grad", "1.0", "--poison", "9", ours=OURS)
     assert "weights finite" in guarded.stdout
     assert "ema finite" in guarded.stdout
     assert "guarded 14 steps of ResNet (1 skipped), nonfinite_input at step 9" in guarded.stderr

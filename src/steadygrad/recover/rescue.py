@@ -190,10 +190,11 @@ class Rescue:
         return "", []
 
     def _count_skips(self, reading: Reading) -> bool:
+        if reading.skipped:
+            self._keeper.look_at_buffers()
         if reading.skipped and not reading.overflow:
             # Is it the weights? Their norms come with the next step.
             self._tracks[reading.optimizer].lane.look_again()
-            self._keeper.look_at_buffers()
         return self._signs.streak(reading)
 
     def _loss_trouble(self, reading: Reading) -> str:
