@@ -41,4 +41,4 @@ def test_each_rank_records_its_own_norm_before_reduction(tmp_path):
     assert np.flatnonzero(~np.isfinite(norms[1])).tolist() == [POISONED]
     assert (norms[0] != norms[1]).all()
     assert skew(runs).label == "local norm"
-    assert "Rank 1 brought" in " ".join(told(runs, 2))
+    assert "Rank 1 brought" in " ".join(told(runs, skew(runs)))

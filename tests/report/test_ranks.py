@@ -41,12 +41,12 @@ def of_ranks(record, tmp_path):
 
 def test_ranks_that_agree_have_one_thing_to_say(of_ranks):
     runs = of_ranks([[1.0, 0.9, 0.8], [1.1, 0.9, 0.7]])
-    assert told(runs, 2) == ["The run files of all 2 ranks are here."]
+    assert told(runs, skew(runs)) == ["The run files of all 2 ranks are here."]
 
 
 def test_who_is_missing_and_who_ended_early_is_said(of_ranks):
     runs = of_ranks([[1.0] * 10, [1.0] * 6], world=4)
-    assert told(runs, 4) == [
+    assert told(runs, skew(runs)) == [
         "2 of 4 run files are here; ranks 2, 3 are missing.",
         "Rank 1 ends at step 5, 4 steps before the last of the others.",
     ]
@@ -55,12 +55,12 @@ def test_who_is_missing_and_who_ended_early_is_said(of_ranks):
 def test_the_same_steps_skipped_and_others(of_ranks):
     losses = [[1.0] * 6] * 2
     same = of_ranks(losses, skips={0: (2, 4), 1: (2, 4)})
-    assert "All ranks skipped the same 2 steps." in told(same, 2)
+    assert "All ranks skipped the same 2 steps." in told(same, skew(same))
 
 
 def test_ranks_that_part_are_told_first_step_first(of_ranks):
     runs = of_ranks([[1.0] * 6] * 2, skips={0: (2, 4), 1: (4,)})
-    assert any("differ first at step 2" in line for line in told(runs, 2))
+    assert any("differ first at step 2" in line for line in told(runs, skew(runs)))
 
 
 def test_the_guilty_rank_and_what_one_rank_alone_has(of_ranks):
@@ -70,7 +70,7 @@ def test_the_guilty_rank_and_what_one_rank_alone_has(of_ranks):
     ]
     own = Finding("nonfinite_input", "error", 2, ("input",), "NaN")
     runs = of_ranks([[1.0] * 6] * 3, findings={0: brought, 1: [*brought, own], 2: brought})
-    lines = told(runs, 3)
+    lines = told(runs, skew(runs))
     assert "Rank 1 brought 2 of 2 findings whose rank is known, the first at step 2." in lines
     assert "nonfinite_input on rank 1 only, first at step 2." in lines
     assert not any(line.startswith("nonfinite_gradient") for line in lines)
@@ -78,7 +78,7 @@ def test_the_guilty_rank_and_what_one_rank_alone_has(of_ranks):
 
 def test_a_rank_whose_numbers_are_far_from_the_others_stands_out(of_ranks):
     runs = of_ranks([[1.0] * 5, [1.2] * 5, [9.0, 9.0, NAN, 9.0, 9.0], [0.9] * 5])
-    lines = told(runs, 4)
+    lines = told(runs, skew(runs))
     assert any("Rank 2 stands out: its loss of its own batches" in line for line in lines)
     assert "The loss of its own batches of rank 2 was not finite at 1 step." in lines
     assert sum("stands out" in line for line in lines) == 1

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from steadygrad.bundles import Bundle
+    from steadygrad.runfile import Run
 
 MOST_BUNDLES = 6
 
@@ -37,29 +38,24 @@ def command(run: Path, *, anew: bool) -> None:
 
     with open_run(run) as recorded:
         console().print(Story(recorded, judge(recorded) if anew else None), crop=False)
-        if recorded.info.world_size > 1:
-            console().print(*_ranks(run), sep="\n", crop=False)
+        for line in _ranks(recorded):
+            console().print(line, crop=False)
         for line in _told(bundles_of(run, recorded.info.started)):
             console().print(line, crop=False, soft_wrap=True)
 
 
-def _ranks(run: Path) -> Iterator[RenderableType]:
+def _ranks(recorded: Run) -> Iterator[RenderableType]:
     """What the files of all ranks tell together."""
-    from contextlib import ExitStack
-
     from steadygrad.report.layout import Heading, Paragraph
-    from steadygrad.report.ranks import told
-    from steadygrad.runfile import open_run
-    from steadygrad.runfile.rank_files import with_siblings
+    from steadygrad.report.ranks import skew, told
+    from steadygrad.runfile.rank_files import open_ranks
 
-    group = with_siblings(run)
-    if group is None:
+    runs = open_ranks(recorded)
+    if not runs:
         return
     yield Heading("Ranks")
-    with ExitStack() as stack:
-        runs = [stack.enter_context(open_run(path)) for path in group.paths.values()]
-        for line in told(runs, group.world_size):
-            yield Paragraph(line, label_width=0)
+    for line in told(runs, skew(runs)):
+        yield Paragraph(line, label_width=0)
 
 
 def _told(bundles: list[Bundle]) -> Iterator[RenderableType]:

@@ -29,8 +29,7 @@ def find_run(ctx: click.Context, param: click.Parameter, value: str) -> Path:
     Raises:
         BadParameter: there is no such file.
     """
-    places = (Path(value), RUNS_FOLDER / value, RUNS_FOLDER / f"{value}{SUFFIX}")
-    found = next((path for path in places if path.is_file()), None)
+    found = next((path for path in _places(value) if path.is_file()), None)
     if found is None:
         message = f"There is no run {value!r} here or in {RUNS_FOLDER}/. {_hint(Path(value))}"
         raise click.BadParameter(message, ctx, param)
@@ -51,9 +50,9 @@ def find_story(ctx: click.Context, param: click.Parameter, value: str) -> Path:
     Raises:
         BadParameter: there is no such file, or a folder holds none or several.
     """
-    folder = next((path for path in (Path(value), RUNS_FOLDER / value) if path.is_dir()), None)
-    is_run = any(path.is_file() for path in (Path(value), RUNS_FOLDER / f"{value}{SUFFIX}"))
-    if folder is None or is_run:
+    here, inside, named = _places(value)
+    folder = next((path for path in (here, inside) if path.is_dir()), None)
+    if folder is None or here.is_file() or named.is_file():
         return find_run(ctx, param, value)
     from steadygrad.runfile.rank_files import trainings_in
 
@@ -67,12 +66,16 @@ def find_story(ctx: click.Context, param: click.Parameter, value: str) -> Path:
     raise click.BadParameter(message, ctx, param)
 
 
+def _places(value: str) -> tuple[Path, Path, Path]:
+    """Where a run that was typed may lie, the likeliest first."""
+    return Path(value), RUNS_FOLDER / value, RUNS_FOLDER / f"{value}{SUFFIX}"
+
+
 def _choices(paths: list[Path]) -> str:
-    shown = ", ".join(path.name for path in paths[:MOST_CHOICES])
-    more = f" and {len(paths) - MOST_CHOICES} more" if len(paths) > MOST_CHOICES else ""
-    return (
-        f"Name one of them: {shown}{more}. Of several ranks any one's file tells of all that lie beside it."
-    )
+    from steadygrad.report.wording import some
+
+    shown = some([path.name for path in paths], MOST_CHOICES)
+    return f"Name one of them: {shown}. Of several ranks any one's file tells of all that lie beside it."
 
 
 def find_or_await(ctx: click.Context, param: click.Parameter, value: str) -> Path:
@@ -87,8 +90,7 @@ def find_or_await(ctx: click.Context, param: click.Parameter, value: str) -> Pat
         The run or folder that exists, by path or by name in the default folder; else the path as typed.
     """
     del ctx, param
-    places = (Path(value), RUNS_FOLDER / value, RUNS_FOLDER / f"{value}{SUFFIX}")
-    return next((path for path in places if path.exists()), Path(value))
+    return next((path for path in _places(value) if path.exists()), Path(value))
 
 
 def _hint(typed: Path) -> str:

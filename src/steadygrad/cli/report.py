@@ -5,14 +5,10 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from steadygrad.cli.place import find_story
-
-if TYPE_CHECKING:
-    from steadygrad.runfile import Run
 
 MOST_RUNS = 2
 
@@ -58,6 +54,7 @@ def command(ctx: click.Context, runs: tuple[str, ...], output: Path | None, *, a
 def _page(paths: list[Path], *, anew: bool) -> str:
     from steadygrad.report import judge
     from steadygrad.runfile import open_run
+    from steadygrad.runfile.rank_files import open_ranks
 
     _need_bokeh()
     from steadygrad.report.page import render, render_pair
@@ -67,16 +64,7 @@ def _page(paths: list[Path], *, anew: bool) -> str:
         one, other = opened
         return render_pair(one, other, time.time(), anew=anew)
     own = opened[0]
-    return render(own, judge(own) if anew else None, made_at=time.time(), ranks=_ranks(own))
-
-
-def _ranks(own: Run) -> list[Run]:
-    """All ranks whose files lie beside this one; none where one process trained alone."""
-    from steadygrad.runfile import open_run
-    from steadygrad.runfile.rank_files import with_siblings
-
-    group = with_siblings(own.path) if own.info.world_size > 1 else None
-    return [] if group is None else [open_run(path) for path in group.paths.values()]
+    return render(own, judge(own) if anew else None, made_at=time.time(), ranks=open_ranks(own))
 
 
 def _need_bokeh() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steadygrad.report.wording import number, plural
+from steadygrad.report.wording import number, plural, some
 from steadygrad.runfile import Run
 from steadygrad.runfile.own_numbers import LOCAL_NORM
 
@@ -108,20 +108,20 @@ def _once_each(steps: NDArray[np.integer[Any]], values: Float64Array) -> Points:
     return own.astype(np.int64), values[first].astype(np.float64)
 
 
-def told(runs: Sequence[Run], world_size: int) -> list[str]:
+def told(runs: Sequence[Run], found: Skew | None) -> list[str]:
     """What is to be said of the ranks beside the story of one of them, a sentence each.
 
     Args:
         runs: one a rank, in order; some may be missing.
-        world_size: how many ranks there were.
+        found: from `skew` of the same runs.
     """
     return [
-        *_present(runs, world_size),
+        *_present(runs, runs[0].info.world_size),
         *_ends(runs),
         *_skips(runs),
         *_guilty(runs),
         *_alone(runs),
-        *_standing_out(runs),
+        *_standing_out(found),
     ]
 
 
@@ -186,9 +186,8 @@ def _alone(runs: Sequence[Run]) -> Iterator[str]:
             yield f"{kind} on rank{'s' * (len(first) > 1)} {_names(sorted(first))} only, first at step {min(first.values()):,}."
 
 
-def _standing_out(runs: Sequence[Run]) -> Iterator[str]:
-    found = skew(runs) if len(runs) > 1 else None
-    if found is None:
+def _standing_out(found: Skew | None) -> Iterator[str]:
+    if found is None or len(found.ranks) == 1:
         return
     for rank, factor in zip(found.ranks, found.factors(), strict=True):
         if factor > STANDS_OUT or 0.0 <= factor < 1 / STANDS_OUT:
@@ -202,5 +201,4 @@ def _standing_out(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def _names(ranks: Sequence[int]) -> str:
-    more = f" and {len(ranks) - MOST_NAMED} more" if len(ranks) > MOST_NAMED else ""
-    return ", ".join(map(str, ranks[:MOST_NAMED])) + more
+    return some([str(rank) for rank in ranks], MOST_NAMED)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steadygrad.runfile.listing import RunSummary, list_runs
+from steadygrad.runfile.reader import Run, open_run
 
 _NAMED = re.compile(r"rank\D?(\d+)")
 
@@ -61,6 +62,19 @@ def with_siblings(path: str | os.PathLike[str]) -> RankFiles | None:
     own = Path(path).absolute()
     groups, _ = trainings_in(own.parent)
     return next((group for group in groups if own in group.paths.values()), None)
+
+
+def open_ranks(run: Run) -> list[Run]:
+    """Open the files of all ranks of a run's training that lie beside it.
+
+    Args:
+        run: one of them.
+
+    Returns:
+        One a rank, in order; none where one process trained alone.
+    """
+    group = with_siblings(run.path) if run.info.world_size > 1 else None
+    return [] if group is None else [open_run(path) for path in group.paths.values()]
 
 
 def _grouped(runs: Iterable[RunSummary]) -> list[RankFiles]:

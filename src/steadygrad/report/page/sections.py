@@ -113,7 +113,7 @@ def _ranks(runs: Sequence[Run], steps: Any) -> list[Section]:
     found = skew(runs) if runs else None
     if found is None:
         return []
-    words = " ".join(told(runs, runs[0].info.world_size))
+    words = " ".join(told(runs, found))
     hint = f"Shown: {found.what}. {_RANKS}"
     return [Section("ranks", "The ranks beside each other", hint, words, (skew_figure(found, steps),))]
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steadygrad.report.page.data.buckets import Float64Array
+from steadygrad.report.page.data.course import MOST_COLUMNS
 from steadygrad.report.ranks import Skew
 
-MOST_COLUMNS = 2000
 MOST_LINES = 4
 
 
