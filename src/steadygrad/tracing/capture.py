@@ -24,6 +24,7 @@ from steadygrad.calling import random_states, restore_random_states, tensors_in
 from steadygrad.forward_hook import ForwardHook
 from steadygrad.measure import is_sharded
 from steadygrad.origin import Origin
+from steadygrad.ranks import among_several
 from steadygrad.tracing.finiteness import facts, has_nan, has_numbers, is_finite
 from steadygrad.tracing.replay import Step, instrumented, uncompiled
 
@@ -223,11 +224,6 @@ def _cut_off(call: Call) -> Call:
     return call
 
 
-def _has_company() -> bool:
-    spread = torch.distributed
-    return bool(spread.is_available() and spread.is_initialized() and spread.get_world_size() > 1)
-
-
 def _autocast() -> tuple[tuple[str, torch.dtype], ...]:
     devices = ("cpu", "cuda") if torch.cuda.is_initialized() else ("cpu",)  # type: ignore[no-untyped-call]
     return tuple(
@@ -237,7 +233,7 @@ def _autocast() -> tuple[tuple[str, torch.dtype], ...]:
 
 def _of_this_rank(model: nn.Module) -> nn.Module | None:
     """What one process can run without the others: of a data-parallel model the module inside."""
-    if not _has_company():
+    if not among_several():
         return model
     if not isinstance(model, nn.parallel.DistributedDataParallel):
         return None

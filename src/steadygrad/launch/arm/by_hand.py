@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.detect import missing_zero_grad
-from steadygrad.launch.arm.kept import EVIDENCE_STEPS, Kept
+from steadygrad.launch.arm.kept import Kept
 from steadygrad.launch.arm.losses import Losses
 from steadygrad.launch.arm.seat import Seat
 from steadygrad.launch.result import Training
 from steadygrad.monitor import Monitor
+from steadygrad.stepping.zero_grad import EVIDENCE_STEPS
 
 # Parameters that are compared with what they were: one that changed will do.
 _PROBED = 8

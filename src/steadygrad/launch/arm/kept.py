@@ -6,10 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-EVIDENCE_STEPS = 3
-"""Steps in a row that began with the gradients of the step before; see `steadygrad.stepping.zero_grad`."""
-
-_MOST_PASSES = 32
+from steadygrad.stepping.zero_grad import EVIDENCE_STEPS, GIVE_UP_STEPS
 
 
 class Kept:
@@ -52,5 +49,5 @@ class Kept:
             return
         there = param.grad
         self._kept = self._kept + 1 if there is not None and bool((there != 0).any()) else 0
-        if self._kept in {0, EVIDENCE_STEPS} or self._passes >= _MOST_PASSES:
+        if self._kept in {0, EVIDENCE_STEPS} or self._passes >= GIVE_UP_STEPS:
             self.close()
