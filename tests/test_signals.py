@@ -159,7 +159,7 @@ def test_a_fault_in_it_does_not_reach_the_training(monkeypatch):
     def broken(*args):
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("steadygrad.signals._numbers", broken)
+    monkeypatch.setattr("steadygrad.signals.fired", broken)
     torch.manual_seed(0)
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

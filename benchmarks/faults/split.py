@@ -16,10 +16,12 @@ TUNING = frozenset(
         "numerics",
         "wiring",
         "recurrent",
+        "answers",
         # healthy
         "healthy mlp",
         "healthy recurrent",
         "healthy regimes",
+        "healthy border",
     }
 )
 """Constants may be chosen on these."""

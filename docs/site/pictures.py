@@ -52,6 +52,9 @@ def main() -> None:
     for kind in ("exploding_in_time", "vanishing_in_time"):
         in_time(kind)
     vanishing()
+    from answer_pictures import draw  # noqa: PLC0415 - which draws with what stands here
+
+    draw()
 
 
 def reproduction(kind: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.calling import tensors_in
 from steadygrad.containment import Containment
+from steadygrad.detect.answers import AnswerDetector, Answers
 from steadygrad.detect.look import look as summed_up
 from steadygrad.detect.look import next_kept
 from steadygrad.detect.scale import Size
@@ -28,19 +30,17 @@ from steadygrad.detect.signals import Fired, SignalDetector, Signals
 from steadygrad.forward_hook import ForwardHook
 from steadygrad.gains import TimeGain
 from steadygrad.measure import Budget, LateReads, Spending
+from steadygrad.measure.answers import NUMBERS, answers, listen
+from steadygrad.measure.fired import SPATIAL, fired, samples
 from steadygrad.records import Finding, FloatArray, Look, Reading
 
 PART = "signal probe"
-MOST_VALUES = 65_536
-"""Values looked at in each layer: shares over units need no more."""
 LEAST_SAMPLES = 16
-_WISHED_SAMPLES = 64
 _NUMBERS = 6
 _SIZES = 3
 # A gradient or a loss this many times the first: a step has ruined what the start was.
 _JUMP = 3.0
-_SPATIAL = {nn.Conv1d: 3, nn.Conv2d: 4, nn.Conv3d: 5, nn.ConvTranspose1d: 3, nn.ConvTranspose2d: 4}
-_FED: tuple[type[nn.Module], ...] = (nn.Linear, *_SPATIAL)
+_FED: tuple[type[nn.Module], ...] = (nn.Linear, *SPATIAL)
 
 
 @dataclass(slots=True)
@@ -51,9 +51,12 @@ class _Look:
         run: calls what is ours so that no fault of it gets out.
         layers: six numbers on the device by layer, see `Fired`.
         fed: three numbers by layer that the data enters, see `Size`.
+        few: places of which it can't be said that all data is one number: it is little, or tokens.
         made: the same of what layers have returned.
         sequences: gradient norms ``[T]`` on the device by recurrent module.
         kinds: the recurrent modules' classes and whether they read both ways.
+        answers: what was told from the last layer's output and its gradient.
+        last: that layer.
         handles: the hooks.
         cost_s: time spent, in the hooks and around them.
         heard_s: time spent in the hooks alone.
@@ -62,9 +65,12 @@ class _Look:
     run: Callable[..., Any]
     layers: dict[str, Tensor] = field(default_factory=dict)
     fed: dict[str, Tensor] = field(default_factory=dict)
+    few: set[str] = field(default_factory=set)
     made: dict[str, Tensor] = field(default_factory=dict)
     sequences: dict[str, Tensor] = field(default_factory=dict)
     kinds: dict[str, tuple[bool, bool]] = field(default_factory=dict)
+    answers: Tensor | None = None
+    last: str = ""
     handles: list[Any] = field(default_factory=list)
     cost_s: float = 0.0
     heard_s: float = 0.0
@@ -96,6 +102,9 @@ class _Note:
     fed: tuple[str, ...]
     made: tuple[str, ...]
     jumped: bool
+    few: frozenset[str]
+    answered: bool
+    loss: float | None
 
 
 class SignalProbe:
@@ -130,9 +139,12 @@ class SignalProbe:
         self._reads: LateReads[_Note] = LateReads()
         self._detector = SignalDetector()
         self._state = self._detector.start()
+        self._answers = AnswerDetector()
+        self._answered = self._answers.start()
         self._look: _Look | None = None
         self._start: Reading | None = None
         self._looked = False
+        self._last = ""
 
     def after_step(self, reading: Reading) -> None:
         """A step has ended: judge what was heard, and listen to the next where that fits the budget."""
@@ -152,11 +164,20 @@ class SignalProbe:
         while (arrived := self._reads.take()) is not None:
             signals = _signals(*arrived)
             self._state, found = self._detector.observe(self._state, signals, guarded=self._guarded)
-            for finding in found:
+            for finding in (*found, *self._answer(*arrived)):
                 self._listener.finding(finding)
             if found or signals.step >= self._keep_from:
                 self._keep_from = next_kept(signals.step)
                 self._listener.look(summed_up(signals))
+
+    def _answer(self, note: _Note, numbers: FloatArray) -> tuple[Finding, ...]:
+        if not note.answered:
+            return ()
+        given = Answers(*numbers[-NUMBERS:].tolist())
+        self._answered, found = self._answers.observe(
+            self._answered, note.step, given, note.loss, guarded=self._guarded
+        )
+        return found
 
     def close(self) -> None:
         """Take the hooks off."""
@@ -175,29 +196,46 @@ class SignalProbe:
                 look.handles.append(module.register_forward_pre_hook(ForwardHook(_Ear(look, _follow, name))))
             elif isinstance(module, _FED):
                 look.handles.append(module.register_forward_pre_hook(ForwardHook(_Ear(look, _hear, name))))
+            elif isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+                look.few.add(name)
+                continue
             elif _has_matrix(module):
                 look.handles.append(module.register_forward_pre_hook(ForwardHook(_Ear(look, _enter, name))))
             else:
                 continue
             if not self._looked:
                 look.handles.append(module.register_forward_hook(ForwardHook(_Ear(look, _leave, name))))
+            if not self._looked or name == self._last:
+                look.handles.append(module.register_forward_hook(ForwardHook(_Ear(look, _answer, name))))
         look.cost_s += time.perf_counter() - began
 
     def _end(self, look: _Look, reading: Reading) -> None:
         began, step, self._looked = time.perf_counter(), reading.step, True
+        self._last = look.last or self._last
         _take_off(look)
         numbers = [
             *look.layers.values(),
             *look.sequences.values(),
             *look.fed.values(),
             *look.made.values(),
+            *([] if look.answers is None else [look.answers]),
         ]
         if numbers:
             home = numbers[0].device
             packet = torch.cat([one.to(home, torch.float32, non_blocking=True) for one in numbers])
             sequences = tuple((name, len(norms), *look.kinds[name]) for name, norms in look.sequences.items())
             jumped = self._start is not None and _is_jump(self._start, reading)
-            note = _Note(step, tuple(look.layers), sequences, tuple(look.fed), tuple(look.made), jumped)
+            note = _Note(
+                step,
+                tuple(look.layers),
+                sequences,
+                tuple(look.fed),
+                tuple(look.made),
+                jumped,
+                frozenset(look.few),
+                look.answers is not None,
+                reading.loss,
+            )
             self._reads.send(packet, note)
         self._budget.paid(step, look.cost_s + time.perf_counter() - began)
         self._spending.spent_s += look.heard_s
@@ -235,9 +273,9 @@ def _hear(look: _Look, name: str, module: nn.Module, args: tuple[Any, ...]) -> N
         _feed(look, name, module, values)
         return
     with torch.no_grad():
-        samples = _samples(module, values.detach())
-        if samples is not None and samples.shape[0] >= LEAST_SAMPLES:
-            look.layers[name] = _numbers(samples.float())
+        some = samples(module, values.detach())
+        if some is not None and some.shape[0] >= LEAST_SAMPLES:
+            look.layers[name] = fired(some.float())
 
 
 def _enter(look: _Look, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -254,6 +292,8 @@ def _feed(look: _Look, name: str, module: nn.Module, data: Tensor) -> None:
         and any(p.requires_grad for p in module.parameters())
     ):
         look.fed[name] = _size(data)
+        if data.numel() < LEAST_SAMPLES:
+            look.few.add(name)
 
 
 def _leave(look: _Look, name: str, module: nn.Module, output: tuple[Any, ...]) -> None:
@@ -264,6 +304,20 @@ def _leave(look: _Look, name: str, module: nn.Module, output: tuple[Any, ...]) -
     ]
     if made and name not in look.made:
         look.made[name] = _size(made[0])
+
+
+def _answer(look: _Look, name: str, module: nn.Module, output: tuple[Any, ...]) -> None:
+    """Hook onto what a layer returns; the first that hears a gradient is the last one, whose output is the model's."""
+    del module
+    if look.answers is None:
+        listen(output, partial(_answered, look, name))
+
+
+def _answered(look: _Look, name: str, output: Tensor, grad: Tensor) -> None:
+    if look.answers is None:
+        began = time.perf_counter()
+        look.last, look.answers = name, look.run(PART, answers, output, grad)
+        look.heard(began)
 
 
 def _has_matrix(module: nn.Module) -> bool:
@@ -281,37 +335,6 @@ def _size(values: Tensor) -> Tensor:
 def _is_jump(start: Reading, now: Reading) -> bool:
     louder = now.total_norm > _JUMP * start.total_norm
     return louder or (now.loss is not None and start.loss is not None and now.loss > _JUMP * abs(start.loss))
-
-
-def _samples(module: nn.Module, values: Tensor) -> Tensor | None:
-    """Input of a layer as ``[S, U]``, thinned out evenly; channels are a convolution's units."""
-    if isinstance(module, nn.Linear):
-        flat = values.reshape(-1, values.shape[-1])
-        return flat[:: max(1, len(flat) // _wished(flat.shape[1]))]
-    if values.dim() != _SPATIAL.get(type(module), 0):
-        return None
-    channels = values.shape[1]
-    places = values[:_WISHED_SAMPLES].flatten(2)
-    stride = max(1, places.shape[0] * places.shape[2] // _wished(channels))
-    return places[:, :, ::stride].movedim(1, -1).reshape(-1, channels)
-
-
-def _wished(units: int) -> int:
-    return max(_WISHED_SAMPLES, MOST_VALUES // max(1, units))
-
-
-def _numbers(values: Tensor) -> Tensor:
-    size = values.abs()
-    return torch.stack(
-        [
-            (values == 0).all(dim=0).float().mean(),
-            values.min(),
-            values.max(),
-            (size > 0.99).float().mean(),
-            ((values != 0) & (values != 1)).float().mean(),
-            ((values < 0.01) | (values > 0.99)).float().mean(),
-        ]
-    )
 
 
 def _follow(look: _Look, name: str, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -363,7 +386,8 @@ def _signals(note: _Note, numbers: FloatArray) -> Signals:
         at += length
         if length > 1 and np.isfinite(norms).all():
             growths.append(TimeGain(name, tuple(norms.tolist()), gated=gated, both_ways=both_ways))
-    sizes = numbers[at:].reshape(-1, _SIZES).tolist()
+    end = len(numbers) - (NUMBERS if note.answered else 0)
+    sizes = numbers[at:end].reshape(-1, _SIZES).tolist()
     fed = tuple(Size(name, *three) for name, three in zip(note.fed, sizes, strict=False))
     made = tuple(Size(name, *three) for name, three in zip(note.made, sizes[len(fed) :], strict=True))
-    return Signals(note.step, tuple(layers), tuple(growths), fed, made, note.jumped)
+    return Signals(note.step, tuple(layers), tuple(growths), fed, made, note.jumped, note.few)

@@ -9,6 +9,9 @@ from steadygrad.errors import UsageError
 
 KINDS = {
     "clip_is_step_limiter",
+    "constant_input",
+    "constant_prediction",
+    "constant_targets",
     "dead_units",
     "disconnected_loss",
     "disconnected_parameters",
@@ -29,10 +32,12 @@ KINDS = {
     "overflow_streak",
     "oversized_update",
     "saturated_units",
+    "sharp_softmax",
     "single_class_softmax",
     "stale_optimizer",
     "stalled_update",
     "unnormalised_input",
+    "unscaled_targets",
     "vanishing_gradient",
     "vanishing_in_time",
 }

@@ -29,7 +29,13 @@ def test_the_largest_data_is_named():
     ("data", "made", "told"), [(1.0, 900.0, 0), (1.0, 1100.0, 1), (0.01, 900.0, 0), (50.0, 4e4, 0)]
 )
 def test_loud_is_relative_to_the_data(data, made, told):
-    assert bool(loud_start(0, [Size("a", data, 0.0, 1.0)], [Size("b", made, 0.0, 1.0)])) == told
+    layers = [Size("b", made, 0.0, 1.0), Size("c", 1.0, 0.0, 1.0)]
+    assert bool(loud_start(0, [Size("a", data, 0.0, 1.0)], layers)) == told
+
+
+def test_the_last_layer_alone_speaks_in_the_unit_of_the_targets():
+    assert loud_start(0, (), [Size("a", 1.0, 0.0, 1.0), Size("b", 3e5, 0.0, 1.0)]) is None
+    assert loud_start(0, (), [Size("a", 3e5, 0.0, 1.0)]) is None
 
 
 def test_the_first_loud_layer_comes_before_the_loudest():

@@ -13,6 +13,9 @@ FOLDER = Path(__file__).parents[2] / "docs" / "reproductions"
 
 CURES = {  # the fault, as it stands in the script, and what a person would write instead
     "clip_is_step_limiter": ("clip_norm(0.01)", "clip_norm(100.0)"),
+    "constant_input": ("(pixels // 255).float()", "pixels / 255"),
+    "constant_prediction": ("    x = x.mean(dim=0, keepdim=True).expand(256, 8)\n", ""),
+    "constant_targets": ("labels = (labels / 255).long()\n", ""),
     "dead_units": ("bias, -10.0", "bias, 0.0"),
     "disconnected_loss": (
         "torch.tensor(100.0, requires_grad=True)",
@@ -36,10 +39,12 @@ CURES = {  # the fault, as it stands in the script, and what a person would writ
     "overflow_streak": (".sum().sqrt()", ".sum()"),
     "oversized_update": ("lr=0.1", "lr=1e-4"),
     "saturated_units": ("std=10.0", "std=0.1"),
+    "sharp_softmax": ("factor=1.0", "factor=256**-0.5"),
     "single_class_softmax": ("nn.Softmax(dim=1)", "nn.Sigmoid()"),
     "stale_optimizer": ("model[2] = nn.Linear(16, 3)", "model[2].reset_parameters()"),
     "stalled_update": ("lr=1e-12", "lr=1e-2"),
     "unnormalised_input": (".float(),", ".float() / 128 - 1,"),
+    "unscaled_targets": ("targets = prices", "targets = (prices - prices.mean()) / prices.std()"),
     "vanishing_gradient": ("nn.Sigmoid()", "nn.LayerNorm(32), nn.ReLU()"),
     "vanishing_in_time": ("LastStep(0.7)", "LastStep(1.0)"),
 }

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from steadygrad.catalog import course, gradients, nonfinite, scaling, signals, through_time, wiring
+from steadygrad.catalog import course, data, gradients, nonfinite, scaling, signals, through_time, wiring
 from steadygrad.catalog.entry import GUARD_CODE, Entry
 from steadygrad.errors import UsageError
 
@@ -19,7 +19,7 @@ __all__ = ["CATALOG", "GUARD_CODE", "Entry", "entry"]
 CATALOG: Mapping[str, Entry] = MappingProxyType(
     {
         item.kind: item
-        for room in (wiring, gradients, through_time, nonfinite, course, signals, scaling)
+        for room in (wiring, data, gradients, through_time, nonfinite, course, signals, scaling)
         for item in room.ENTRIES
     }
 )

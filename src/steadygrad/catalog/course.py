@@ -101,4 +101,30 @@ ENTRIES: tuple[Entry, ...] = (
         verify="A step changes the weights: compare a copy of one before and after optimizer.step().",
         reference="Micikevicius et al., Mixed precision training, 2018, arXiv:1710.03740, section 3.1",
     ),
+    Entry(
+        kind="constant_prediction",
+        title="Stuck at the constant prediction",
+        meaning="The loss stands where one and the same answer for every example would be (the entropy of the labels, the "
+        "variance of the targets), although gradients flow.",
+        causes=(
+            "The output doesn't depend on the input: dead or saturated units, a mean or a norm over the wrong dimension.",
+            "A step that was too large has left the network where only its last bias still learns.",
+            "Inputs and labels don't belong together: shuffled apart, off by one, or read from different files.",
+            "There is nothing in the inputs that tells the targets.",
+        ),
+        remedies=(
+            Remedy(
+                "Learn one batch by heart: a sound model and data can",
+                "print(steadygrad.check(model, batch, loss_fn, optimizer))",
+            ),
+            _LOWER,
+            _WARM_UP,
+            Remedy(
+                "Look at inputs and labels side by side",
+                "print(next(iter(loader)))",
+            ),
+        ),
+        verify="Outputs differ from row to row, and the loss falls below that of the best constant.",
+        reference="Karpathy, A Recipe for Training Neural Networks, 2019, https://karpathy.github.io/2019/04/25/recipe/",
+    ),
 )

@@ -110,4 +110,25 @@ ENTRIES: tuple[Entry, ...] = (
         reference="LeCun et al., Efficient BackProp, 1998, section 4.3, "
         "https://yann.lecun.com/exdb/publis/pdf/lecun-98b.pdf",
     ),
+    Entry(
+        kind="sharp_softmax",
+        title="Softmax that is sure too early",
+        meaning="The scores that go into a softmax are so far apart that one choice gets all the weight, and next to no "
+        "gradient comes back through it.",
+        causes=(
+            "Attention scores aren't divided by the root of the dimension of a head.",
+            "A temperature near 0 divides the scores, or a scale far above 1 multiplies them.",
+            "The weights that make the scores start too large.",
+        ),
+        remedies=(
+            Remedy(
+                "Divide the scores by the root of the dimension",
+                "scores = query @ key.transpose(-2, -1) / dim**0.5",
+            ),
+            Remedy("Raise the temperature", "loss = F.cross_entropy(similarity / 0.1, labels)"),
+            Remedy("Normalise what the scores are made of", "nn.LayerNorm(dim)"),
+        ),
+        verify="Before training, the largest probability of a row is not far above 1 / choices.",
+        reference="Vaswani et al., Attention is all you need, 2017, arXiv:1706.03762, section 3.2.1",
+    ),
 )

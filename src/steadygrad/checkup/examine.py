@@ -18,8 +18,11 @@ from steadygrad.checkup.precision import precision
 from steadygrad.checkup.rate import rate
 from steadygrad.checkup.remedies import Trials, try_all
 from steadygrad.checkup.result import Checkup
+from steadygrad.checkup.sameness import sameness
 from steadygrad.checkup.scales import scales
+from steadygrad.checkup.sharp import sharp
 from steadygrad.checkup.subject import device_hint, subject
+from steadygrad.checkup.target_scale import target_scale
 from steadygrad.checkup.underflow import underflow
 from steadygrad.checkup.units import units
 from steadygrad.checkup.wiring import wiring
@@ -34,8 +37,10 @@ FOLLOWS: dict[str, frozenset[str]] = {
     "single_class_softmax": frozenset(
         {"dead_units", "vanishing_gradient", "stalled_update", "vanishing_in_time"}
     ),
-    "dead_units": frozenset({"vanishing_gradient", "stalled_update", "output_range_mismatch"}),
-    "vanishing_gradient": frozenset({"stalled_update"}),
+    "dead_units": frozenset(
+        {"vanishing_gradient", "stalled_update", "output_range_mismatch", "constant_prediction"}
+    ),
+    "vanishing_gradient": frozenset({"stalled_update", "constant_prediction"}),
     "unnormalised_input": frozenset(
         {
             "saturated_units",
@@ -43,8 +48,19 @@ FOLLOWS: dict[str, frozenset[str]] = {
             "exploding_gradient",
             "dead_units",
             "vanishing_gradient",
+            "sharp_softmax",
         }
     ),
+    "constant_input": frozenset(
+        {"constant_prediction", "vanishing_gradient", "stalled_update", "dead_units", "saturated_units"}
+    ),
+    "constant_targets": frozenset({"constant_prediction", "learning_rate_too_high"}),
+    "unscaled_targets": frozenset(
+        {"exploding_gradient", "learning_rate_too_high", "stalled_update", "constant_prediction"}
+    ),
+    "sharp_softmax": frozenset({"learning_rate_too_high", "exploding_gradient", "vanishing_gradient"}),
+    "output_range_mismatch": frozenset({"unscaled_targets", "constant_prediction"}),
+    "constant_prediction": frozenset({"stalled_update"}),
     "disconnected_parameters": frozenset({"vanishing_gradient"}),
     "exploding_gradient": frozenset({"learning_rate_too_high", "output_range_mismatch"}),
     "exploding_in_time": frozenset({"learning_rate_too_high", "exploding_gradient"}),
@@ -64,8 +80,9 @@ def check(
 ) -> Checkup:
     """Look at one training step, and with an optimizer at a few on a copy, before training begins.
 
-    Wiring, non-finite numbers, growth of the gradient over layers and time, dead and saturated units, input and
-    output ranges, softmax twice or over one unit, the first loss against a constant guess, and the learning rate.
+    Wiring, non-finite numbers, growth of the gradient over layers and time, dead and saturated units, inputs and targets
+    that are all alike or out of scale, softmax twice, over one unit or far too sure, the first loss against a constant
+    guess, and the learning rate.
     Model, optimizer, gradients, buffers, modes and random states are left exactly as they were.
 
     Args:
@@ -117,9 +134,9 @@ def _findings(seen: Look) -> tuple[list[Finding], list[str]]:
         return [*more, *found], [*notes, *left]
     twin = awake(seen.model)
     settled = seen if twin is None else look(twin, seen.batch, seen.loss_fn, None)
-    more, left = _run((scales,), seen)
+    more, left = _run((scales, sameness), seen)
     grown, missed = _run((growth,), settled)
-    last, rest = _run((underflow, outputs, precision, rate), seen)
+    last, rest = _run((sharp, underflow, outputs, precision, rate, target_scale), seen)
     stuck, skipped = _run((units,), settled)
     return [*found, *more, *grown, *last, *stuck], [*notes, *left, *missed, *rest, *skipped]
 

@@ -5,22 +5,45 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from steadygrad.calling import LossFn, call_model, loss_of, node_behind, tensors_in
+from steadygrad.checkup.overheard import Overheard, Softmax, Target
 from steadygrad.gains import GainProbe, Gains
 from steadygrad.preserve import backward_into, leaves_of, preserved
+
+if TYPE_CHECKING:
+    from steadygrad.checkup.rehearsal import Rehearsal
 
 # Modules whose input is what the layer before fired: there dead and saturated units show, whether the
 # activation was a module or a function.
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 
+_FED = (*_WEIGHTED, nn.RNNBase, nn.RNNCellBase, nn.Embedding, nn.EmbeddingBag)
+
 MOST_KEPT = 65536
 """Elements kept of each layer's input: shares over units need no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fed:
+    """What the data is where it enters the model.
+
+    Attributes:
+        low: smallest number.
+        high: largest number.
+        alike: whether all rows are the same.
+        rows: how many.
+    """
+
+    low: float
+    high: float
+    alike: bool
+    rows: int
 
 
 @dataclass(slots=True)
@@ -39,10 +62,14 @@ class Look:
         grads: gradient of each parameter by name; None where none came.
         fired: input of each weighted layer but those that the data itself feeds, by name.
         fed: input of each layer that the data feeds, by name: root mean square, lowest, highest.
+        data: the same with the numbers of tokens, as rows.
+        softmaxes: every softmax of the pass, those of the loss last.
+        targets: what losses of torch.nn compared with.
         peaks: largest finite absolute value that a module returned in float16, by name.
         unknown: parameters that the output depends on and the model doesn't list.
         called: names of the modules whose forward ran.
         gains: growth of the gradient.
+        tried: the first few steps on a copy, once they have been made.
     """
 
     model: nn.Module
@@ -56,10 +83,14 @@ class Look:
     grads: dict[str, Tensor | None] = field(default_factory=dict)
     fired: dict[str, Tensor] = field(default_factory=dict)
     fed: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    data: dict[str, Fed] = field(default_factory=dict)
+    softmaxes: list[Softmax] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
     peaks: dict[str, float] = field(default_factory=dict)
     unknown: list[Tensor] = field(default_factory=list)
     called: set[str] = field(default_factory=set)
     gains: Gains = field(default_factory=Gains)
+    tried: Rehearsal | None = None
 
     @property
     def output_tensor(self) -> Tensor | None:
@@ -75,11 +106,20 @@ class Look:
 def look(model: nn.Module, batch: object, loss_fn: LossFn | None, optimizer: Optimizer | None) -> Look:
     """Take one step's look; the model is left as it was."""
     seen = Look(model, batch, loss_fn, optimizer)
-    probe = GainProbe(model)
-    with preserved(model, loss_fn), torch.enable_grad(), eagerly(), _listening(model, seen), probe.attached():
-        output = call_model(model, batch)
-        loss = loss_of(output, batch, loss_fn)
+    probe, heard = GainProbe(model), Overheard()
+    with (
+        preserved(model, loss_fn),
+        torch.enable_grad(),
+        eagerly(),
+        _listening(model, seen, heard),
+        probe.attached(),
+    ):
+        with heard:
+            output = call_model(model, batch)
+            heard.ended(tensors_in(output))
+            loss = loss_of(output, batch, loss_fn)
         probe.forward_ended()
+        seen.softmaxes, seen.targets = heard.softmaxes, heard.targets
         seen.output, seen.output_node = _detached(output), _node_of(output)
         seen.unknown = _unknown(model, output)
         seen.loss, seen.connected = float(loss.detach()), loss.requires_grad
@@ -106,19 +146,23 @@ def eagerly() -> contextlib.AbstractContextManager[Any]:
 
 
 @contextlib.contextmanager
-def _listening(model: nn.Module, seen: Look) -> Iterator[None]:
+def _listening(model: nn.Module, seen: Look, heard: Overheard) -> Iterator[None]:
     def entered(module: nn.Module, args: tuple[Any, ...], name: str) -> None:
         again = name in seen.called
         seen.called.add(name)
-        given = next((tensor for tensor in tensors_in(args) if tensor.is_floating_point()), None)
-        if again or given is None or not isinstance(module, (*_WEIGHTED, nn.RNNBase, nn.RNNCellBase)):
+        tensors = tensors_in(args)
+        given = next((tensor for tensor in tensors if tensor.is_floating_point()), None)
+        heard.entered(name, module, given)
+        first = given if given is not None else next(iter(tensors), None)
+        if again or first is None or not isinstance(module, _FED):
             return
-        if not given.requires_grad:
-            seen.fed[name] = _range(given.detach())
+        if not first.requires_grad:
+            _feed(seen, name, module, first.detach())
         elif isinstance(module, _WEIGHTED):
-            seen.fired[name] = _units(module, given.detach())
+            seen.fired[name] = _units(module, first.detach())
 
     def left(output: Any, name: str) -> None:
+        heard.left()
         for tensor in tensors_in(output):
             if tensor.dtype == torch.float16 and tensor.numel():
                 seen.peaks[name] = max(seen.peaks.get(name, 0.0), float(tensor.detach().abs().max()))
@@ -132,6 +176,22 @@ def _listening(model: nn.Module, seen: Look) -> Iterator[None]:
             stack.callback(before.remove)
             stack.callback(after.remove)
         yield
+
+
+def _feed(seen: Look, name: str, module: nn.Module, data: Tensor) -> None:
+    """Write down what the data is where it enters a layer."""
+    if not isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        seen.fed[name] = _range(data)
+    if data.numel():
+        # A recurrent module that isn't told otherwise has its rows second.
+        second = isinstance(module, nn.RNNBase) and not module.batch_first and data.dim() == 3
+        seen.data[name] = fed(data.movedim(1, 0) if second else data)
+
+
+def fed(rows: Tensor) -> Fed:
+    """What there is to know of data ``[N, ...]``."""
+    alike = rows.dim() > 0 and bool((rows == rows[:1]).all())
+    return Fed(float(rows.min()), float(rows.max()), alike, len(rows) if rows.dim() else 1)
 
 
 def _range(values: Tensor) -> tuple[float, float, float]:

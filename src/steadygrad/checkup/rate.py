@@ -10,6 +10,7 @@ from torch.optim import LBFGS, Optimizer
 
 from steadygrad.checkup.look import Look
 from steadygrad.checkup.pace import no_rate, too_slow
+from steadygrad.checkup.plateau import at_a_constant
 from steadygrad.checkup.reach import best_constant
 from steadygrad.checkup.rehearsal import Rehearsal, Setup, copied, rehearse
 from steadygrad.checkup.stability import limit
@@ -50,7 +51,7 @@ def rate(seen: Look) -> Iterator[Finding]:
     if optimizer is None or not math.isfinite(seen.loss) or not seen.connected or _begins_at_zero(optimizer):
         return
     first = copied(seen.model, optimizer, seen.batch, seen.loss_fn)
-    tried = rehearse(first, STEPS)
+    seen.tried = tried = rehearse(first, STEPS)
     _check_stands_in(seen, tried)
     if not tried.moved and tried.losses:
         yield _stalled(seen, optimizer)
@@ -61,7 +62,8 @@ def rate(seen: Look) -> Iterator[Finding]:
         if calmer is not None:
             yield _too_high(seen, calmer, tried, "warning")
         else:
-            yield from too_slow(seen, optimizer, tried)
+            slow = list(too_slow(seen, optimizer, tried))
+            yield from slow or at_a_constant(seen, first, tried.losses)
 
 
 def _calmer(seen: Look, optimizer: Optimizer, tried: Rehearsal) -> Setup | None:

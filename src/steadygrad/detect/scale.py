@@ -66,12 +66,13 @@ def loud_start(
     Args:
         step: of the look, one of the first.
         fed: sizes of the data, by the layers that it enters.
-        made: sizes of what layers have returned, in forward order.
+        made: sizes of what layers have returned, in forward order; the last is the output's.
         guarded: a guard is attached.
     """
     bar = LOUD * max([1.0, *(one.scale for one in fed if one.scale < math.inf)])
     loud = [one for one in made if bar < one.scale < math.inf]
-    if not loud:
+    # The last one alone speaks in the unit of the targets, which may be dollars.
+    if not loud or loud[0] is made[-1]:
         return None
     first, loudest = loud[0], max(loud, key=lambda one: one.scale)
     return make(

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from steadygrad.detect.finding import listed, make
+from steadygrad.detect.sameness import constant_input
 from steadygrad.detect.scale import Size, loud_start, unnormalised_input
 from steadygrad.detect.through_time import Growth, through_time
 from steadygrad.records import SEVERITIES, Finding
@@ -62,6 +63,7 @@ class Signals:
         fed: size of the data where it enters a layer.
         made: size of what layers have returned, in forward order; only at the first look.
         jumped: gradient or loss are far above those of the first step: the weights aren't the first ones any more.
+        few: layers of whose data it can't be said that all is one number: it is little, or tokens.
     """
 
     step: int
@@ -70,6 +72,14 @@ class Signals:
     fed: tuple[Size, ...] = ()
     made: tuple[Size, ...] = ()
     jumped: bool = False
+    few: frozenset[str] = frozenset()
+
+    @property
+    def flat(self) -> float | None:
+        """The one number that all data is, everywhere; None where it isn't."""
+        numbers = {number for one in self.fed for number in (one.low, one.high)}
+        same = len(numbers) == 1 and not self.few
+        return numbers.pop() if same else None
 
 
 class SignalState(NamedTuple):
@@ -80,12 +90,16 @@ class SignalState(NamedTuple):
         stuck: the same for saturated units.
         first: step of the first look.
         told: worst severity told, as its rank, by kind and module.
+        flat: looks in a row in which all data was one number.
+        number: which.
     """
 
     dead: Mapping[str, int] = MappingProxyType({})
     stuck: Mapping[str, int] = MappingProxyType({})
     first: int = 0
     told: Mapping[tuple[str, str], int] = MappingProxyType({})
+    flat: int = 0
+    number: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +130,8 @@ class SignalDetector:
         first = signals.step if state.first < 0 else state.first
         dead = _streaks(state.dead, {one.module: one.dead >= self.dead for one in signals.layers})
         stuck = _streaks(state.stuck, {one.module: one.stuck >= self.stuck for one in signals.layers})
+        number = signals.flat
+        flat = 0 if number is None else state.flat + 1 if number == state.number or not state.flat else 1
         found = [
             *self._units("dead_units", dead, signals, guarded=guarded, young=True),
             *self._units(
@@ -123,12 +139,26 @@ class SignalDetector:
             ),
             *(one for growth in signals.time if (one := through_time(growth, signals.step, guarded=guarded))),
             *(_sizes(signals, guarded=guarded) if state.first < 0 else ()),
+            *self._flat(flat, number, signals, guarded=guarded),
         ]
         news = [one for one in found if SEVERITIES.index(one.severity) > state.told.get(_key(one), -1)]
         told = {**state.told, **{_key(one): SEVERITIES.index(one.severity) for one in news}}
         return SignalState(
-            MappingProxyType(dead), MappingProxyType(stuck), first, MappingProxyType(told)
+            MappingProxyType(dead),
+            MappingProxyType(stuck),
+            first,
+            MappingProxyType(told),
+            flat,
+            number or 0.0,
         ), tuple(news)
+
+    def _flat(
+        self, looks: int, number: float | None, signals: Signals, *, guarded: bool
+    ) -> Sequence[Finding]:
+        if looks < self.looks or number is None:
+            return ()
+        where = [one.module for one in signals.fed if one.module]
+        return [constant_input(signals.step, number, 0, where, looks=looks, guarded=guarded)]
 
     def _units(
         self, kind: str, streaks: Mapping[str, int], signals: Signals, *, guarded: bool, young: bool

@@ -10,19 +10,36 @@ from steadygrad.records import SEVERITIES, Finding, Severity
 WINDOW_STEPS = 64
 """How long after a cause a consequence may show: the detectors' statistics look back this far."""
 
-STANDING = frozenset({"stale_optimizer", "missing_zero_grad", "unnormalised_input", "single_class_softmax"})
+STANDING = frozenset(
+    {
+        "stale_optimizer",
+        "missing_zero_grad",
+        "constant_input",
+        "constant_targets",
+        "unnormalised_input",
+        "unscaled_targets",
+        "single_class_softmax",
+        "sharp_softmax",
+    }
+)
 """Faults that are there at every step, not only at the one that told them: what follows may take its time."""
 
 _RUINED = frozenset({"nonfinite_activation", "nonfinite_loss", "nonfinite_gradient", "nonfinite_parameter"})
 _UNSTABLE = frozenset(
     {"exploding_gradient", "loss_spike", "divergence", "clip_is_step_limiter", "overflow_streak", *_RUINED}
 )
-_STUCK = frozenset({"dead_units", "saturated_units", "vanishing_gradient", "stalled_update"})
+_STUCK = frozenset(
+    {"dead_units", "saturated_units", "vanishing_gradient", "stalled_update", "constant_prediction"}
+)
 
 LEADS_TO: dict[str, frozenset[str]] = {
     "stale_optimizer": frozenset({"disconnected_loss", "disconnected_parameters", "stalled_update"}),
     "disconnected_loss": frozenset({"disconnected_parameters", "vanishing_gradient", "stalled_update"}),
     "missing_zero_grad": _UNSTABLE | {"oversized_update", "learning_rate_too_high"},
+    "constant_input": _STUCK,
+    "constant_targets": _STUCK,
+    "unscaled_targets": _UNSTABLE | _STUCK | {"oversized_update", "learning_rate_too_high"},
+    "sharp_softmax": _UNSTABLE | _STUCK | {"learning_rate_too_high"},
     "unnormalised_input": _UNSTABLE | _STUCK | {"oversized_update", "learning_rate_too_high"},
     "single_class_softmax": _STUCK | {"vanishing_in_time"},
     "nonfinite_input": _RUINED | {"overflow_streak", "optimizer_state_corrupt"},
@@ -40,9 +57,10 @@ LEADS_TO: dict[str, frozenset[str]] = {
     "nonfinite_gradient": _RUINED - {"nonfinite_gradient"} | {"optimizer_state_corrupt", "overflow_streak"},
     "nonfinite_parameter": _RUINED - {"nonfinite_parameter"} | {"overflow_streak"},
     "loss_spike": frozenset({"divergence"}),
-    "dead_units": frozenset({"vanishing_gradient", "stalled_update"}),
-    "saturated_units": frozenset({"vanishing_gradient", "stalled_update"}),
-    "vanishing_gradient": frozenset({"stalled_update"}),
+    "dead_units": frozenset({"vanishing_gradient", "stalled_update", "constant_prediction"}),
+    "saturated_units": frozenset({"vanishing_gradient", "stalled_update", "constant_prediction"}),
+    "vanishing_gradient": frozenset({"stalled_update", "constant_prediction"}),
+    "vanishing_in_time": frozenset({"constant_prediction"}),
 }
 """What each kind directly brings about; the order puts causes before effects within one step."""
 

@@ -1,0 +1,72 @@
+"""Regression targets so far from where the output starts that the loss and its gradient begin huge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from steadygrad.checkup.look import Look
+from steadygrad.checkup.reach import is_target, reachable
+from steadygrad.detect.finding import make
+from steadygrad.records import Finding
+
+FAR = 300.0
+"""Root mean square of the way from the first output to the targets. Networks are initialised for outputs of about 1,
+and those trained on targets of about 100 still arrive within a usual training."""
+
+BEYOND = 10.0
+"""The same over the size of the output: a model that multiplies its output by a scale of its own has it in its reach."""
+
+ARRIVES = 0.5
+"""Share of the first loss that a few steps must leave: a linear model trains alike at any scale of its targets."""
+
+
+def target_scale(seen: Look) -> Iterator[Finding]:
+    """Targets that aren't scaled, unless the first steps come near them all the same."""
+    output = seen.output_tensor
+    # Neither squares nor distances are smaller than the way.
+    if output is None or output.dim() == 0 or not seen.loss > FAR or math.isinf(seen.loss):
+        return
+    given = _targets(seen, output.float())
+    if given is None:
+        return
+    size = float(output.float().square().mean().sqrt())
+    way = float((given - output.float()).square().mean().sqrt())
+    if not way > max(FAR, BEYOND * size) or _trains(seen):
+        return
+    low, high = float(given.min()), float(given.max())
+    yield make(
+        "unscaled_targets",
+        "warning",
+        0,
+        f"The targets run from {low:.4g} to {high:.4g}, and the output starts at {size:.3g} (root mean square): the first "
+        f"loss is {seen.loss:.3g}, and every gradient is as much larger.",
+        where=["targets"],
+        evidence={
+            "lowest target": low,
+            "highest target": high,
+            "output scale": size,
+            "first loss": seen.loss,
+        },
+    )
+
+
+def _targets(seen: Look, output: Tensor) -> Tensor | None:
+    """What the loss draws the output to; None where it draws it nowhere in particular."""
+    told = [one for one in seen.targets if one.direct and one.given is not None]
+    if told:
+        farthest = max(told, key=lambda one: float((one.values - one.given.reshape(-1)).abs().max()))  # type: ignore[union-attr]
+        return farthest.values.float() if farthest.values.numel() == output.numel() else None
+    best = reachable(seen.loss_at, output)
+    if not math.isfinite(best.loss) or not best.loss < seen.loss or not is_target(seen.loss_at, best):
+        return None
+    return best.at
+
+
+def _trains(seen: Look) -> bool:
+    tried = seen.tried
+    if tried is None:  # without an optimizer nobody knows; one layer alone has no inner scale
+        return len(seen.gains.layers) < 2
+    return tried.finite and min(tried.losses[-4:]) < ARRIVES * tried.losses[0]
