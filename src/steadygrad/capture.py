@@ -17,6 +17,9 @@ CAPTURED = (
 )
 
 
+_HAS_CUDA: bool = torch.backends.cuda.is_built()  # type: ignore[no-untyped-call]
+
+
 def is_capturing() -> bool:
     """Whether a CUDA graph is captured on the current stream; cheap, and starts no CUDA."""
-    return bool(torch.cuda.is_initialized()) and torch.cuda.is_current_stream_capturing()  # type: ignore[no-untyped-call]
+    return _HAS_CUDA and bool(torch.cuda.is_initialized()) and torch.cuda.is_current_stream_capturing()  # type: ignore[no-untyped-call]

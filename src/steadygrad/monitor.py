@@ -349,7 +349,7 @@ class Monitor:
         if self._rescue is not None:
             self._rescue.between_steps = True
         for track in self._tracks:
-            track.lane.deliver()
+            track.deliver()
         self._logbook.deliver()
         if self._rescue is not None:
             self._rescue.between_steps = False

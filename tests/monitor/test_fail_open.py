@@ -112,7 +112,7 @@ class BrokenCheck:
 
 
 BREAKS = {
-    "detection": lambda monitor: setattr(monitor._tracks[0]._panel, "observe", broken),
+    "detection": lambda monitor: setattr(monitor._tracks[0]._lookout._panel, "observe", broken),
     "measuring": lambda monitor: setattr(monitor._tracks[0].lane._measurer, "measure", broken),
     "gradient check": lambda monitor: setattr(monitor._tracks[0], "_zero_grad", BrokenCheck()),
 }

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from steadygrad.measure.hyper import GroupHyper
-from steadygrad.records import BoolArray, TensorInfo
+from steadygrad.records import BoolArray, FloatArray, TensorInfo
 
 # Weights move by a few percent in ten steps at most, and what is built on their norms (relative
 # caps) is uncritical within a factor of two.
@@ -62,3 +64,49 @@ class Measurement:
     def of_present(self, values: Tensor) -> Tensor:
         """The entries of a ``[P]`` tensor that belong to ``grads``, ``[p]``."""
         return values if self.present is None else torch.index_select(values, 0, self.present)
+
+    def host_norms(self) -> FloatArray:
+        """``norms`` of a step that was measured in host memory."""
+        norms: FloatArray = self.norms.numpy()
+        return norms
+
+
+class HostMeasurement(Measurement):
+    """A Measurement of numbers that lie in host memory; they become tensors for whoever asks for tensors.
+
+    A healthy step is judged by ``known_total`` alone, and making the two tensors takes longer than all of that.
+    """
+
+    __slots__ = ("own_norms",)
+    own_norms: FloatArray
+
+    @classmethod
+    def of(cls, norms: FloatArray, total_norm: float, **rest: Any) -> HostMeasurement:
+        """The same as the class itself, for norms ``[P]`` in host memory.
+
+        Args:
+            norms: norms ``[P]``.
+            total_norm: norm of all gradients together.
+            rest: ``grads``, ``params``, ``tensors``, ``groups`` and ``group_of``; every parameter has a gradient.
+        """
+        made = cls.__new__(cls)
+        made.own_norms, made.known_total = norms, total_norm
+        made.present = made.param_norms = made.grad_scale = made.absent = None
+        for name, value in rest.items():
+            setattr(made, name, value)
+        return made
+
+    def host_norms(self) -> FloatArray:
+        """``norms``, as they were measured."""
+        return self.own_norms
+
+    def __getattr__(self, name: str) -> Any:
+        """Make ``norms`` or ``total_norm``: called only for what has no value yet."""
+        if name == "norms":
+            value = torch.from_numpy(self.own_norms)
+        elif name == "total_norm":
+            value = torch.from_numpy(np.asarray(self.known_total))
+        else:
+            raise AttributeError(name)
+        setattr(self, name, value)
+        return value

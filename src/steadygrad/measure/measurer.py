@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from steadygrad.measure.measurement import PARAM_NORM_EVERY, Measurement
+from steadygrad.measure.measurement import PARAM_NORM_EVERY, HostMeasurement, Measurement
 from steadygrad.measure.norms import HostNorms, device_norms
 from steadygrad.measure.table import ParamTable
 from steadygrad.records import BoolArray
@@ -81,6 +81,8 @@ class Measurer:
         """
         table = self._table
         grads, missing = _gradients(table.params)
+        if not (self._late or missing or grad_scale is not None or self.together is not None) and grads:
+            return self._measured_on_host(grads, groups)
         parts = grads if self.together is None else self.together.own_parts(grads)
         norms, total = self._late_norms(parts) if self._late else self._host_norms(parts, missing)
         absent = _absent(len(table), missing) if missing else None
@@ -107,6 +109,20 @@ class Measurer:
             grad_scale=grad_scale,
             absent=absent,
             known_total=None if self._late else total.item(),
+        )
+
+    def _measured_on_host(self, grads: list[Tensor], groups: Sequence[Mapping[str, Any]]) -> HostMeasurement:
+        """Nearly every step in host memory: each parameter has a gradient, and it is as it is."""
+        table = self._table
+        norms, total = self._plan((), grads)(grads)
+        return HostMeasurement.of(
+            norms,
+            total,
+            grads=grads,
+            params=table.params,
+            tensors=table.tensors,
+            groups=table.hyper(groups),
+            group_of=table.group_of,
         )
 
     def fresh_param_norms(self) -> Tensor | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from steadygrad.measure import Measurement
+    from steadygrad.measure import GroupHyper, Measurement
     from steadygrad.policies.hold import Change
     from steadygrad.records import FloatArray, Reading, TensorInfo
 
@@ -107,6 +107,8 @@ class Auto(Policy):
         self._unrest = math.inf
         self._span = math.inf
         self._by_reach = False
+        self._quiet = 0.0
+        self._rates_passed: Sequence[GroupHyper] | None = None
         self._tally = Tally()
 
     def __repr__(self) -> str:
@@ -120,6 +122,7 @@ class Auto(Policy):
 
     def prepare(self, tensors: Sequence[TensorInfo], param_norms: FloatArray) -> None:
         """Meet the parameters."""
+        self._rates_passed = None
         self._relative.prepare(tensors, param_norms)
         self._steady.prepare(tensors, param_norms)
         compounding = self._relative.depth - 1 - sum(map(_is_gain, tensors))
@@ -143,6 +146,14 @@ class Auto(Policy):
         norm = measurement.total_norm
         scale = self._steady.factor(measurement) if is_sgd else torch.clamp(cap / norm, max=1.0)
         return scale if engaged else torch.where(norm <= self._limit, 1.0, scale)
+
+    def leaves_alone(self, measurement: Measurement) -> bool:
+        """A step far below a spike, of an optimizer that normalises its gradient, at a rate that has been looked at.
+
+        What an SGD step may do depends on what each step before it has left of its credit.
+        """
+        known = measurement.known_total
+        return known is not None and known <= self._quiet and self._passes_rates(measurement)
 
     def lr_factor(self, measurement: Measurement) -> float:
         """Below 1 when the rate alone outruns the weights, or jumps under a stored momentum."""
@@ -170,6 +181,8 @@ class Auto(Policy):
 
     def learn(self, reading: Reading) -> tuple[Incident, ...]:
         """Update the history from one finite step and look for signs of trouble."""
+        if reading.param_norms is not None:
+            self._rates_passed = None
         self._relative.learn(reading)
         self._steady.learn(reading)
         self._ceiling.add(reading.lr, reading.lr_factor)
@@ -182,6 +195,7 @@ class Auto(Policy):
             unrest=total > self._unrest,
             lowered=reading.lr_factor < 1.0,
         )
+        self._quiet = 0.0 if self._by_reach or self._hold.engaged else footing.least_spike_limit()
         told = () if change is None else (self._tell(change, reading),)
         if footing.recurring and not was_recurring and not self._by_reach:
             return *told, Incident(reading.step, "engage", _RECURRING, optimizer=reading.optimizer)
@@ -220,6 +234,7 @@ class Auto(Policy):
         self._tally.load_state_dict(state["tally"])
         self._steady.load_state_dict(state["steady"])
         self._relative.load_state_dict(state["relative"])
+        self._quiet, self._rates_passed = 0.0, None
 
     def _tell(self, change: Change, reading: Reading) -> Incident:
         slips = reading.total_norm > self._limit
@@ -237,6 +252,19 @@ class Auto(Policy):
         }
         action = "release" if change in {"calm", "patience"} else "engage"
         return Incident(reading.step, action, reasons[change], optimizer=reading.optimizer)
+
+    def _passes_rates(self, measurement: Measurement) -> bool:
+        """Whether the rates are lowered by nothing, as `lr_factor` sees it; worked out once while they stay."""
+        groups = measurement.groups
+        if groups is self._rates_passed:
+            return True
+        facts = facts_of(groups)
+        if facts.kind != "adaptive" or not self._ceiling.surely_allows(facts.lr):
+            return False
+        if self._relative.has_matrix and adaptive_lr_factor(self._relative, measurement, _WHOLE) < 1.0:
+            return False
+        self._rates_passed = groups
+        return True
 
     def _measures_reach(self, measurement: Measurement) -> bool:
         """Whether a step's length follows from the gradient, and the weights say what is long."""

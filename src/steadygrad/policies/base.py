@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from steadygrad.records import FloatArray, Incident, Reading, TensorInfo
 
 
+PUT_OFF = 8
+"""Steps that a policy may not have learnt from yet when `Policy.leaves_alone` is asked."""
+
+
 class Policy:
     """Base of all policies; by itself it leaves every gradient alone.
 
@@ -75,6 +79,16 @@ class Policy:
         """
         del measurement
         return None
+
+    def leaves_alone(self, measurement: Measurement) -> bool:
+        """Whether ``scale`` would surely change nothing, and ``lr_factor`` nothing either.
+
+        Asked first, in host memory, to spare a healthy step the rest: then neither of the two is called, and the
+        Reading may come to ``learn`` up to `PUT_OFF` steps late, together with others. So True is only for a step
+        of which no such Reading, whatever its norm, could make anything else; ``cap`` stays what it was.
+        """
+        del measurement
+        return False
 
     def rewrite_(self, measurement: Measurement) -> Tensor | None:
         """Change ``measurement.grads`` element- or row-wise, in place, where a factor can't.

@@ -50,6 +50,10 @@ class RateCeiling:
             return 1.0
         return ceiling / lr
 
+    def surely_allows(self, lr: float) -> bool:
+        """Whether the factor is 1, and stays so whatever rates come before: the ceiling only rises."""
+        return lr <= LEAP * self._older
+
     def state_dict(self) -> dict[str, Any]:
         """The rates held."""
         return {

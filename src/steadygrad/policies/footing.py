@@ -10,6 +10,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from steadygrad.policies.base import PUT_OFF
 from steadygrad.policies.history import NormWindow
 
 if TYPE_CHECKING:
@@ -125,6 +126,14 @@ class Footing:
         (a rare class, tiny batches), the farther up a spike begins, by tenfold at most.
         """
         return (self._known or self._levels()).spike
+
+    def least_spike_limit(self) -> float:
+        """What `spike_limit` can't fall below, whatever the next `PUT_OFF` norms are; 0 while that can't be told.
+
+        Each of them moves the lower quartile of the window by one place at most.
+        """
+        place = int(_TYPICAL_QUANTILE * (len(self._window) - 1)) - PUT_OFF
+        return SPIKE * math.exp(self._window.smallest(place)) if place >= 0 else 0.0
 
     def slip_limit(self, span: float, depth: float) -> float:
         """Norm above which the next SGD step loses its footing.

@@ -75,6 +75,10 @@ class NormWindow:
         """
         return _quantile(self._filled(), q)
 
+    def smallest(self, place: int) -> float:
+        """The ln(norm) that ``place`` others lie below."""
+        return self._sorted[place]
+
     def max(self) -> float:
         """Largest ln(norm)."""
         return self._filled()[-1]

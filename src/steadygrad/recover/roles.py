@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Protocol
 
 from steadygrad.measure import ParamTable
-from steadygrad.policies.base import Policy
 from steadygrad.records import Finding, Incident, Reading
 from steadygrad.recover.state import Trained
 from steadygrad.stepping import Brake, Lane
@@ -18,7 +17,6 @@ class Guarded(Trained, Protocol):
     table: ParamTable
     lane: Lane
     brake: Brake
-    policy: Policy | None
 
     def went_back(self, step: int) -> None:
         """Take note that weights and state have been put back to those of ``step``."""

@@ -22,7 +22,9 @@ from steadygrad.recover.random_states import read_random_states
 class Trained(Protocol):
     """One optimizer as recovery needs it; `steadygrad.stepping.Track` is one."""
 
-    policy: Policy | None
+    @property
+    def policy(self) -> Policy | None:
+        """What has learnt from every step so far; None only watches."""
 
     @property
     def optimizer(self) -> Optimizer | None:

@@ -44,6 +44,9 @@ class Stepped(Trained, Protocol):
     lane: Lane
     brake: Brake
 
+    def catch_up(self) -> None:
+        """Take in what was put off."""
+
 
 class Source(Protocol):
     """Where a witness learns what it hasn't seen itself; `steadygrad.logbook.Logbook` is one."""
@@ -166,6 +169,8 @@ class Witness:
         return is_put
 
     def _gather(self, step: int, optimizer: int, *, skipped: bool) -> Evidence:
+        for track in self._tracks:
+            track.catch_up()
         values, why_no_batch = self._step_values(step, optimizer)
         state, ahead, policies, why_no_state = self._state_values(step, optimizer, skipped=skipped)
         values["policies"] = policies

@@ -47,6 +47,10 @@ class BoundedPolicy(Policy):
             return factor
         return torch.where(factor.min() < 1.0, factor * coef, torch.ones_like(factor))
 
+    def leaves_alone(self, measurement: Measurement) -> bool:
+        """Whether the policy does, in a loop that doesn't clip."""
+        return self.bound == self._of_reading == math.inf and self.inner.leaves_alone(measurement)
+
     def rewrite_(self, measurement: Measurement) -> Tensor | None:
         """The policy's own change."""
         return self.inner.rewrite_(measurement)

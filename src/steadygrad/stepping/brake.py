@@ -81,6 +81,10 @@ class BrakedPolicy(Policy):
         braked = torch.clamp(max_norm / measurement.total_norm, max=1.0)
         return braked if factor is None else torch.minimum(braked, factor)
 
+    def leaves_alone(self, measurement: Measurement) -> bool:
+        """Whether the policy does, and nothing is held back."""
+        return not self.brake.on and self.inner.leaves_alone(measurement)
+
     def rewrite_(self, measurement: Measurement) -> Tensor | None:
         """The policy's own change."""
         return self.inner.rewrite_(measurement)

@@ -12,18 +12,30 @@ import sys
 import weakref
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.optim import Optimizer
 
 from steadygrad.capture import is_capturing
 
+T = TypeVar("T")
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 
 # A compiled step must not trace what is not its own.
 _untraced: Callable[[Callable[..., Any]], Callable[..., Any]] = torch.compiler.disable
+
+
+def _seldom_traced(hook: Callable[..., T]) -> Callable[..., T]:
+    """The same as `_untraced` for what is called at every step: outside of a compiled step its wrapper isn't entered."""
+    untraced = _untraced(hook)
+
+    def called(*args: Any) -> T:
+        return untraced(*args) if torch.compiler.is_compiling() else hook(*args)
+
+    return called
+
 
 # The function torch puts around every `step`, which calls the hooks.
 _HOOKED_STEP = Optimizer.profile_hook_step(Optimizer.step).__code__
@@ -58,11 +70,11 @@ class StepHooks:
         self._on_captured = on_captured
         self._depth = 0
         self._leaving = False
-        self._handles = [optimizer.register_step_pre_hook(_untraced(self._before))]
+        self._handles = [optimizer.register_step_pre_hook(_seldom_traced(self._before))]
         # An optimizer around an optimizer may be no whole one: timm's Lookahead hands its state on.
         if hasattr(optimizer, "_optimizer_state_dict_pre_hooks"):
             self._handles.append(optimizer.register_state_dict_pre_hook(_untraced(self._saving)))
-        self._last_handle = optimizer.register_step_post_hook(_untraced(self._after))
+        self._last_handle = optimizer.register_step_post_hook(_seldom_traced(self._after))
 
     @property
     def under_way(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,32 +30,13 @@ from steadygrad.policies.relative import facts_of
 from steadygrad.ranks import Ranks
 from steadygrad.records import FloatArray, Reading
 from steadygrad.stepping.apply import ClipCall, HandLoop
+from steadygrad.stepping.arrears import Arrears
 from steadygrad.stepping.judge import Treatment, Verdict, judge_again, judge_on_device, judge_on_host
 from steadygrad.stepping.packet import pack, unpack
+from steadygrad.stepping.under_way import Sent, StepUnderWay
 
 _NO_NORMS: FloatArray = np.zeros(0, np.float32)
 _PROBE = "update probe"
-
-
-@dataclass(slots=True)
-class _Step:
-    """The step under way: what was measured, what was done, what is known so far."""
-
-    measurement: Measurement
-    verdict: Verdict
-    reading: Reading
-    probing: bool = False
-    param_norms: Tensor | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """What is known of a step whose numbers are under way to the host."""
-
-    reading: Reading
-    tensors: int
-    has_extras: tuple[bool, bool]
-    note: object
 
 
 class Lane:
@@ -72,6 +53,7 @@ class Lane:
             ranks nothing may be learnt then, since the others haven't asked.
         on_nonfinite: called before a step that the host knows to be non-finite, while the weights are
             still those that made it.
+        unlearnt: Readings that the policy is told of later; it must know them all before it judges a step.
         containment: holds back faults of what only observes: they must not cost the step its verdict.
         clock: seconds since the run began.
     """
@@ -87,6 +69,7 @@ class Lane:
         on_reading: Callable[[Reading], None],
         on_owed: Callable[[Reading], None],
         on_nonfinite: Callable[[], None],
+        unlearnt: Arrears,
         containment: Containment,
         clock: Callable[[], float],
     ) -> None:
@@ -106,15 +89,17 @@ class Lane:
         self._owed: tuple[object, Reading] | None = None
         self.early = False
         self._on_nonfinite = on_nonfinite
+        self._unlearnt = unlearnt
+        self.left_alone = False
         self._contained = containment.run
         self._stop: TrainingStopped | None = None
         self._clock = clock
         self._param_norms = policy is not None and policy.needs_param_norms
         self._measurer = Measurer(table, late=late, param_norms=self._param_norms)
-        self._reads: LateReads[_Sent] = LateReads()
+        self._reads: LateReads[Sent] = LateReads()
         self._probe = UpdateProbe()
-        self._now: _Step | None = None
-        self._moving: _Step | None = None
+        self._now: StepUnderWay | None = None
+        self._moving: StepUnderWay | None = None
         self.ranks: Ranks | None = None
 
     def ruined(self) -> list[str]:
@@ -174,7 +159,7 @@ class Lane:
         """Whether the step under way is being left out, as far as the host knows."""
         return self._now is not None and self._now.verdict.skipped
 
-    def begin(self, groups: Sequence[Mapping[str, Any]], treatment: Treatment) -> Tensor:
+    def begin(self, groups: Sequence[Mapping[str, Any]], treatment: Treatment) -> Measurement:
         """The gradients of a step are ready: measure them and have the verdict carried out.
 
         Args:
@@ -182,7 +167,7 @@ class Lane:
             treatment: carries the verdict out.
 
         Returns:
-            The total norm before any scaling, 0-d.
+            What was measured, before any scaling.
 
         Raises:
             TrainingStopped: a Reading handed on by `deliver` has ended the training.
@@ -194,15 +179,12 @@ class Lane:
         self._treatment = treatment
         measurement = self._measurer.measure(groups, treatment.loss_scale, self.step)
         measurement.param_norms = self._contained("parameter norms", self._measurer.fresh_param_norms)
-        if self.policy is None:
-            verdict = self._watched(measurement)
-        else:
-            verdict = self._judge(measurement, self.policy, treatment)
+        verdict = self._judged(measurement, treatment)
         if not verdict.overflow and (verdict.skipped or not math.isfinite(measurement.known_total or 0.0)):
             self._contained("tracing", self._on_nonfinite)
         reading = Reading(
             step=self.step,
-            norms=_NO_NORMS if self._late else measurement.norms.numpy(),
+            norms=_NO_NORMS if self._late else measurement.host_norms(),
             total_norm=measurement.known_total or 0.0,
             absent=measurement.absent,
             clip_coef=verdict.clip_coef,
@@ -217,13 +199,25 @@ class Lane:
         )
         self.loss = None
         fresh = measurement.param_norms if self._measurer.refreshed_param_norms else None
-        self._now = _Step(measurement, verdict, reading, param_norms=fresh)
+        self._now = StepUnderWay(measurement, verdict, reading, param_norms=fresh)
         # A policy learns from parameter norms, and probes come when the clock allows: were they to
         # bring norms of their own, the same seed would not give the same run twice.
         fits = fresh is not None or not self._param_norms
         if self.budget.due(self.step) and fits and not verdict.skipped:
             self._contained(_PROBE, self._open_probe, self._now)
-        return measurement.total_norm
+        return measurement
+
+    def _judged(self, measurement: Measurement, treatment: Treatment) -> Verdict:
+        policy = self.policy
+        self.left_alone = False
+        if policy is None:
+            return self._watched(measurement)
+        if measurement.known_total is not None and measurement.grads and not self._unlearnt.full:
+            self.left_alone = policy.leaves_alone(measurement)
+            if self.left_alone:
+                return Verdict(cap=policy.cap)
+        self._unlearnt.settle()
+        return self._judge(measurement, policy, treatment)
 
     def again(self, groups: Sequence[Mapping[str, Any]]) -> bool:
         """A closure was evaluated once more in the same step: judge those gradients too.
@@ -253,7 +247,7 @@ class Lane:
         now.measurement = measurement
         now.reading = replace(
             now.reading,
-            norms=now.reading.norms if self._late else measurement.norms.numpy(),
+            norms=now.reading.norms if self._late else measurement.host_norms(),
             total_norm=float(measurement.total_norm),
             skipped=True,
         )
@@ -289,13 +283,13 @@ class Lane:
         if now is not None:
             self._close(now)
 
-    def _close(self, now: _Step, *, taken_back: bool = False) -> None:
+    def _close(self, now: StepUnderWay, *, taken_back: bool = False) -> None:
         params = now.measurement.params
         updates = self._contained(_PROBE, self._probe.close, params) if now.probing else None
         if not self._late:
             norms = None if updates is None else self._if_moved(updates.numpy())
             plain = now.param_norms is None and norms is None and not taken_back
-            self._on_reading(now.reading if plain else _completed(now, norms, taken_back=taken_back))
+            self._on_reading(now.reading if plain else now.completed(norms, taken_back=taken_back))
             return
         self._hand_on()
         self._settle()
@@ -361,7 +355,7 @@ class Lane:
         by_hand = isinstance(self._treatment, HandLoop)
         return None if by_hand and updates is not None and not updates.any() else updates
 
-    def _open_probe(self, now: _Step) -> None:
+    def _open_probe(self, now: StepUnderWay) -> None:
         began = time.perf_counter()
         if now.param_norms is None:
             now.param_norms = self._measurer.norms_of(now.measurement.params)
@@ -369,22 +363,12 @@ class Lane:
         now.probing = True
         self.budget.paid(self.step, 2 * (time.perf_counter() - began))
 
-    def _send(self, now: _Step, updates: Tensor | None) -> None:
+    def _send(self, now: StepUnderWay, updates: Tensor | None) -> None:
         measurement = now.measurement
         extras = [now.param_norms, updates]
         packet = pack(measurement.total_norm, now.verdict.device_coef, measurement.norms, extras)
         has_extras = (now.param_norms is not None, updates is not None)
-        self._reads.send(packet, _Sent(now.reading, len(measurement.norms), has_extras, now.verdict.note))
-
-
-def _completed(now: _Step, updates: FloatArray | None, *, taken_back: bool) -> Reading:
-    """The Reading of a step in host memory, with what was added to it since the step began."""
-    return replace(
-        now.reading,
-        param_norms=None if now.param_norms is None else now.param_norms.numpy(),
-        update_norms=updates,
-        skipped=now.reading.skipped or taken_back,
-    )
+        self._reads.send(packet, Sent(now.reading, len(measurement.norms), has_extras, now.verdict.note))
 
 
 def is_late(params: Sequence[Tensor]) -> bool:

@@ -39,6 +39,10 @@ class ShieldedPolicy(Policy):
         self.cap = None if PART in self._containment.off else self.inner.cap
         return factor
 
+    def leaves_alone(self, measurement: Measurement) -> bool:
+        """Whether the policy does; False once it has failed."""
+        return bool(self._containment.run(PART, self.inner.leaves_alone, measurement))
+
     def rewrite_(self, measurement: Measurement) -> Tensor | None:
         """The policy's own change; nothing once it has failed."""
         return self._containment.run(PART, self.inner.rewrite_, measurement)

@@ -10,7 +10,7 @@ import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,17 +18,20 @@ from torch.optim import Optimizer
 
 from steadygrad.capture import CAPTURED, is_capturing
 from steadygrad.containment import Containment
-from steadygrad.detect import Context, Panel, missing_zero_grad
+from steadygrad.detect import Context, missing_zero_grad
 from steadygrad.detect.finding import listed
-from steadygrad.measure import ParamTable, Spending, heavy_ball, step_bound
+from steadygrad.measure import Measurement, ParamTable, Spending, heavy_ball, step_bound
 from steadygrad.policies.base import Policy
-from steadygrad.records import Finding, Incident, Reading, TensorInfo
+from steadygrad.records import Finding, Incident, Reading
 from steadygrad.stepping.apply import Applier, ClipCall, HandLoop
+from steadygrad.stepping.arrears import Arrears, is_plain
 from steadygrad.stepping.bounded import BoundedPolicy
 from steadygrad.stepping.brake import Brake, BrakedPolicy
 from steadygrad.stepping.hooks import StepHooks
 from steadygrad.stepping.judge import Treatment
 from steadygrad.stepping.lane import Lane, is_late
+from steadygrad.stepping.lookout import Lookout
+from steadygrad.stepping.outlet import Outlet
 from steadygrad.stepping.plain import host_norm, plain_total
 from steadygrad.stepping.saved import completed
 from steadygrad.stepping.shielded import PART, ShieldedPolicy
@@ -41,37 +44,7 @@ Groups = Sequence[Mapping[str, Any]]
 # Counting, recording and showing: a fault in it must not cost the guard.
 _REPORTING = "reporting"
 _MEASURING = "measuring"
-
-
-class Outlet(Protocol):
-    """Where a track's results go."""
-
-    def begins(self, track: Track) -> None:
-        """A step is about to be measured."""
-
-    def reading(self, track: Track, reading: Reading) -> None:
-        """A step has ended."""
-
-    def skipped(self, reading: Reading) -> None:
-        """A step was left out, and everything that is found of it has been told."""
-
-    def finding(self, finding: Finding) -> None:
-        """A detector has found something."""
-
-    def incident(self, incident: Incident) -> None:
-        """The policy has done something worth telling."""
-
-    def nonfinite(self, track: Track) -> None:
-        """The step about to be made is non-finite, and the weights are still those that made it."""
-
-    def grown(self, track: Track, tensors: Sequence[TensorInfo]) -> None:
-        """Parameters have joined the optimizer."""
-
-    def ended(self, track: Track) -> None:
-        """A step over several ranks has ended: the same moment on each of them."""
-
-    def say(self, key: str, text: str) -> None:
-        """One line for the user."""
+_set_graded: Callable[[bool], None] = torch._C._set_grad_enabled  # noqa: SLF001 - its public name is a class
 
 
 class Track:
@@ -108,7 +81,7 @@ class Track:
         recovers: bool = False,
         spending: Spending | None = None,
     ) -> None:
-        self.index, self.table, self.policy = index, table, policy
+        self.index, self.table, self._policy = index, table, policy
         self._late = is_late(table.params) if late is None else late
         self._optimizer = None if optimizer is None else weakref.ref(optimizer)
         self._spending = spending or Spending()
@@ -120,6 +93,8 @@ class Track:
             None if policy is None else BoundedPolicy(ShieldedPolicy(policy, containment))
         )
         self.brake = Brake()
+        self._unlearnt = Arrears(self._learn)
+        self._lookout = Lookout(self._context(), containment, self._found)
         self.lane = Lane(
             index,
             table,
@@ -129,10 +104,10 @@ class Track:
             on_reading=self._on_reading,
             on_owed=self._owe,
             on_nonfinite=self._trace,
+            unlearnt=self._unlearnt,
             containment=containment,
             clock=clock,
         )
-        self._panel = Panel(self._context())
         self._meet_parameters()
         self._step: Treatment = HandLoop() if optimizer is None else Applier(optimizer)
         self._clip = None if optimizer is None else ClipCall(optimizer)
@@ -144,12 +119,23 @@ class Track:
     @property
     def context(self) -> Context:
         """What detectors may know of the optimizer."""
-        return self._panel.context
+        return self._lookout.context
 
     @property
     def optimizer(self) -> Optimizer | None:
         """The optimizer, while it lives."""
         return None if self._optimizer is None else self._optimizer()
+
+    @property
+    def policy(self) -> Policy | None:
+        """What to do with gradients, having learnt from every step so far; None only watches."""
+        self._unlearnt.settle()
+        return self._policy
+
+    def catch_up(self) -> None:
+        """Learn from the steps that were put off, and look them through."""
+        self._unlearnt.settle()
+        self._lookout.settle()
 
     def went_back(self, step: int) -> None:
         """Take note that weights and state have been put back to those of ``step``."""
@@ -170,19 +156,25 @@ class Track:
             self._hooks.remove()
         if not self._closing:
             self._abandoned()
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Take in what is under way from the device, and what was put off."""
         self.lane.deliver()
+        self.catch_up()
 
     def state_dict(self) -> dict[str, Any]:
         """Step counter and what the policy has learnt."""
         if self._hooks is not None:
             self._hooks.settle()
-        return {"step": self.lane.step, "policy": {} if self.policy is None else self.policy.state_dict()}
+        policy = self.policy
+        return {"step": self.lane.step, "policy": {} if policy is None else policy.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
-        self.lane.step = int(state["step"])
-        if self.policy is not None and state["policy"]:
-            self.policy.load_state_dict(completed(state["policy"], self.policy.fresh().state_dict()))
+        self.lane.step, policy = int(state["step"]), self.policy
+        if policy is not None and state["policy"]:
+            policy.load_state_dict(completed(state["policy"], policy.fresh().state_dict()))
 
     def clip_(self, max_norm: float | None = None) -> Tensor:
         """Measure and treat the gradients now; the optimizer's step then adds nothing.
@@ -202,28 +194,28 @@ class Track:
         """
         spending = self._spending
         began, graded = spending.clock(), torch.is_grad_enabled()
-        torch.set_grad_enabled(False)
+        _set_graded(False)
         try:
             return call(*args)
         finally:
-            torch.set_grad_enabled(graded)
+            _set_graded(graded)
             spending.spent_s += spending.clock() - began
 
     def _clipped(self, max_norm: float | None) -> Tensor:
         if is_capturing():
             return self._plain_norm()
         if self._clip is None:
-            norm = self._measuring(self._begin, self._step, max_norm)
+            measured = self._measuring(self._begin, self._step, max_norm)
             self._contained(_MEASURING, self.lane.end)
-            return self._plain_norm() if norm is None else norm
+            return self._plain_norm() if measured is None else measured.total_norm
         if self.lane.under_way:
             self._contained(_MEASURING, self.lane.pass_over)
-        norm = self._measuring(self._begin, self._clip, max_norm)
-        self._clipped_early = norm is not None
-        if norm is None:
+        measured = self._measuring(self._begin, self._clip, max_norm)
+        self._clipped_early = measured is not None
+        if measured is None:
             self.lane.abandon()
             return self._plain_norm()
-        return norm
+        return measured.total_norm
 
     def _hooked(self, optimizer: Optimizer) -> StepHooks:
         captured = partial(self._outlet.say, "capture", CAPTURED)
@@ -258,7 +250,7 @@ class Track:
         try:
             if evaluation == 0:
                 self._begin(self._step)
-                if self._undo is not None and self.policy is not None:
+                if self._undo is not None and self._policy is not None:
                     self._contained("undoing", self._undo.remember)
                     self._take_back = self.lane.skipping
             elif not self.lane.again(self._groups()):
@@ -267,7 +259,7 @@ class Track:
             self.lane.abandon()
             raise
 
-    def _begin(self, treatment: Treatment, max_norm: float | None = None) -> Tensor:
+    def _begin(self, treatment: Treatment, max_norm: float | None = None) -> Measurement:
         self._outlet.begins(self)
         if self._bounded is not None:
             self._bounded.bound = math.inf if max_norm is None else max_norm
@@ -313,12 +305,12 @@ class Track:
         self.lane.grow()
         self._meet_parameters()
         if added:
-            self._contained("detection", self._panel.extend, added)
+            self._lookout.extend(added)
             self._contained(_REPORTING, self._outlet.grown, self, added)
 
     def _meet_parameters(self) -> None:
-        if self.policy is not None and self.policy.needs_param_norms:
-            self._contained(PART, self._prepare, self.policy)
+        if self._policy is not None and self._policy.needs_param_norms:
+            self._contained(PART, self._prepare, self._policy)
 
     def _prepare(self, policy: Policy) -> None:
         norms = torch.stack([host_norm(param) for param in self.table.params])
@@ -328,15 +320,22 @@ class Track:
         self._outlet.nonfinite(self)
 
     def _on_reading(self, reading: Reading) -> None:
-        if not self.lane.early:
-            self._learn(reading)
+        plain = is_plain(reading)
+        if plain and self.lane.left_alone:
+            self._unlearnt.add(reading)
+        else:
+            self._unlearnt.settle()
+            if not self.lane.early:
+                self._learn(reading)
         self._contained(_REPORTING, self._outlet.reading, self, reading)
-        for finding in self._contained("detection", self._panel.observe, reading) or ():
-            self._contained(_REPORTING, self._outlet.finding, finding)
+        self._lookout.take(reading, waits=plain and self.lane.ranks is None)
         if reading.skipped:
             self._contained(_REPORTING, self._outlet.skipped, reading)
         if not self.lane.early:
             self._count(reading)
+
+    def _found(self, finding: Finding) -> None:
+        self._contained(_REPORTING, self._outlet.finding, finding)
 
     def _owe(self, reading: Reading) -> None:
         """What was put off when this Reading was asked for early."""
@@ -368,7 +367,7 @@ class Track:
             self._contained(_REPORTING, self._outlet.finding, finding)
 
     def _context(self) -> Context:
-        policy, groups = self.policy, self._groups()
+        policy, groups = self._policy, self._groups()
         decay = [group.get("weight_decay", 0.0) for group in groups]
         return Context(
             tensors=tuple(self.table.tensors),

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -33,6 +34,10 @@ MOST_CALLS = 4
 
 MOST_OUTPUTS = 16
 """Outputs whose gradient is kept; a model with more is replayed forward only."""
+
+
+# A call that can't be kept can't be replayed, and that is all.
+_FAILURES = contextlib.suppress(Exception)
 
 
 class Replay(NamedTuple):
@@ -163,42 +168,46 @@ class _Listener:
 
     def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Keep the call that begins, if it is no part of another."""
-        if self._passes_over():
+        if self.deaf or not torch.is_grad_enabled():
             return
         self._depth += 1
         if self.nested and self._depth > 1:
             return
-        with contextlib.suppress(Exception):
+        with _FAILURES:
             call = Call(module, args, kwargs, random_states(), _autocast())
             self.calls.append(_cut_off(call) if self.nested else call)
 
     def after(self, module: nn.Module, args: object, output: object) -> None:
         """Have the gradients of its output kept."""
         del module, args
-        if self._passes_over():
+        if self.deaf or not torch.is_grad_enabled():
             return
         self._depth = max(0, self._depth - 1)
         if not self.calls or (self.nested and self._depth):
             return
-        with contextlib.suppress(Exception):
-            outputs = [tensor for tensor in tensors_in(output) if tensor.requires_grad]
-            if len(outputs) <= MOST_OUTPUTS:
-                for position, tensor in enumerate(outputs):
-                    tensor.register_hook(_Keeper(self.calls[-1].gradients, position))  # type: ignore[no-untyped-call]
+        with _FAILURES:
+            self._keep_gradients(output)
 
-    def _passes_over(self) -> bool:
-        return self.deaf or not torch.is_grad_enabled()
+    def _keep_gradients(self, output: object) -> None:
+        found = [output] if type(output) is Tensor else tensors_in(output)
+        outputs = [tensor for tensor in found if tensor.requires_grad]
+        if len(outputs) <= MOST_OUTPUTS:
+            gradients = self.calls[-1].gradients
+            for position, tensor in enumerate(outputs):
+                _hook_onto(tensor, partial(gradients.__setitem__, position))
 
 
-class _Keeper:
-    """A tensor hook that keeps the gradient."""
-
-    def __init__(self, gradients: dict[int, Tensor], position: int) -> None:
-        self._gradients = gradients
-        self._position = position
-
-    def __call__(self, gradient: Tensor) -> None:
-        self._gradients[self._position] = gradient
+def _hook_onto(tensor: Tensor, hook: Callable[[Tensor], None]) -> None:
+    """`Tensor.register_hook` without the handle to take it off by: it is two thirds of the time, 35 us a step."""
+    if type(tensor) is not Tensor:
+        tensor.register_hook(hook)  # type: ignore[no-untyped-call]
+        return
+    if tensor._backward_hooks is None:
+        tensor._backward_hooks = OrderedDict()
+        if tensor.grad_fn is not None:
+            tensor.grad_fn._register_hook_dict(tensor)
+    hooks = tensor._backward_hooks
+    hooks[-1 - len(hooks)] = hook  # a handle's key is 0 or more
 
 
 def _parts(model: nn.Module) -> list[nn.Module]:
@@ -225,6 +234,8 @@ def _cut_off(call: Call) -> Call:
 
 
 def _autocast() -> tuple[tuple[str, torch.dtype], ...]:
+    if not torch._C._is_any_autocast_enabled():
+        return ()
     devices = ("cpu", "cuda") if torch.cuda.is_initialized() else ("cpu",)  # type: ignore[no-untyped-call]
     return tuple(
         (name, torch.get_autocast_dtype(name)) for name in devices if torch.is_autocast_enabled(name)

@@ -1,0 +1,74 @@
+"""The detectors of one optimizer: what they look through at once, and what can wait."""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from collections.abc import Callable, Sequence
+
+from steadygrad.containment import Containment
+from steadygrad.detect import Context, Panel
+from steadygrad.records import Finding, Reading, TensorInfo
+from steadygrad.stepping.arrears import Arrears
+
+AT_ONCE = 32
+"""First steps, each looked through when it is made: what is wired wrongly shows there, and a short run ends there."""
+_PART = "detection"
+
+
+class Lookout:
+    """Has Readings looked through, those of plain steps a few at a time.
+
+    Args:
+        context: what is known of the optimizer.
+        containment: holds back faults of the detectors.
+        tell: receives what is found.
+    """
+
+    def __init__(self, context: Context, containment: Containment, tell: Callable[[Finding], None]) -> None:
+        self._panel = Panel(context)
+        self._contained = containment.run
+        self._tell = tell
+        self._unseen = Arrears(self._look_through)
+        _alive.add(self)
+
+    @property
+    def context(self) -> Context:
+        """What the detectors know of the optimizer."""
+        return self._panel.context
+
+    def extend(self, added: Sequence[TensorInfo]) -> None:
+        """Take note of parameters that have joined; what was seen before is of the others."""
+        self.settle()
+        self._contained(_PART, self._panel.extend, added)
+
+    def take(self, reading: Reading, *, waits: bool) -> None:
+        """Take in one step, after those before it.
+
+        Args:
+            reading: the step.
+            waits: nothing in it calls for a look at once.
+        """
+        self._unseen.add(reading)
+        if not waits or reading.step < AT_ONCE:
+            self._unseen.settle()
+
+    def settle(self) -> None:
+        """Look through what has waited."""
+        self._unseen.settle()
+
+    def _look_through(self, reading: Reading) -> None:
+        for finding in self._contained(_PART, self._panel.observe, reading) or ():
+            self._tell(finding)
+
+
+_alive: weakref.WeakSet[Lookout] = weakref.WeakSet()
+
+
+def _settle_all() -> None:
+    """At interpreter exit: a script that just ends loses nothing. Last in, so before the run files are closed."""
+    for lookout in tuple(_alive):
+        lookout.settle()
+
+
+atexit.register(_settle_all)

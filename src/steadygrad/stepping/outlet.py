@@ -1,0 +1,42 @@
+"""Where the results of a track go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from steadygrad.records import Finding, Incident, Reading, TensorInfo
+
+if TYPE_CHECKING:
+    from steadygrad.stepping.track import Track
+
+
+class Outlet(Protocol):
+    """`steadygrad.logbook.Logbook` is one."""
+
+    def begins(self, track: Track) -> None:
+        """A step is about to be measured."""
+
+    def reading(self, track: Track, reading: Reading) -> None:
+        """A step has ended."""
+
+    def skipped(self, reading: Reading) -> None:
+        """A step was left out, and everything that is found of it has been told."""
+
+    def finding(self, finding: Finding) -> None:
+        """A detector has found something."""
+
+    def incident(self, incident: Incident) -> None:
+        """The policy has done something worth telling."""
+
+    def nonfinite(self, track: Track) -> None:
+        """The step about to be made is non-finite, and the weights are still those that made it."""
+
+    def grown(self, track: Track, tensors: Sequence[TensorInfo]) -> None:
+        """Parameters have joined the optimizer."""
+
+    def ended(self, track: Track) -> None:
+        """A step over several ranks has ended: the same moment on each of them."""
+
+    def say(self, key: str, text: str) -> None:
+        """One line for the user."""

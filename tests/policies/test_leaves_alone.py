@@ -1,0 +1,105 @@
+"""`auto` may be asked less and told later: never may that change what it says."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.policies.steps import Track
+from tests.policies.streams import patient
+
+from steadygrad.policies import auto, clip_norm, steady, zclip
+from steadygrad.policies.base import PUT_OFF
+from steadygrad.records import Reading
+
+EVERY = 10
+NORMS = st.lists(
+    st.one_of(st.floats(-0.3, 0.3), st.sampled_from([-3.0, 3.0, 4.0, 8.0])), min_size=60, max_size=300
+)
+RATES = st.lists(st.sampled_from([1e-3, 9e-4, 2e-3, 0.3]), min_size=1, max_size=4)
+
+
+def measured(run, norm, lr):
+    found = run.measured([norm, 0.0], [lr])
+    return replace(found, known_total=norm, groups=tuple(found.groups))
+
+
+class Driver:
+    """A policy driven step by step, told of each step at once."""
+
+    def __init__(self, kind):
+        self.run, self.waiting, self.spared = Track(auto(), kind=kind, param_norms=(30.0, 40.0)), [], 0
+        self.policy, self.incidents = self.run.policy, []
+
+    def take(self, step, norm, lr):
+        found = measured(self.run, norm, lr)
+        factor = self.policy.scale(found)
+        said = (1.0 if factor is None else float(factor), self.policy.lr_factor(found))
+        self.learn(self.reading(step, norm, lr, *said))
+        return said
+
+    def learn(self, reading):
+        self.incidents += [(one.step, one.action) for one in self.policy.learn(reading)]
+
+    def settle(self):
+        waiting, self.waiting = self.waiting, []
+        for reading in waiting:
+            self.learn(reading)
+
+    @staticmethod
+    def reading(step, norm, lr, factor=1.0, lr_factor=1.0):
+        norms = None if step % EVERY else np.array([30.0, 40.0])
+        values = {"clip_coef": factor, "lr": lr, "lr_factor": lr_factor, "param_norms": norms}
+        return Reading(step, np.array([norm, 0.0]), norm, **values)
+
+
+class Spared(Driver):
+    """The same, asked and told as little as is allowed."""
+
+    def take(self, step, norm, lr):
+        if len(self.waiting) < PUT_OFF and self.policy.leaves_alone(measured(self.run, norm, lr)):
+            self.waiting.append(self.reading(step, norm, lr))
+            self.spared += 1
+            if step % EVERY == 0:
+                self.settle()
+            return 1.0, 1.0
+        self.settle()
+        return super().take(step, norm, lr)
+
+
+def walk(changes):
+    """Norms that wander, and now and then leap up or fall."""
+    level = 0.0
+    for change in changes:
+        level = max(-20.0, min(20.0, level + change)) if abs(change) < 1.0 else level
+        yield math.exp(level + (change if abs(change) >= 1.0 else 0.0))
+
+
+@patient
+@given(st.sampled_from(["adaptive", "sgd", "other"]), NORMS, RATES, st.integers(1, 40))
+def test_asked_less_and_told_later_it_says_the_same(kind, changes, rates, hold):
+    slow, fast = Driver(kind), Spared(kind)
+    for step, norm in enumerate(walk(changes)):
+        lr = rates[step // hold % len(rates)]
+        assert fast.take(step, norm, lr) == slow.take(step, norm, lr)
+    fast.settle()
+    assert fast.incidents == slow.incidents
+    assert fast.policy.state_dict() == slow.policy.state_dict()
+
+
+def test_a_healthy_run_of_adam_is_spared_nearly_always():
+    fast = Spared("adaptive")
+    for step in range(400):
+        fast.take(step, 1.0 + 0.2 * math.sin(step * step), 1e-3 * 0.999**step)
+    assert fast.spared > 300
+
+
+@pytest.mark.parametrize("policy", [steady(), clip_norm(1.0), zclip()], ids=repr)
+def test_a_policy_that_acts_on_ordinary_steps_is_always_asked(policy):
+    run = Track(policy, kind="adaptive")
+    run.run([1.0] * 100, 1e-3)
+    assert not policy.leaves_alone(measured(run, 1.0, 1e-3))

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steadygrad.containment import Containment
+from steadygrad.detect import Context, Panel
+from steadygrad.policies.base import PUT_OFF
+from steadygrad.records import Reading, TensorInfo
+from steadygrad.stepping import lookout
+from steadygrad.stepping.arrears import is_plain
+from steadygrad.stepping.lookout import AT_ONCE, Lookout
+
+CONTEXT = Context((TensorInfo("a.weight", (4, 4)), TensorInfo("b.weight", (4, 4))))
+
+
+def reading(step, total, **values):
+    return Reading(step, np.array([total, 0.0]), total, **values)
+
+
+def watching():
+    found = []
+    return Lookout(CONTEXT, Containment(pytest.fail), found.append), found
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.sampled_from([1.0, 1.1, 50.0, 1e4, 0.0, math.nan]), min_size=AT_ONCE, max_size=150))
+def test_what_waits_is_found_all_the_same(totals):
+    late, found = watching()
+    panel, at_once = Panel(CONTEXT), []
+    for step, total in enumerate(totals):
+        one = reading(step, total, skipped=math.isnan(total))
+        at_once += panel.observe(one)
+        late.take(one, waits=is_plain(one))
+        if not is_plain(one):
+            assert [str(f) for f in found] == [str(f) for f in at_once]
+    late.settle()
+    assert [str(f) for f in found] == [str(f) for f in at_once]
+
+
+def test_nothing_waits_for_more_than_a_few_steps():
+    late, found = watching()
+    for step in range(AT_ONCE + 1):
+        late.take(reading(step, 1.0), waits=True)
+    for step in range(AT_ONCE + 1, AT_ONCE + 1 + PUT_OFF):
+        late.take(reading(step, 1e6), waits=True)
+    assert found
+
+
+def test_a_script_that_just_ends_loses_nothing():
+    late, found = watching()
+    for step in range(AT_ONCE + 2):
+        late.take(reading(step, 1.0 if step <= AT_ONCE else 1e9), waits=True)
+    assert not found
+    lookout._settle_all()
+    assert found
+
+
+@pytest.mark.parametrize(
+    "values", [{"skipped": True}, {"clip_coef": 0.5}, {"lr_factor": 0.5}, {"param_norms": np.ones(2)}]
+)
+def test_a_step_that_something_was_done_to_does_not_wait(values):
+    assert not is_plain(reading(3, 1.0, **values))
+    assert is_plain(reading(3, 1.0))
+    assert not is_plain(reading(3, math.inf))
