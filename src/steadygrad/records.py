@@ -39,7 +39,8 @@ class Reading:
         total_norm: norm of all gradients together.
         absent: True where ``.grad`` is None, ``[P]``; None when every tensor has a gradient.
         clip_coef: smallest factor applied to a gradient in this step; 1.0 is untouched.
-        cap: the total norm above which this step would have been scaled; None without a cap.
+        cap: the total norm above which this step would have been scaled; None without a cap. Of a step far below it
+            the value may be that of up to eight steps earlier.
         skipped: the step was left out whole: weights, momentum, decay and counters stayed.
         overflow: the skip was a ``GradScaler`` looking for its scale, not a fault.
         lr: largest learning rate of the optimizer's groups, as the schedule set it.
