@@ -7,7 +7,9 @@ is for a model that returns its loss.
 
 from __future__ import annotations
 
+import copy
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -80,6 +82,51 @@ def tensors_in(value: object) -> list[Tensor]:
     return []
 
 
+def mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
+    """The same structure with every tensor changed, in the order of `tensors_in`; what was given stays as it is."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        entries = {key: mapped(entry, change) for key, entry in value.items()}
+        return _filled(value, entries) if isinstance(value, dict) else entries
+    if isinstance(value, (tuple, list)) and not isinstance(value, PackedSequence):
+        parts = [mapped(entry, change) for entry in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if is_dataclass(value) and not isinstance(value, type):
+        other = copy.copy(value)
+        for one in fields(value):
+            # As a frozen one sets them itself.
+            object.__setattr__(other, one.name, mapped(getattr(value, one.name), change))
+        return other
+    return value
+
+
+def _filled(like: dict[Any, Any], entries: dict[Any, Any]) -> dict[Any, Any]:
+    """A dict of the same class, whose attributes may follow its entries (the outputs of transformers)."""
+    if type(like) is dict:
+        return entries
+    other = copy.copy(like)
+    for key, entry in entries.items():
+        other[key] = entry
+    return other
+
+
+def exchanged(value: Any, place: int, change: Callable[[Tensor], Any]) -> Any:
+    """The same structure with one tensor changed.
+
+    Args:
+        value: nested tuples, lists, dicts and dataclasses.
+        place: which of `tensors_in`.
+        change: called with it.
+
+    Example:
+        >>> exchanged({"logits": torch.ones(1), "hidden": torch.ones(1)}, 1, torch.neg)
+        {'logits': tensor([1.]), 'hidden': tensor([-1.])}
+    """
+    count = itertools.count()
+    return mapped(value, lambda tensor: change(tensor) if next(count) == place else tensor)
+
+
 def _takes_two(loss_fn: LossFn) -> bool:
     # A module's own signature is (*args, **kwargs); what it takes is what its forward takes.
     called = loss_fn.forward if isinstance(loss_fn, nn.Module) else loss_fn
@@ -138,6 +185,11 @@ def restore_random_states(states: list[Tensor]) -> None:
 
 def node_behind(node: Any) -> Any:
     """The autograd node that made a tensor's numbers, behind those that only gave them another shape."""
-    while node is not None and node.name().startswith(_SHAPERS) and node.next_functions:
+    while node is not None and is_shaper(node) and node.next_functions:
         node = node.next_functions[0][0]
     return node
+
+
+def is_shaper(node: Any) -> bool:
+    """Whether an autograd node only gives the same numbers another shape."""
+    return bool(node.name().startswith(_SHAPERS))

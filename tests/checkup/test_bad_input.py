@@ -107,7 +107,7 @@ def test_a_model_that_cant_be_copied_is_told():
 
     model = Stubborn(3, 3)
     found = sg.check(model, BATCH, mean, torch.optim.SGD(model.parameters(), 0.1))
-    assert found.notes == ("not checked: rate (TypeError: no copies)",)
+    assert found.notes == ("not checked: first_steps (TypeError: no copies)",)
 
 
 def test_a_compiled_model_is_looked_at_eagerly():

@@ -58,7 +58,7 @@ def raw_pixels_into_sigmoid_classes() -> Training:
     return Training(model, SGD(model.parameters(), 1e-4), drawn((inputs * 255, labels)), clipped_categorical)
 
 
-@faulty("data", "unnormalised_input", "exploding_gradient", at=0, curable=True)
+@faulty("data", "unnormalised_input", "unscaled_targets", "exploding_gradient", at=0, curable=True)
 def fourth_power_of_a_hundred() -> Training:
     """Stack Overflow 52800582."""
     x = torch.arange(-100, 100, 0.5)[:, None]

@@ -44,7 +44,15 @@ def group_norm_at_rate_five() -> Training:
     return Training(model, SGD(model.parameters(), 5.0, momentum=0.9), drawn(handwriting()), cross_entropy)
 
 
-@faulty("fresh", "unnormalised_input", "exploding_gradient", "saturated_units", at=0, curable=True)
+@faulty(
+    "fresh",
+    "unnormalised_input",
+    "unscaled_targets",
+    "exploding_gradient",
+    "saturated_units",
+    at=0,
+    curable=True,
+)
 def series_in_its_own_units() -> Training:
     """Passengers, not thousands of them."""
     model = Forecaster()
@@ -316,7 +324,16 @@ def everything_begins_at_zero() -> Training:
     return Training(model, Adadelta(model.parameters(), 1.0), drawn(patients()), squared)
 
 
-@faulty("fresh", *TOO_HIGH, "nonfinite_loss", "nonfinite_activation", curable=True, sudden=True, at=0)
+@faulty(
+    "fresh",
+    *TOO_HIGH,
+    "sharp_softmax",
+    "nonfinite_loss",
+    "nonfinite_activation",
+    curable=True,
+    sudden=True,
+    at=0,
+)
 def views_at_a_temperature_near_zero() -> Training:
     """InfoNCE divided by a temperature of 1e-4, by SGD at an ordinary rate."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 16))

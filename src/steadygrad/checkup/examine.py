@@ -15,7 +15,7 @@ from steadygrad.checkup.growth import growth, overflow
 from steadygrad.checkup.look import Look, look, loss_again
 from steadygrad.checkup.outputs import outputs
 from steadygrad.checkup.precision import precision
-from steadygrad.checkup.rate import rate
+from steadygrad.checkup.rate import first_steps, rate
 from steadygrad.checkup.remedies import Trials, try_all
 from steadygrad.checkup.result import Checkup
 from steadygrad.checkup.sameness import sameness
@@ -61,6 +61,7 @@ FOLLOWS: dict[str, frozenset[str]] = {
     "sharp_softmax": frozenset({"learning_rate_too_high", "exploding_gradient", "vanishing_gradient"}),
     "output_range_mismatch": frozenset({"unscaled_targets", "constant_prediction"}),
     "constant_prediction": frozenset({"stalled_update"}),
+    "vanishing_in_time": frozenset({"constant_prediction"}),
     "disconnected_parameters": frozenset({"vanishing_gradient"}),
     "exploding_gradient": frozenset({"learning_rate_too_high", "output_range_mismatch"}),
     "exploding_in_time": frozenset({"learning_rate_too_high", "exploding_gradient"}),
@@ -136,9 +137,24 @@ def _findings(seen: Look) -> tuple[list[Finding], list[str]]:
     settled = seen if twin is None else look(twin, seen.batch, seen.loss_fn, None)
     more, left = _run((scales, sameness), seen)
     grown, missed = _run((growth,), settled)
-    last, rest = _run((sharp, underflow, outputs, precision, rate, target_scale), seen)
     stuck, skipped = _run((units,), settled)
-    return [*found, *more, *grown, *last, *stuck], [*notes, *left, *missed, *rest, *skipped]
+    last, rest = _run((sharp, underflow, outputs, precision, first_steps, target_scale), seen)
+    # More copies are trained only where what they would tell isn't a mere consequence.
+    seen.explained = _explained([*found, *more, *grown, *stuck, *last])
+    paced, missing = _run((rate,), seen)
+    return (
+        [*found, *more, *grown, *last, *paced, *stuck],
+        [*notes, *left, *missed, *rest, *missing, *skipped],
+    )
+
+
+def _explained(findings: list[Finding]) -> frozenset[str]:
+    """Kinds that would only follow from what was found."""
+    roots = {one.kind: one.severity for one in findings if one.severity != "info"}
+    follow = {kind for root in roots for kind in FOLLOWS.get(root, ())}
+    # Where no gradient arrives, no rate is to blame, nor does a lower one help.
+    hopeless = "vanishing_gradient" in roots or roots.get("dead_units") == "error"
+    return frozenset(follow | ({"learning_rate_too_high"} if hopeless else set()))
 
 
 def _reproducible(seen: Look) -> list[str]:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from steadygrad.calling import LossFn, call_model, loss_of, node_behind, tensors_in
+from steadygrad.calling import LossFn, call_model, exchanged, loss_of, mapped, node_behind, tensors_in
 from steadygrad.checkup.overheard import Overheard, Softmax, Target
 from steadygrad.gains import GainProbe, Gains
 from steadygrad.preserve import backward_into, leaves_of, preserved
 
 if TYPE_CHECKING:
-    from steadygrad.checkup.rehearsal import Rehearsal
+    from steadygrad.checkup.rehearsal import Rehearsal, Setup
 
 # Modules whose input is what the layer before fired: there dead and saturated units show, whether the
 # activation was a module or a function.
@@ -56,6 +56,8 @@ class Look:
         loss_fn: as the user gave it.
         optimizer: None where none was given.
         output: what the model returned, detached.
+        place: which of its tensors the loss reads.
+        single: whether it reads no other.
         output_node: name of the autograd node that made it; "" without one.
         loss: its value.
         connected: whether anything leads from the loss to a tensor that requires a gradient.
@@ -69,7 +71,9 @@ class Look:
         unknown: parameters that the output depends on and the model doesn't list.
         called: names of the modules whose forward ran.
         gains: growth of the gradient.
-        tried: the first few steps on a copy, once they have been made.
+        copy: what has made the first few steps, once they have been made.
+        tried: how they went.
+        explained: kinds of finding that would only follow from what was found already.
     """
 
     model: nn.Module
@@ -77,6 +81,8 @@ class Look:
     loss_fn: LossFn | None
     optimizer: Optimizer | None
     output: Any = None
+    place: int = 0
+    single: bool = False
     output_node: str = ""
     loss: float = float("nan")
     connected: bool = False
@@ -90,17 +96,26 @@ class Look:
     unknown: list[Tensor] = field(default_factory=list)
     called: set[str] = field(default_factory=set)
     gains: Gains = field(default_factory=Gains)
+    copy: Setup | None = None
     tried: Rehearsal | None = None
+    explained: frozenset[str] = frozenset()
 
     @property
     def output_tensor(self) -> Tensor | None:
-        """The output where it is one floating tensor, as most losses take it."""
-        one = isinstance(self.output, Tensor) and self.output.is_floating_point()
-        return self.output if one else None
+        """What the loss reads of the output, where that is one floating tensor; as most losses do."""
+        if not self.single:
+            return None
+        return self.part(self.output)
+
+    def part(self, output: Any) -> Tensor | None:
+        """The same of another output."""
+        tensors = tensors_in(output)
+        one = tensors[self.place] if self.place < len(tensors) else None
+        return one if one is not None and one.is_floating_point() else None
 
     def loss_at(self, output: Tensor) -> Tensor:
-        """What the loss would be for another output."""
-        return loss_of(output, self.batch, self.loss_fn)
+        """What the loss would be with this in the place of `output_tensor`."""
+        return loss_of(exchanged(self.output, self.place, lambda _: output), self.batch, self.loss_fn)
 
 
 def look(model: nn.Module, batch: object, loss_fn: LossFn | None, optimizer: Optimizer | None) -> Look:
@@ -118,9 +133,9 @@ def look(model: nn.Module, batch: object, loss_fn: LossFn | None, optimizer: Opt
             output = call_model(model, batch)
             heard.ended(tensors_in(output))
             loss = loss_of(output, batch, loss_fn)
-        probe.forward_ended()
+        probe.forward_ended(loss)
         seen.softmaxes, seen.targets = heard.softmaxes, heard.targets
-        seen.output, seen.output_node = _detached(output), _node_of(output)
+        seen.output = mapped(output, Tensor.detach)
         seen.unknown = _unknown(model, output)
         seen.loss, seen.connected = float(loss.detach()), loss.requires_grad
         if loss.requires_grad:
@@ -129,8 +144,28 @@ def look(model: nn.Module, batch: object, loss_fn: LossFn | None, optimizer: Opt
             name: None if param.grad is None else _values(param.grad.detach())
             for name, param in model.named_parameters()
         }
+        _find_read(seen)
+        seen.output_node = _node_of(output, seen.place)
     seen.gains = probe.gains()
     return seen
+
+
+def _find_read(seen: Look) -> None:
+    """Which of the output's tensors the loss reads: found by giving it tensors that nothing made."""
+    tensors = tensors_in(seen.output)
+    if isinstance(seen.output, Tensor) or seen.loss_fn is None:
+        seen.single = isinstance(seen.output, Tensor)
+        return
+    leaves = [one.clone().requires_grad_(one.is_floating_point()) for one in tensors]
+    ahead = iter(leaves)
+    # A loss function that asks for what only the model's own output has is asked no further.
+    with contextlib.suppress(Exception):
+        loss = loss_of(mapped(seen.output, lambda _: next(ahead)), seen.batch, seen.loss_fn)
+        wanted = [one for one in leaves if one.is_floating_point()]
+        grads: tuple[Tensor | None, ...] = torch.autograd.grad(loss, wanted, allow_unused=True)
+        read = [one for one, grad in zip(wanted, grads, strict=True) if grad is not None]
+        if len(read) == 1:
+            seen.place, seen.single = [id(one) for one in leaves].index(id(read[0])), True
 
 
 def loss_again(model: nn.Module, batch: object, loss_fn: LossFn | None) -> float:
@@ -221,11 +256,7 @@ def _unknown(model: nn.Module, output: Any) -> list[Tensor]:
     return [leaf for leaf in leaves if isinstance(leaf, nn.Parameter) and id(leaf) not in known]
 
 
-def _detached(output: Any) -> Any:
-    return output.detach() if isinstance(output, Tensor) else output
-
-
-def _node_of(output: Any) -> str:
+def _node_of(output: Any, place: int) -> str:
     tensors = tensors_in(output)
-    node = node_behind(tensors[0].grad_fn) if tensors else None
+    node = node_behind(tensors[place].grad_fn) if tensors else None
     return "" if node is None else node.name()

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
 from steadygrad.calling import call_model
 from steadygrad.checkup.look import Look, eagerly
@@ -66,8 +65,8 @@ def _near(loss: float, guess: float) -> bool:
 def _alike(seen: Look, setup: Setup, loss: float) -> bool:
     """Whether the trained copy's outputs are worth no more than their mean over the rows."""
     with preserved(setup.model, seen.loss_fn), torch.no_grad(), eagerly():
-        output = call_model(setup.model, setup.fed(setup.batch))
-        if not isinstance(output, Tensor):
+        output = seen.part(call_model(setup.model, setup.fed(setup.batch)))
+        if output is None:
             return False
         mean = output.float().mean(0, keepdim=True).expand(output.shape).to(output.dtype)
         gained = float(seen.loss_at(mean)) - loss

@@ -45,23 +45,32 @@ class NotOnACopyError(Exception):
     """A copy can't stand in for the model."""
 
 
-def rate(seen: Look) -> Iterator[Finding]:
-    """What the first few steps would do."""
+def first_steps(seen: Look) -> Iterator[Finding]:
+    """Make the first few steps on a copy, for the checks that follow; finds nothing itself."""
     optimizer = seen.optimizer
     if optimizer is None or not math.isfinite(seen.loss) or not seen.connected or _begins_at_zero(optimizer):
-        return
+        return iter(())
     first = copied(seen.model, optimizer, seen.batch, seen.loss_fn)
-    seen.tried = tried = rehearse(first, STEPS)
+    tried = rehearse(first, STEPS)
     _check_stands_in(seen, tried)
+    seen.copy, seen.tried = first, tried
+    return iter(())
+
+
+def rate(seen: Look) -> Iterator[Finding]:
+    """What the first few steps have done."""
+    optimizer, first, tried = seen.optimizer, seen.copy, seen.tried
+    if optimizer is None or first is None or tried is None:
+        return
     if not tried.moved and tried.losses:
         yield _stalled(seen, optimizer)
     elif _ruins(seen, tried):
         yield _too_high(seen, first, tried, "error")
     elif min(tried.losses[-4:]) >= NO_PROGRESS * tried.losses[0] or _leaps(optimizer, tried):
-        calmer = _calmer(seen, optimizer, tried)
+        calmer = None if "learning_rate_too_high" in seen.explained else _calmer(seen, optimizer, tried)
         if calmer is not None:
             yield _too_high(seen, calmer, tried, "warning")
-        else:
+        elif "stalled_update" not in seen.explained:
             slow = list(too_slow(seen, optimizer, tried))
             yield from slow or at_a_constant(seen, first, tried.losses)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from steadygrad.calling import LossFn, call_model, loss_of
+from steadygrad.calling import LossFn, call_model, exchanged, loss_of, mapped
 from steadygrad.checkup.look import eagerly
 from steadygrad.preserve import backward_into, preserved
 
@@ -36,6 +36,7 @@ class Setup:
         loss_fn: as in `steadygrad.check`.
         feed: what a batch goes through before the model sees it.
         read: what an output goes through before the loss function sees it.
+        place: which of the output's tensors that is.
         unit: the loss is divided by it before the backward pass.
         before_step: called with the setup and the number of the step once the gradients are there.
         around: entered for the length of a training.
@@ -47,6 +48,7 @@ class Setup:
     loss_fn: LossFn | None
     feed: list[Callable[[Any], Any]] = field(default_factory=list)
     read: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
+    place: int = 0
     unit: float = 1.0
     before_step: list[Callable[[Setup, int], None]] = field(default_factory=list)
     around: list[Callable[[Setup], contextlib.AbstractContextManager[Any]]] = field(default_factory=list)
@@ -61,7 +63,7 @@ class Setup:
         """The loss of a batch, in its own unit."""
         output = call_model(self.model, self.fed(batch))
         for change in self.read:
-            output = change(output)
+            output = exchanged(output, self.place, change)
         return loss_of(output, batch, loss_fn)
 
     def step(self, batch: object, loss_fn: LossFn | None, number: int) -> float:
@@ -201,14 +203,7 @@ def shake(setup: Setup, steps: int) -> tuple[float, ...]:
 
 def _rolled(value: Any, shift: int) -> Any:
     """Every row some places farther on."""
-    if isinstance(value, Tensor):
-        return value.roll(shift, 0) if value.dim() > 0 else value
-    if isinstance(value, Mapping):
-        return {name: _rolled(entry, shift) for name, entry in value.items()}
-    if isinstance(value, (tuple, list)):
-        entries = [_rolled(entry, shift) for entry in value]
-        return type(value)(*entries) if hasattr(value, "_fields") else type(value)(entries)
-    return value
+    return mapped(value, lambda one: one.roll(shift, 0) if one.dim() > 0 else one)
 
 
 def _change(params: list[nn.Parameter], before: list[Tensor]) -> tuple[float, bool]:

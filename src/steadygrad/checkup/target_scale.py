@@ -29,11 +29,12 @@ def target_scale(seen: Look) -> Iterator[Finding]:
     # Neither squares nor distances are smaller than the way.
     if output is None or output.dim() == 0 or not seen.loss > FAR or math.isinf(seen.loss):
         return
-    given = _targets(seen, output.float())
-    if given is None:
+    pair = _compared(seen, output.float())
+    if pair is None:
         return
-    size = float(output.float().square().mean().sqrt())
-    way = float((given - output.float()).square().mean().sqrt())
+    given, start = pair
+    size = float(start.square().mean().sqrt())
+    way = float((given - start).square().mean().sqrt())
     if not way > max(FAR, BEYOND * size) or _trains(seen):
         return
     low, high = float(given.min()), float(given.max())
@@ -53,16 +54,19 @@ def target_scale(seen: Look) -> Iterator[Finding]:
     )
 
 
-def _targets(seen: Look, output: Tensor) -> Tensor | None:
-    """What the loss draws the output to; None where it draws it nowhere in particular."""
-    told = [one for one in seen.targets if one.direct and one.given is not None]
+def _compared(seen: Look, output: Tensor) -> tuple[Tensor, Tensor] | None:
+    """What the loss draws the output to, and that output; None where it draws it nowhere in particular."""
+    told = [
+        (one.values.float(), one.given.float().reshape(-1))
+        for one in seen.targets
+        if one.direct and one.given is not None and one.given.numel() == one.values.numel() > 0
+    ]
     if told:
-        farthest = max(told, key=lambda one: float((one.values - one.given.reshape(-1)).abs().max()))  # type: ignore[union-attr]
-        return farthest.values.float() if farthest.values.numel() == output.numel() else None
+        return max(told, key=lambda pair: float((pair[0] - pair[1]).abs().max()))
     best = reachable(seen.loss_at, output)
     if not math.isfinite(best.loss) or not best.loss < seen.loss or not is_target(seen.loss_at, best):
         return None
-    return best.at
+    return best.at, output
 
 
 def _trains(seen: Look) -> bool:

@@ -31,7 +31,7 @@ def measure_gains(model: nn.Module, batch: object, loss_fn: LossFn | None = None
     probe = GainProbe(model)
     with preserved(model, loss_fn), torch.enable_grad(), probe.attached():
         loss = loss_of(call_model(model, batch), batch, loss_fn)
-        probe.forward_ended()
+        probe.forward_ended(loss)
         if loss.requires_grad:
             backward_into(loss, model.parameters())
     return probe.gains()

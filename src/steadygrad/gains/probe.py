@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from steadygrad.calling import tensors_in
+from steadygrad.gains import bare
 from steadygrad.gains.norms import norm_of, scale_of
 from steadygrad.gains.record import Gains, Layer
 from steadygrad.gains.recurrence import Loop
@@ -54,6 +55,8 @@ class GainProbe:
         self._loops: dict[nn.Module, Loop] = {}
         self._sequences: list[Sequence] = []
         self._listens = True
+        self._model = model
+        self._bare: list[bare.Bare] = []
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
@@ -71,9 +74,14 @@ class GainProbe:
                 stack.callback(module.register_forward_hook(self._left).remove)
             yield
 
-    def forward_ended(self) -> None:
-        """What modules do from here on is the recomputation of a checkpoint, seen before."""
+    def forward_ended(self, loss: Tensor) -> None:
+        """What modules do from here on is the recomputation of a checkpoint, seen before.
+
+        Args:
+            loss: whose backward pass comes next.
+        """
         self._listens = False
+        self._bare = bare.listen(self._model, loss)
 
     def gains(self) -> Gains:
         """What was seen."""
@@ -102,6 +110,12 @@ class GainProbe:
             gated = loop.gated or isinstance(module, CELLS)
             signals = tuple(call.signal for call in calls)
             yield TimeGain(self._names[module], norms, gated=gated, signals=signals)
+        looped = {
+            module for module, loop in self._loops.items() if loop.fed_back and loop.calls >= LEAST_CALLS
+        }
+        yield from bare.steepest(
+            [one for one in self._bare if self._model.get_submodule(one.owner) not in looped]
+        )
 
     def _entered(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if self._listens:

@@ -39,7 +39,7 @@ class Loop:
         self.calls += 1
         if not self._outputs or self.fed_back or self.calls > ASKED:
             return
-        found, between = _reaches([tensor.grad_fn for tensor in inputs], self._outputs)
+        found, between = reaches([tensor.grad_fn for tensor in inputs], self._outputs)
         self.fed_back = found
         self.gated = found and {"SigmoidBackward0", "MulBackward0"} <= between
 
@@ -49,7 +49,7 @@ class Loop:
         self._outputs = {tensor.grad_fn for tensor in outputs} if self.calls < ASKED else set()
 
 
-def _reaches(start: Iterable[Any], goals: set[Any]) -> tuple[bool, set[str]]:
+def reaches(start: Iterable[Any], goals: set[Any]) -> tuple[bool, set[str]]:
     """Whether the graph leads from some node to a goal, nearest first, and the names of what lies between."""
     ahead = deque(node for node in start if node is not None)
     seen: set[Any] = set()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from steadygrad.calling import tensors_in
+from steadygrad.calling import mapped, tensors_in
 from steadygrad.checkup.outputs import BOUNDED
 from steadygrad.checkup.reach import best_constant, is_target, reachable
 from steadygrad.checkup.rehearsal import Setup
@@ -124,16 +124,3 @@ def _float32(setup: Setup) -> None:
     setup.feed.append(
         lambda batch: mapped(batch, lambda one: one.float() if one.is_floating_point() else one)
     )
-
-
-def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same structure with every tensor changed."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {key: mapped(one, change) for key, one in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(mapped(one, change) for one in value))
-    if isinstance(value, (tuple, list)):
-        return type(value)(mapped(one, change) for one in value)
-    return value

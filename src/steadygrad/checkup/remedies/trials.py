@@ -209,6 +209,7 @@ def _tried(plan: Plan, seen: Look, steps: int, guess: float) -> Trial | None:
     with contextlib.suppress(Exception), preserved(seen.model, seen.loss_fn):
         torch.manual_seed(0)
         setup: Setup = copied(seen.model, optimizer, seen.batch, seen.loss_fn)
+        setup.place = seen.place
         plan.apply(setup)
         trial = _trial(plan, rehearse(setup, steps), guess)
         return trial if trial is None or not trial.finite else replace(trial, shaken=_shaken(setup))
