@@ -135,7 +135,7 @@ class SignalProbe:
         self._keep_from = 0
         self._containment = containment
         self._guarded = guarded
-        self._budget = Budget(overhead)
+        self._budget = Budget(overhead, spending=self._spending)
         self._reads: LateReads[_Note] = LateReads()
         self._detector = SignalDetector()
         self._state = self._detector.start()

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from steadygrad.measure.spending import Spending
+
 # Update sizes are for the record; one of them in a few hundred steps draws the curve. A tenth of the
 # default budget of 2 % leaves the rest to what acts at every step.
 PROBE_SHARE = 0.1
@@ -27,21 +29,27 @@ class Budget:
 
     The first are at steps 0, 1, 2, 4, ... up to `EARLY_STEPS`. Later ones wait until everything spent so
     far, those included, is within ``share`` of the time that has passed, and are never closer than
-    `MIN_SPACING`.
+    `MIN_SPACING`. Where the work of every step takes most of ``overhead``, less than ``share`` is left to them.
 
     Args:
         overhead: share of the step time steadygrad may take in all.
         clock: seconds, monotonic.
         share: share of that overhead which these probes may take.
+        spending: knows what else is spent.
 
     Attributes:
-        spent_s: time spent so far; whoever spends some beside the probes adds it.
+        spent_s: time spent so far.
     """
 
     def __init__(
-        self, overhead: float, clock: Callable[[], float] = time.perf_counter, share: float = PROBE_SHARE
+        self,
+        overhead: float,
+        clock: Callable[[], float] = time.perf_counter,
+        share: float = PROBE_SHARE,
+        spending: Spending | None = None,
     ) -> None:
-        self._share = overhead * share
+        self._overhead, self._share = overhead, overhead * share
+        self._spending = spending or Spending(clock)
         self._clock = clock
         self._began: int | None = None
         self._began_s = 0.0
@@ -54,15 +62,21 @@ class Budget:
             self._began, self._began_s, self._next = step, self._clock(), step
         return step >= self._next and self._share > 0.0
 
+    def owe(self, cost_s: float) -> None:
+        """Account for time spent beside the probes: later ones wait for it."""
+        self.spent_s += cost_s
+        self._spending.rare_s += cost_s
+
     def paid(self, step: int, cost_s: float) -> None:
         """Account for a probe made at ``step``."""
         began = self._began or 0
         age = step - began
-        self.spent_s += cost_s
+        self.owe(cost_s)
         if age < EARLY_STEPS:
             self._next = began + (1 << age.bit_length())
             return
-        allowance_s = self._share * (self._clock() - self._began_s) / age
+        share = self._share * self._spending.room(self._overhead)
+        allowance_s = share * (self._clock() - self._began_s) / age
         afforded = began + self.spent_s / allowance_s if allowance_s > 0.0 else 0.0
         self._next = max(step + MIN_SPACING, int(afforded) + 1)
 

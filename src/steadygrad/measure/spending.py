@@ -5,6 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+RARE_SHARE = 0.4
+"""Share of the overhead for what isn't done at every step: copies 0.2, update probes 0.1, looks inside the model 0.1."""
+LEAST_ROOM = 0.25
+"""Part of that which is left to it however dear the rest is: a small model must be copied now and then too."""
+
 
 class Spending:
     """Adds up the seconds spent in steadygrad's hooks.
@@ -17,6 +22,7 @@ class Spending:
 
     Attributes:
         spent_s: seconds since the beginning; whoever spends adds to it.
+        rare_s: those of them that went into what isn't done at every step.
         clock: the same.
 
     Example:
@@ -27,16 +33,32 @@ class Spending:
         0.25
     """
 
-    __slots__ = ("_asked_s", "_before_s", "_began_s", "clock", "spent_s")
+    __slots__ = ("_asked_s", "_before_s", "_began_s", "clock", "rare_s", "spent_s")
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
-        self.spent_s = self._before_s = 0.0
+        self.spent_s = self.rare_s = self._before_s = 0.0
         self._began_s = self._asked_s = clock()
 
     def passed(self) -> float:
         """Seconds since the beginning."""
         return self.clock() - self._began_s
+
+    def room(self, overhead: float) -> float:
+        """Part of `RARE_SHARE` that the work of every step leaves free within an overhead, `LEAST_ROOM` to 1.
+
+        Example:
+            >>> ticks = iter([0.0, 100.0])
+            >>> spending = Spending(lambda: next(ticks))
+            >>> spending.spent_s, spending.rare_s = 2.0, 0.4
+            >>> round(spending.room(0.02), 3)
+            0.5
+        """
+        passed_s = self.passed()
+        if passed_s <= 0.0 or overhead <= 0.0:
+            return 1.0
+        free = 1.0 - (self.spent_s - self.rare_s) / (passed_s * overhead)
+        return min(1.0, max(LEAST_ROOM, free / RARE_SHARE))
 
     def share(self) -> float:
         """Share of the time since it was last asked that was spent here; 0 where no time has passed."""

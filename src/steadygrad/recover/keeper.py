@@ -93,7 +93,7 @@ class Keeper:
         self._make_room(live)
         before = None if self.good is None else self.good.kept
         self.good = Snapshot(step, self._state.copy(live, before), PROBATION, sound=True)
-        self._budget.spent_s += time.perf_counter() - began
+        self._budget.owe(time.perf_counter() - began)
 
     def ill(self) -> list[str]:
         """What the newest look through state or buffers found; call once a step."""

@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import nn
 
 from steadygrad.containment import Containment
+from steadygrad.measure import Spending
 from steadygrad.ranks import Ranks
 from steadygrad.records import Reading
 from steadygrad.recover.checkpoints import Checkpoints
@@ -25,6 +26,7 @@ class Book(Outlet, Protocol):
     """Whoever is listened to; `steadygrad.logbook.Logbook` is one."""
 
     containment: Containment
+    spending: Spending
     starters: list[tuple[str, Callable[[], None]]]
     enders: list[tuple[str, Callable[[int], None]]]
     listeners: list[tuple[str, Callable[[Reading], None]]]
@@ -55,7 +57,9 @@ def make_rescue(
     if plan is None:
         return None
     kind: Callable[..., Rescue] = partial(JointRescue, ranks) if ranks else Rescue
-    make = partial(kind, model, tracks, plan, overhead=overhead, late=late, outlet=book)
+    make = partial(
+        kind, model, tracks, plan, overhead=overhead, late=late, outlet=book, spending=book.spending
+    )
     rescue = book.containment.run(PART, make)
     if rescue is not None:
         book.starters.append((PART, rescue.begins))

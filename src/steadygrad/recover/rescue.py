@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from steadygrad.detect.finding import listed
 from steadygrad.errors import RecoveryFailed
-from steadygrad.measure import Budget
+from steadygrad.measure import Budget, Spending
 from steadygrad.records import Incident, Reading
 from steadygrad.recover.course import DIVERGENCE, HARM, SPIKES, Course, Question
 from steadygrad.recover.keeper import (
@@ -45,6 +45,7 @@ class Rescue:
         overhead: share of the step time that the guard may take in all.
         late: the numbers live on an accelerator.
         outlet: where it tells what it does.
+        spending: what steadygrad costs in all.
     """
 
     KEEPER: type[Keeper] = Keeper
@@ -58,6 +59,7 @@ class Rescue:
         overhead: float,
         late: bool,
         outlet: Outlet,
+        spending: Spending | None = None,
     ) -> None:
         # Somebody asks between two steps, perhaps between forward and backward: weights must not move then.
         self.between_steps = False
@@ -68,7 +70,7 @@ class Rescue:
         self._outlet = outlet
         self.state = TrainingState(model, tracks, plan)
         self._inspection = Inspection(late=late)
-        budget = Budget(overhead, share=SNAPSHOT_SHARE)
+        budget = Budget(overhead, share=SNAPSHOT_SHARE, spending=spending)
         self._keeper = self.KEEPER(
             self.state, self._inspection, budget, every=plan.every, max_bytes=self._allowed_bytes
         )

@@ -22,6 +22,7 @@ from steadygrad.measure import (
     Measurement,
     Measurer,
     ParamTable,
+    Spending,
     UpdateProbe,
     is_sharded,
 )
@@ -56,6 +57,7 @@ class Lane:
         unlearnt: Readings that the policy is told of later; it must know them all before it judges a step.
         containment: holds back faults of what only observes: they must not cost the step its verdict.
         clock: seconds since the run began.
+        spending: what steadygrad costs in all.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Lane:
         unlearnt: Arrears,
         containment: Containment,
         clock: Callable[[], float],
+        spending: Spending | None = None,
     ) -> None:
         self.index = index
         self.table = table
@@ -79,7 +82,8 @@ class Lane:
         self.step = 0
         # Probes are spaced by each process's own clock. One that measures a DTensor while the others
         # don't would wait for them for ever.
-        self.budget = Budget(0.0 if any(map(is_sharded, table.params)) else overhead)
+        spent = 0.0 if any(map(is_sharded, table.params)) else overhead
+        self.budget = Budget(spent, spending=spending)
         self.loss: float | None = None
         self._treatment: Treatment = HandLoop()
         self._late = late

@@ -107,6 +107,7 @@ class Track:
             unlearnt=self._unlearnt,
             containment=containment,
             clock=clock,
+            spending=self._spending,
         )
         self._meet_parameters()
         self._step: Treatment = HandLoop() if optimizer is None else Applier(optimizer)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from steadygrad.measure.probe import PROBE_SHARE, Budget
+from steadygrad.measure.spending import LEAST_ROOM, RARE_SHARE, Spending
+from steadygrad.recover.keeper import SNAPSHOT_SHARE
+
+STEP_S = 0.1
+COST_S = 0.005
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def trained(everyday, steps=20_000, overhead=0.02):
+    """Share of the time spent in all, and steps between two copies, where each step costs a share of itself."""
+    clock = Clock()
+    spending = Spending(clock)
+    budgets = [
+        Budget(overhead, clock, share, spending) for share in (SNAPSHOT_SHARE, PROBE_SHARE, PROBE_SHARE)
+    ]
+    copies = []
+    for step in range(steps):
+        clock.now += STEP_S
+        spending.spent_s += everyday * STEP_S
+        for budget in budgets:
+            if budget.due(step):
+                copies += [step] * (budget is budgets[0])
+                spending.spent_s += COST_S
+                budget.paid(step, COST_S)
+    return spending.spent_s / clock.now, (copies[-1] - copies[-11]) / 10
+
+
+def test_the_shares_of_what_is_rare_are_those_of_its_budgets():
+    assert pytest.approx(RARE_SHARE) == SNAPSHOT_SHARE + 2 * PROBE_SHARE
+
+
+@pytest.mark.parametrize("everyday", [0.0, 0.008, 0.012, 0.014, 0.018])
+def test_the_mean_stays_within_the_overhead(everyday):
+    share, _ = trained(everyday)
+    assert share <= 0.0202
+
+
+def test_what_is_rare_is_spaced_wider_where_each_step_costs_more():
+    (_, cheap), (_, dear), (_, hopeless) = trained(0.004), trained(0.016), trained(0.1)
+    assert cheap == pytest.approx(13, abs=4)
+    assert dear == pytest.approx(2 * cheap, rel=0.5)
+    assert hopeless <= cheap / LEAST_ROOM * 1.2
