@@ -99,9 +99,11 @@ def check_a_rank_that_is_late(rank):
     """Whoever doesn't answer costs a bounded wait."""
     peers = Peers(rank, RANKS, "late", replicated=True)
     word.PATIENCE_S = 1.0
-    if rank == 0:
-        assert word.exchange(peers, "alone", "here") == {0: "here"}
-    dist.barrier()
+    for one in range(RANKS):
+        if rank == one:
+            assert word.exchange(peers, f"rank {one} alone", "here") == {one: "here"}
+        dist.barrier()
+    assert word.exchange(peers, "both", f"here is {rank}") == {0: "here is 0", 1: "here is 1"}
 
 
 def every_check(rank):

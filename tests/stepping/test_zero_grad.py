@@ -254,3 +254,18 @@ def test_sparse_gradients_are_left_alone(late):
         model(torch.tensor([step % 5, 1])).square().sum().backward()
         optimizer.step()
     assert "switched off" not in monitor.summary()
+
+
+def test_gradients_that_are_cleared_to_none_need_no_comparison():
+    """Even where what stands there at the step isn't what came in, as with DistributedDataParallel."""
+
+    def body(model, optimizer, step):
+        optimizer.zero_grad()
+        loss_of(model, STREAM[step]).backward()
+        for param in model.parameters():
+            param.grad = param.grad + torch.randn_like(param)
+        optimizer.step()
+
+    found, check, _ = run(body, steps=2)
+    assert not found
+    assert not check.running

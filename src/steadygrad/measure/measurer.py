@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from steadygrad.measure.measurement import PARAM_NORM_EVERY, HostMeasurement, Measurement
-from steadygrad.measure.norms import HostNorms, device_norms
+from steadygrad.measure.norms import HostNorms, device_norms, host_total, narrowed
 from steadygrad.measure.table import ParamTable
 from steadygrad.records import BoolArray
 
@@ -168,8 +168,14 @@ class Measurer:
         """True norms and their total, the same to the last bit on every rank."""
         params = self.norms_of(together.own_parts(self._table.params)) if self.joins_param_norms else None
         joined = together.join(norms, params, step)
-        self._joined_params = _narrowed(joined[1], norms) if params is not None else None
-        return _narrowed(joined[0], norms), torch.linalg.vector_norm(joined[0])
+        if self._late:
+            narrow = [one.to(norms.dtype) for one in joined]
+            total = torch.linalg.vector_norm(joined[0])
+        else:
+            narrow = [torch.from_numpy(narrowed(one.numpy(), norms.numpy().dtype)) for one in joined]
+            total = torch.from_numpy(np.asarray(host_total(joined[0].numpy())))
+        self._joined_params = narrow[1] if params is not None else None
+        return narrow[0], total
 
     def _host_norms(self, grads: list[Tensor], missing: list[int]) -> tuple[Tensor, Tensor]:
         if not grads:
@@ -201,13 +207,6 @@ def _gradients(params: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
         return grads, []  # type: ignore[return-value]
     missing = [position for position, grad in enumerate(grads) if grad is None]
     return [grad for grad in grads if grad is not None], missing
-
-
-def _narrowed(wide: Tensor, like: Tensor) -> Tensor:
-    """As narrow as the norms were before they were added up; in host memory only if every one fits."""
-    narrow = wide.to(like.dtype)
-    fits = like.device.type != "cpu" or bool((narrow.isinf() == wide.isinf()).all())
-    return narrow if fits else wide
 
 
 def _values(param: Tensor) -> Tensor:

@@ -252,8 +252,14 @@ def widened(norms: FloatArray, tensors: Sequence[Tensor]) -> FloatArray:
         if 0.0 < largest < math.inf:
             # Divided in float64: a float16 quotient would lose the small elements.
             wide[i] *= float(torch.linalg.vector_norm(values.to(torch.float64) / largest))
-    fits = ~(wide > np.finfo(norms.dtype).max) | np.isinf(wide)
-    return wide.astype(norms.dtype) if fits.all() else wide
+    return narrowed(wide, norms.dtype)
+
+
+def narrowed(wide: NDArray[np.float64], dtype: np.dtype[Any]) -> FloatArray:
+    """As narrow as ``dtype``, where every finite norm fits it; else as wide as they are."""
+    with np.errstate(over="ignore"):
+        narrow: FloatArray = wide.astype(dtype)
+    return narrow if np.isfinite(narrow).all() or (np.isinf(narrow) == np.isinf(wide)).all() else wide
 
 
 def host_total(norms: FloatArray) -> float:

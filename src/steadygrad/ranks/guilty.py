@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from steadygrad.ranks.ranks import Ranks, Seen
+from steadygrad.ranks.ranks import Ranks
+from steadygrad.ranks.seen import Seen
 from steadygrad.records import Finding
 
 _ABOUT_NUMBERS = frozenset(

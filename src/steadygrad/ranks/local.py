@@ -28,16 +28,21 @@ class LocalNorms:
     """
 
     def __init__(self, params: Sequence[Tensor]) -> None:
-        self._squares: list[Tensor] = []
+        self._norms: list[Tensor] = []
         self._handles: list[RemovableHandle] = [
             param.register_hook(self._add)  # type: ignore[no-untyped-call]
             for param in _spread(params)
         ]
 
-    def take(self) -> Tensor | None:
-        """Sum of squares since the last call, 0-d; None where there was no gradient."""
-        squares, self._squares = self._squares, []
-        return torch.stack([square.to(squares[0].device) for square in squares]).sum() if squares else None
+    def take(self) -> Tensor | float | None:
+        """Sum of squares since the last call, 0-d on an accelerator; None where there was no gradient."""
+        norms, self._norms = self._norms, []
+        if not norms:
+            return None
+        if all(norm.device.type == "cpu" for norm in norms):
+            found = [norm.item() for norm in norms]
+            return sum(norm * norm for norm in found)  # unlike a power, it doesn't raise where it overflows
+        return torch.stack([norm.to(norms[0].device) for norm in norms]).square().sum()
 
     def close(self) -> None:
         """Take all hooks off."""
@@ -48,8 +53,7 @@ class LocalNorms:
     def _add(self, grad: Tensor) -> None:
         # This runs inside the user's backward pass: nothing that could fail may happen here.
         if grad.layout == torch.strided and not is_capturing():
-            norm = torch.linalg.vector_norm(grad.detach(), dtype=torch.float64)
-            self._squares.append(norm * norm)
+            self._norms.append(torch.linalg.vector_norm(grad.detach(), dtype=torch.float64))
 
 
 def _spread(params: Sequence[Tensor]) -> list[Tensor]:

@@ -11,10 +11,8 @@ Shape legend: P parameters, n ranks. Layout: squares ``[P]``, perhaps squares of
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,40 +22,13 @@ from steadygrad.measure import LateReads, is_sharded
 from steadygrad.ranks.flags import SILENT, Flags
 from steadygrad.ranks.local import LocalNorms
 from steadygrad.ranks.peers import Peers
+from steadygrad.ranks.seen import NO_LOSS, NO_SQUARE, Seen
 from steadygrad.ranks.shards import own_part, shares
 from steadygrad.records import FloatArray
 
-_NO_LOSS = -1e300
-_NO_SQUARE = -1.0
 _KEPT = 64
 PATIENCE_S = 10.0
 """How long each rank is given to answer after a collective has failed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What each rank saw by itself in one step.
-
-    Attributes:
-        losses: ``[n]``; `NO_LOSS` where none was logged.
-        norms: norm of a few local gradients, ``[n]``; NaN or Inf where they are, -1 where unknown.
-        flags: what recovery has to say, added up over the ranks.
-        lags: the losses are those of the step before.
-    """
-
-    step: int
-    losses: FloatArray
-    norms: FloatArray
-    flags: Flags
-    lags: bool
-
-    @property
-    def loss(self) -> float | None:
-        """Mean of the losses that were logged, the same to the last bit on every rank; None without one."""
-        logged = [loss for loss in self.losses.tolist() if loss != _NO_LOSS]
-        if not logged:
-            return None
-        return math.fsum(logged) / len(logged) if all(map(math.isfinite, logged)) else math.nan
 
 
 class Ranks:
@@ -121,15 +92,15 @@ class Ranks:
             RankLost: a rank doesn't answer any more.
             RuntimeError: a rank has had a fault, or the collective failed; all ranks stop measuring together.
         """
-        count = len(norms)
-        share = self._shares.to(norms.device)
-        sums = [one.to(torch.float64).square() * share for one in (norms, param_norms) if one is not None]
-        vector = torch.cat([*sums, self._tail(norms.device, step)])
+        given = [one for one in (norms, param_norms) if one is not None]
+        vector = self._on_device(given, step) if self._late else self._on_host(given, step)
         self._add_up(vector)
-        if self._note(vector[count * len(sums) :], step):
+        count = len(norms)
+        if self._note(vector[count * len(given) :], step):
             self.left = True
             raise RuntimeError("the measuring of another rank has failed, so all ranks stop together")
-        return [vector[i * count : (i + 1) * count].sqrt() for i in range(len(sums))]
+        squares = [vector[i * count : (i + 1) * count] for i in range(len(given))]
+        return [one.sqrt() if self._late else torch.from_numpy(np.sqrt(one.numpy())) for one in squares]
 
     def leave(self, *, param_norms: bool) -> None:
         """This rank measures no more: tell the others in the collective they are waiting in, until they know.
@@ -139,13 +110,12 @@ class Ranks:
         """
         if self.left:
             return
-        home = self._params[0].device
-        count = len(self._params) * (2 if param_norms else 1)
-        tail = self._tail(home, -1)
-        tail[-1] = 1.0
-        vector = torch.cat([torch.zeros(count, dtype=torch.float64, device=home), tail])
+        zeros = torch.zeros(len(self._params), dtype=torch.float64, device=self._params[0].device)
+        given = [zeros] * (2 if param_norms else 1)
+        vector = self._on_device(given, -1)
+        vector[-1] = 1.0
         self._add_up(vector)
-        self.left = self._note(vector[count:], -1)
+        self.left = self._note(vector[len(zeros) * len(given) :], -1)
 
     def seen(self, step: int) -> Seen | None:
         """What the ranks saw in a step, while it is remembered."""
@@ -169,21 +139,43 @@ class Ranks:
         if self._local is not None:
             self._local.close()
 
-    def _tail(self, device: torch.device, step: int) -> Tensor:
+    def _on_host(self, norms: Sequence[Tensor], step: int) -> Tensor:
+        """What this rank puts in. In numpy: in host memory a call of torch's takes longer than these sums."""
+        share = self._shares.numpy()
+        with np.errstate(over="ignore"):
+            squares = [np.square(one.numpy(), dtype=np.float64) * share for one in norms]
+        tail, under_way = self._tail(step)
+        for place, number in under_way.items():
+            tail[place] = number.item()
+        return torch.from_numpy(np.concatenate([*squares, tail]))
+
+    def _on_device(self, norms: Sequence[Tensor], step: int) -> Tensor:
+        """The same where the host must not read."""
+        device = norms[0].device
+        share = self._shares.to(device)
+        squares = [one.to(torch.float64).square() * share for one in norms]
+        numbers, under_way = self._tail(step)
+        tail = torch.tensor(numbers, dtype=torch.float64).to(device, non_blocking=True)
+        for place, number in under_way.items():
+            tail[place] = number
+        return torch.cat([*squares, tail])
+
+    def _tail(self, step: int) -> tuple[list[float], dict[int, Tensor]]:
+        """What belongs to this rank alone, and by their place those numbers of it that the host doesn't know."""
         rank, world = self.peers.rank, self.peers.world
         loss, self._logged = self._logged, None
+        local = None if self._local is None else self._local.take()
         said_at, flags = self._says
         numbers = [0.0] * (2 * world)
-        numbers[rank] = loss if isinstance(loss, float) else _NO_LOSS
-        numbers[world + rank] = _NO_SQUARE
-        numbers += [*(flags if said_at == step else SILENT), float(self._lags), 0.0]
-        tail = torch.tensor(numbers, dtype=torch.float64).to(device, non_blocking=True)
-        if isinstance(loss, Tensor):
-            tail[rank] = loss
-        local = None if self._local is None else self._local.take()
-        if local is not None:
-            tail[world + rank] = local
-        return tail
+        numbers[rank] = NO_LOSS
+        numbers[world + rank] = NO_SQUARE
+        under_way = {}
+        for place, number in ((rank, loss), (world + rank, local)):
+            if isinstance(number, Tensor):
+                under_way[place] = number
+            elif number is not None:
+                numbers[place] = number
+        return [*numbers, *(flags if said_at == step else SILENT), float(self._lags), 0.0], under_way
 
     def _add_up(self, vector: Tensor) -> None:
         if self.left:
@@ -201,17 +193,14 @@ class Ranks:
 
     def _note(self, tail: Tensor, step: int) -> bool:
         """Remember what the ranks saw; whether one of them has had a fault."""
-        self._reads.send(tail, step)
-        # On an accelerator the tail of the step before has arrived by now, on all ranks the same one.
-        arrived = self._reads.take() if not self._late or self.calls > 1 else None
+        arrived: tuple[int, FloatArray] | None
+        if self._late:
+            self._reads.send(tail, step)
+            # The tail of the step before has arrived by now, on all ranks the same one.
+            arrived = self._reads.take() if self.calls > 1 else None
+        else:
+            arrived = step, tail.numpy().copy()
         if arrived is None:
             return False
-        of_step, numbers = arrived
-        world = self.peers.world
-        with np.errstate(invalid="ignore"):
-            squares = numbers[world : 2 * world]
-            norms = np.where(squares == _NO_SQUARE, -1.0, np.sqrt(np.abs(squares)))
-        *flags, lags, fault = numbers[2 * world :].tolist()
-        # Perhaps one rank alone logs a loss: what holds for it holds for all.
-        self._seen.append(Seen(of_step, numbers[:world].copy(), norms, Flags(*flags), lags > 0.0))
-        return bool(fault != 0.0)
+        self._seen.append(Seen(*arrived, self.peers.world))
+        return self._seen[-1].fault

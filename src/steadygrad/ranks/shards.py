@@ -39,7 +39,8 @@ def own_part(tensor: Tensor) -> Tensor:
     """This rank's part, as a plain tensor; a sum that is still spread over the ranks is taken first."""
     if not is_sharded(tensor):
         return tensor
-    sharded: Any = tensor.detach()
+    # Detaching a DTensor takes longer than measuring a small one; without gradients to_local() hands out the part as it is.
+    sharded: Any = tensor.detach() if torch.is_grad_enabled() else tensor
     if any(placement.is_partial() for placement in sharded.placements):
         from torch.distributed.tensor import Replicate  # noqa: PLC0415 - is there, or no DTensor would be
 

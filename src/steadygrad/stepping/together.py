@@ -80,6 +80,6 @@ def join_ranks(met: Peers | Apart | None, tracks: Sequence[Track], book: Book, *
 
 def _tell_own_norm(ranks: Ranks, book: Book, reading: Reading) -> None:
     seen = ranks.seen(reading.step) if reading.optimizer == 0 else None
-    norm = -1.0 if seen is None else float(seen.norms[ranks.peers.rank])
+    norm = -1.0 if seen is None else seen.norm_of(ranks.peers.rank)
     if not norm < 0.0:  # NaN is told too
         book.own_norm(reading.step, norm)

@@ -54,6 +54,9 @@ class ZeroGradCheck:
     def gradients_ready(self) -> bool:
         """Compare; returns True in the step that proves gradients are never cleared."""
         self._steps += 1
+        if any(probe.was_cleared for probe in self._probes):
+            self.close()
+            return False
         distances = [d for probe in self._probes if (d := probe.compare()) is not None]
         if distances:
             self._reads.send(torch.stack(distances).reshape(-1), None)
@@ -97,12 +100,15 @@ class _Incoming:
         self.handle: RemovableHandle = param.register_hook(self._add)  # type: ignore[no-untyped-call]
         self._incoming: Tensor | None = None
         self._before: Tensor | None = None
+        self.was_cleared = False
 
     def _add(self, grad: Tensor) -> None:
         # This runs inside the user's backward pass: nothing that could fail may happen here.
         if grad.layout != torch.strided or is_capturing():
             return
         grad = grad.detach()
+        if self._incoming is None and self._before is not None:
+            self.was_cleared = self.param.grad is None
         self._incoming = grad.clone() if self._incoming is None else self._incoming + grad
 
     def keep(self) -> None:
