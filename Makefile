@@ -42,7 +42,7 @@ bench: .venv/.stamp ## measure what steadygrad costs on this machine
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.live
 
-bench-faults: .venv/.stamp ## how often the diagnosis is right, on some 120 faulty and 90 healthy trainings
+bench-faults: .venv/.stamp ## how often the diagnosis is right, on some 150 faulty and 130 healthy trainings
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults --misses
 
 docs: .venv/.stamp ## build the documentation into site/, which opens without a network

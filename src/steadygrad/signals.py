@@ -8,6 +8,7 @@ Shape legend: T time steps, S samples, U units.
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from collections.abc import Callable
@@ -31,7 +32,7 @@ from steadygrad.forward_hook import ForwardHook
 from steadygrad.gains import TimeGain
 from steadygrad.measure import Budget, LateReads, Spending
 from steadygrad.measure.answers import NUMBERS, answers, listen
-from steadygrad.measure.fired import SPATIAL, fired, samples
+from steadygrad.measure.fired import SPATIAL, fired, norms_in_time, samples
 from steadygrad.records import Finding, FloatArray, Look, Reading
 
 PART = "signal probe"
@@ -354,7 +355,7 @@ def _follow(look: _Look, name: str, module: nn.Module, args: tuple[Any, ...]) ->
 
     def keep(grad: Tensor) -> None:
         began = time.perf_counter()
-        norms = look.run(PART, _norms, grad.detach(), time_dim, sizes)
+        norms = look.run(PART, norms_in_time, grad.detach(), time_dim, sizes)
         look.heard(began)
         if norms is not None:
             look.sequences[name] = norms
@@ -363,16 +364,6 @@ def _follow(look: _Look, name: str, module: nn.Module, args: tuple[Any, ...]) ->
     if not fresh:
         return None
     return (values if packed is None else packed._replace(data=values), *args[1:])
-
-
-def _norms(grad: Tensor, time_dim: int, sizes: list[int] | None) -> Tensor:
-    """Gradient norm at each time step ``[T]``, relative to the largest element: float32 squares nothing away."""
-    wide = grad.float()
-    wide = wide / wide.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
-    if sizes is not None:
-        return torch.stack([torch.linalg.vector_norm(part) for part in torch.split(wide, sizes)])
-    norms: Tensor = torch.linalg.vector_norm(wide.movedim(time_dim, 0).flatten(1), dim=1)
-    return norms
 
 
 def _signals(note: _Note, numbers: FloatArray) -> Signals:
@@ -390,4 +381,13 @@ def _signals(note: _Note, numbers: FloatArray) -> Signals:
     sizes = numbers[at:end].reshape(-1, _SIZES).tolist()
     fed = tuple(Size(name, *three) for name, three in zip(note.fed, sizes, strict=False))
     made = tuple(Size(name, *three) for name, three in zip(note.made, sizes[len(fed) :], strict=True))
-    return Signals(note.step, tuple(layers), tuple(growths), fed, made, note.jumped, note.few)
+    return Signals(
+        note.step,
+        tuple(layers),
+        tuple(growths),
+        fed,
+        made,
+        note.jumped,
+        note.few,
+        Answers(*numbers[end:].tolist()).off if note.answered else math.nan,
+    )

@@ -70,6 +70,20 @@ def test_a_model_without_layers_is_judged_by_its_batch():
     )
 
 
+def test_a_sparse_part_of_the_batch_is_left_alone():
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(8, 4)
+
+        def forward(self, x, adjacency):
+            return self.layer(torch.sparse.mm(adjacency, x))
+
+    x, adjacency = torch.randn(16, 8), torch.eye(16).to_sparse()
+    assert sg.check(Graph(), (x, adjacency), classes(torch.arange(16) % 4)).notes == ()
+    assert "constant_input" in kinds(sg.check(Graph(), (0 * x, adjacency), classes(torch.arange(16) % 4)))
+
+
 def test_a_few_equal_rows_say_nothing():
     found = sg.check(net(), torch.ones(4, 8), classes(torch.arange(4)))
     assert "constant_input" not in kinds(found)

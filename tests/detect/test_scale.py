@@ -36,6 +36,8 @@ def test_loud_is_relative_to_the_data(data, made, told):
 def test_the_last_layer_alone_speaks_in_the_unit_of_the_targets():
     assert loud_start(0, (), [Size("a", 1.0, 0.0, 1.0), Size("b", 3e5, 0.0, 1.0)]) is None
     assert loud_start(0, (), [Size("a", 3e5, 0.0, 1.0)]) is None
+    assert loud_start(0, (), [Size("a", 3e5, 0.0, 1.0)], 2.6) is None
+    assert loud_start(0, (), [Size("a", 3e5, 0.0, 1.0)], 1.001) is not None
 
 
 def test_the_first_loud_layer_comes_before_the_loudest():

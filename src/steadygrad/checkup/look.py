@@ -217,10 +217,15 @@ def _feed(seen: Look, name: str, module: nn.Module, data: Tensor) -> None:
     """Write down what the data is where it enters a layer."""
     if not isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         seen.fed[name] = _range(data)
-    if data.numel():
+    if data.numel() and plain(data):
         # A recurrent module that isn't told otherwise has its rows second.
         second = isinstance(module, nn.RNNBase) and not module.batch_first and data.dim() == 3
         seen.data[name] = fed(data.movedim(1, 0) if second else data)
+
+
+def plain(tensor: Tensor) -> bool:
+    """Whether numbers can be compared one by one: not those of sparse, nested or complex tensors."""
+    return tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_complex()
 
 
 def fed(rows: Tensor) -> Fed:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from steadygrad.calling import tensors_in
-from steadygrad.checkup.look import Fed, Look, fed
+from steadygrad.checkup.look import Fed, Look, fed, plain
 from steadygrad.detect.answers import constant_prediction
 from steadygrad.detect.sameness import LEAST_ROWS, constant_input, constant_targets
 from steadygrad.records import Finding
@@ -21,7 +21,7 @@ def sameness(seen: Look) -> Iterator[Finding]:
 
 
 def _inputs(seen: Look) -> Iterator[Finding]:
-    given = [fed(one.detach()) for one in tensors_in(seen.batch) if one.numel() > 1 and not one.is_complex()]
+    given = [fed(one.detach()) for one in tensors_in(seen.batch) if one.numel() > 1 and plain(one)]
     places = list(seen.data.values()) or given  # where the first layer is somebody's own, nothing was heard
     if not places or not _same(places):
         return

@@ -83,6 +83,11 @@ class Answers:
     size: float
     spread: float
 
+    @property
+    def off(self) -> float:
+        """Error of the output over the output, if the loss is a mean of squares; NaN where that isn't known."""
+        return math.sqrt(self.squares / self.size) if self.size > 0 and self.squares >= 0 else math.nan
+
 
 class AnswerState(NamedTuple):
     """What was answered so far.

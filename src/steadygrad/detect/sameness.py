@@ -16,14 +16,20 @@ one case of 48."""
 
 
 def constant_input(
-    step: int, number: float | None, rows: int, where: Sequence[str], *, looks: int = 1, guarded: bool = False
+    step: int,
+    number: float | None,
+    rows: int | None,
+    where: Sequence[str],
+    *,
+    looks: int = 1,
+    guarded: bool = False,
 ) -> Finding:
     """Whatever enters the model is the same.
 
     Args:
         step: of the look.
         number: the one number that everything is; None where each row holds several, and all rows are the same.
-        rows: how many there are.
+        rows: how many there are; None where that isn't known.
         where: modules that the data enters.
         looks: how often this was seen.
         guarded: a guard is attached.
@@ -41,7 +47,11 @@ def constant_input(
         step,
         f"{what}{seen}: nothing tells one example from another, so nothing but a constant can be learnt.",
         where=["input", *where],
-        evidence={"rows": rows, "looks": looks, **({} if number is None else {"value": number})},
+        evidence={
+            "looks": looks,
+            **({} if rows is None else {"rows": rows}),
+            **({} if number is None else {"value": number}),
+        },
         guarded=guarded,
     )
 

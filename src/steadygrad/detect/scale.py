@@ -17,6 +17,10 @@ LOUD = 1e3
 """Root mean square of what a layer returns at the start, for data of size 1; sound starts keep it near 1."""
 
 
+NOTHING = 0.05
+"""Share of an output that its targets may be for all of it to be called error."""
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """How large the numbers are at one place.
@@ -59,7 +63,7 @@ def unnormalised_input(step: int, fed: Sequence[Size], *, guarded: bool = False)
 
 
 def loud_start(
-    step: int, fed: Sequence[Size], made: Sequence[Size], *, guarded: bool = False
+    step: int, fed: Sequence[Size], made: Sequence[Size], off: float = math.nan, *, guarded: bool = False
 ) -> Finding | None:
     """A layer returns numbers that are far too large for what the data was.
 
@@ -67,12 +71,13 @@ def loud_start(
         step: of the look, one of the first.
         fed: sizes of the data, by the layers that it enters.
         made: sizes of what layers have returned, in forward order; the last is the output's.
+        off: root mean square of the output's error over that of the output itself; NaN where it isn't known.
         guarded: a guard is attached.
     """
     bar = LOUD * max([1.0, *(one.scale for one in fed if one.scale < math.inf)])
     loud = [one for one in made if bar < one.scale < math.inf]
-    # The last one alone speaks in the unit of the targets, which may be dollars.
-    if not loud or loud[0] is made[-1]:
+    # The last one alone speaks in the unit of the targets, which may be dollars: unless all of it is error.
+    if not loud or (loud[0] is made[-1] and not abs(off - 1.0) < NOTHING):
         return None
     first, loudest = loud[0], max(loud, key=lambda one: one.scale)
     return make(

@@ -8,6 +8,7 @@ Shape legend: S samples (rows, positions), U units.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -64,6 +65,7 @@ class Signals:
         made: size of what layers have returned, in forward order; only at the first look.
         jumped: gradient or loss are far above those of the first step: the weights aren't the first ones any more.
         few: layers of whose data it can't be said that all is one number: it is little, or tokens.
+        off: error of the output over the output, if the loss is a mean of squares.
     """
 
     step: int
@@ -73,6 +75,7 @@ class Signals:
     made: tuple[Size, ...] = ()
     jumped: bool = False
     few: frozenset[str] = frozenset()
+    off: float = math.nan
 
     @property
     def flat(self) -> float | None:
@@ -158,7 +161,7 @@ class SignalDetector:
         if looks < self.looks or number is None:
             return ()
         where = [one.module for one in signals.fed if one.module]
-        return [constant_input(signals.step, number, 0, where, looks=looks, guarded=guarded)]
+        return [constant_input(signals.step, number, None, where, looks=looks, guarded=guarded)]
 
     def _units(
         self, kind: str, streaks: Mapping[str, int], signals: Signals, *, guarded: bool, young: bool
@@ -190,7 +193,11 @@ class SignalDetector:
 
 def _sizes(signals: Signals, *, guarded: bool) -> Sequence[Finding]:
     raw = unnormalised_input(signals.step, signals.fed, guarded=guarded)
-    loud = None if signals.jumped else loud_start(signals.step, signals.fed, signals.made, guarded=guarded)
+    loud = (
+        None
+        if signals.jumped
+        else loud_start(signals.step, signals.fed, signals.made, signals.off, guarded=guarded)
+    )
     return [one for one in (raw, loud) if one is not None]
 
 
