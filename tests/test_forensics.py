@@ -151,3 +151,22 @@ def test_close_leaves_no_hook():
     guard.close()
     assert not model._forward_hooks
     assert not model._forward_pre_hooks
+
+
+def test_a_fault_that_goes_on_is_explained_when_it_can_be():
+    torch.manual_seed(0)
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    x = batch()
+    x[1, 1] = math.nan
+    model(x).sum().backward()
+    guard = sg.guard(model, optimizer)  # the first forward pass has gone by
+    optimizer.step()
+    optimizer.zero_grad()
+    model(x).sum().backward()
+    optimizer.step()
+    guard.close()
+    assert [(one.kind, one.step) for one in guard.findings] == [
+        ("nonfinite_gradient", 0),
+        ("nonfinite_input", 1),
+    ]

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from steadygrad.blame import blamed, first_line
-from steadygrad.origin import Origin
+from steadygrad.origin import LOSS, Origin
 from steadygrad.ranks import Peers, exchange
 from steadygrad.records import Finding
 from steadygrad.tracing import Capture
@@ -38,9 +38,14 @@ class Forensics:
         self._left = MAX_REPLAYS
         self._origins: dict[tuple[int, int], Origin] = {}
         self._elsewhere: dict[tuple[int, int], str] = {}
+        self._open: dict[int, Finding] = {}
         self.note = ""
 
-    def look(self, optimizer: int, step: int, peers: Peers | None = None) -> None:
+    def explain(self, optimizer: int, step: int, origin: Origin) -> None:
+        """Somebody else knows where a step's fault began."""
+        self._origins[optimizer, step] = origin
+
+    def look(self, optimizer: int, step: int, peers: Peers | None = None) -> Finding | None:
         """Replay the step about to be made, while the weights are still those that made it.
 
         Args:
@@ -48,12 +53,19 @@ class Forensics:
             step: its step.
             peers: the other ranks of a data-parallel training: a NaN that one rank makes is in the gradient
                 of all, and only that rank can say how it came about.
+
+        Returns:
+            What was found before and could not be explained then, if the fault that is still there can be now: the
+            first step of a run may have gone by before anybody listened.
         """
         if not self._left:
-            return
+            return None
         self._left -= 1
         with torch.enable_grad():
             origin, self.note = self.capture.replay()
+        known = self._origins.get((optimizer, step))
+        if origin is None or (known is not None and origin.operation == LOSS):
+            origin = known
         if origin is not None:
             self._origins[optimizer, step] = origin
         if peers is not None:
@@ -61,6 +73,11 @@ class Forensics:
             found = [text for _, text in sorted(said.items()) if text]
             if found and origin is None:
                 self._elsewhere[optimizer, step] = found[0]
+        unexplained = self._open.pop(optimizer, None)
+        # Weights that a step has ruined are what it did, not why.
+        if unexplained is None or origin is None or origin.phase == "optimizer":
+            return None
+        return replace(unexplained, step=step)
 
     def told(self, finding: Finding) -> Finding:
         """The finding with its origin, where that is known; else as it is."""
@@ -71,6 +88,8 @@ class Forensics:
         if origin is not None:
             return blamed(finding, origin, guarded=self._guarded)
         there = self._elsewhere.get(place)
+        if there is None and finding.kind != "nonfinite_parameter":
+            self._open[finding.optimizer] = finding
         return replace(finding, summary=f"{there}.") if there else finding
 
     def origin(self, optimizer: int, step: int) -> Origin | None:

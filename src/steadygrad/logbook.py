@@ -193,6 +193,11 @@ class Logbook:
         """Where a step's fault began, as far as it was looked for."""
         return None if self.forensics is None else self.forensics.origin(optimizer, step)
 
+    def explain(self, step: int, origin: Origin) -> None:
+        """Somebody knows where the fault of a step of the first optimizer began."""
+        if self.forensics is not None:
+            self.forensics.explain(0, step, origin)
+
     def own_norm(self, step: int, norm: float) -> None:
         """Write down what this rank's gradient was before it was reduced."""
         if self.recorder is not None:
@@ -236,7 +241,9 @@ class Logbook:
         if self.forensics is not None:
             peers = None if track.lane.ranks is None else track.lane.ranks.peers
             replicated = peers is not None and peers.replicated
-            self.forensics.look(track.index, track.lane.step, peers if replicated else None)
+            late = self.forensics.look(track.index, track.lane.step, peers if replicated else None)
+            if late is not None:
+                self.finding(late)
 
     def grown(self, track: Track, tensors: Sequence[TensorInfo]) -> None:
         """Parameters have joined an optimizer."""

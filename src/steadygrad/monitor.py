@@ -25,6 +25,7 @@ from steadygrad.detect import nonfinite_parameter
 from steadygrad.errors import UsageError
 from steadygrad.forensics import Forensics
 from steadygrad.logbook import Logbook, Sink
+from steadygrad.origin import Origin
 from steadygrad.policies import Policy
 from steadygrad.recording import recorded
 from steadygrad.records import Finding, Reading
@@ -340,6 +341,10 @@ class Monitor:
     def tell(self, finding: Finding) -> None:
         """Take in what somebody else has found, as if it had been found here."""
         self._logbook.finding(finding)
+
+    def explain(self, origin: Origin) -> None:
+        """Take in where the fault of the step about to be made began, from somebody who has seen more of it."""
+        self._logbook.explain(self.counts.steps, origin)
 
     def say(self, key: str, text: str) -> None:
         """One line on stderr, rate limited."""

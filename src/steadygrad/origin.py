@@ -17,6 +17,9 @@ WITHOUT_OPERATION = {
 }
 """What stands for the operation where none of the step made the number."""
 
+LOSS = "loss"
+"""What stands for the operation where the loss was computed outside of what can be replayed."""
+
 
 @dataclass(frozen=True, slots=True)
 class InputFacts:

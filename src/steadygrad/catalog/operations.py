@@ -125,11 +125,12 @@ def advice(operation: str) -> Advice | None:
     """
     name = operation.removeprefix("aten.").split(".")[0]
     if "Backward" in name:
-        name = _snake_case(name.partition("Backward")[0])
+        name = snake_case(name.partition("Backward")[0])
     words = f"_{name.strip('_')}_"
     longest_first = sorted(ADVICE, key=len, reverse=True)
     return next((ADVICE[known] for known in longest_first if f"_{known}_" in words), None)
 
 
-def _snake_case(name: str) -> str:
+def snake_case(name: str) -> str:
+    """``log_softmax`` of ``LogSoftmax``."""
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")

@@ -1,10 +1,11 @@
 """Where did it begin: one step replayed, and the operation, module, line and rows that broke it.
 
 `trace` runs a step of its own; `Capture` holds on to the newest calls of a model in training and replays
-them. No full backward hooks anywhere: they break in-place activations.
+them; `broken_loss` reads a graph that is still there. No full backward hooks anywhere: they break in-place activations.
 """
 
 from steadygrad.tracing.capture import Call, Capture, Replay
+from steadygrad.tracing.graph import Broken, broken_loss
 from steadygrad.tracing.trace import trace
 
-__all__ = ["Call", "Capture", "Replay", "trace"]
+__all__ = ["Broken", "Call", "Capture", "Replay", "broken_loss", "trace"]

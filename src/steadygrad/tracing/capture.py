@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_map_only
 from steadygrad.calling import random_states, restore_random_states, tensors_in
 from steadygrad.forward_hook import ForwardHook
 from steadygrad.measure import is_sharded
-from steadygrad.origin import Origin
+from steadygrad.origin import LOSS, Origin
 from steadygrad.ranks import among_several
 from steadygrad.tracing.finiteness import facts, has_nan, has_numbers, is_finite
 from steadygrad.tracing.replay import Step, instrumented, uncompiled
@@ -284,7 +284,7 @@ def _of_loss(outputs: list[Tensor], gradients: list[Tensor]) -> Origin:
     return Origin(
         phase="loss",
         kind="nan" if has_nan(gradients[0]) else "inf",
-        operation="loss",
+        operation=LOSS,
         module=None,
         inputs=facts(outputs),
         note="The model's output is finite, but the gradient that came back from the loss isn't: the loss "

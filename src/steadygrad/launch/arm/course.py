@@ -9,9 +9,14 @@ from torch.optim import Optimizer
 from steadygrad.launch.arm.losses import Losses
 from steadygrad.launch.arm.seat import Seat
 from steadygrad.records import Finding
+from steadygrad.tracing import Broken
 
 LOOKS = 8
 """Backward passes of a new training whose loss is looked at: several may lead up to its first step."""
+
+MOST_EXPLANATIONS = 3
+"""Losses whose graph is looked through because they aren't finite: doing so at every step would slow a run that is
+NaN for good."""
 
 
 class Course(threading.local):
@@ -25,6 +30,8 @@ class Course(threading.local):
         asked: steps that optimizers were asked for.
         looks: backward passes whose loss is still to be looked at.
         unsuited: what the last of those looks has found.
+        broken: where a loss that leads up to the next step became non-finite.
+        explanations: how often that was found out.
     """
 
     def __init__(self) -> None:
@@ -35,3 +42,5 @@ class Course(threading.local):
         self.asked = 0
         self.looks = LOOKS
         self.unsuited: Finding | None = None
+        self.broken: Broken | None = None
+        self.explanations = 0

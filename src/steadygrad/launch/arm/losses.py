@@ -7,6 +7,12 @@ import weakref
 from torch import Tensor
 
 
+def only_loss(roots: object) -> Tensor | None:
+    """The loss that a backward pass starts from; None where it starts from several numbers."""
+    root = roots[0] if isinstance(roots, (list, tuple)) and len(roots) == 1 else roots
+    return root if isinstance(root, Tensor) and root.numel() == 1 and root.is_floating_point() else None
+
+
 class Losses:
     """Adds up what backward passes started from since the last step.
 
@@ -40,8 +46,8 @@ class Losses:
             gradient: what the root's gradient is set to, where that isn't one: a critic's
                 ``loss.backward(-one)`` goes uphill.
         """
-        root = tensors[0] if isinstance(tensors, (list, tuple)) and len(tensors) == 1 else tensors
-        if not isinstance(root, Tensor) or root.numel() != 1 or not root.is_floating_point():
+        root = only_loss(tensors)
+        if root is None:
             return
         loss = self._unscaled(root).reshape(())
         factor = gradient[0] if isinstance(gradient, (list, tuple)) and len(gradient) == 1 else gradient

@@ -14,6 +14,7 @@ from steadygrad.launch.arm.losses import Losses
 from steadygrad.launch.result import Training
 from steadygrad.monitor import Monitor
 from steadygrad.runfile.own_clip import AFTER, BEFORE
+from steadygrad.tracing import Broken
 
 # What clip_grad_norm_ adds to the norm that it divides by.
 _CLIP_EPS = 1e-6
@@ -68,6 +69,12 @@ class Seat:
         if not closure:
             self._log_loss(losses)
             self._log_clips()
+
+    def explain(self, broken: Broken) -> None:
+        """The loss of the step to come isn't finite: tell why, if it is a loss of these parameters."""
+        monitor = self.monitor
+        if monitor is not None and broken.ids & self.ids:
+            monitor.explain(broken.origin)
 
     def closure_backward(self, losses: Losses) -> None:
         """A backward pass inside the step; the first one tells the step's loss."""

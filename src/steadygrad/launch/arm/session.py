@@ -22,9 +22,9 @@ from steadygrad.detect.nonfinite import STREAK, overflow_streak
 from steadygrad.errors import RunFileError, UsageError
 from steadygrad.launch.arm.by_hand import HandSeat
 from steadygrad.launch.arm.child_runs import of_children, rank_in_group
-from steadygrad.launch.arm.course import LOOKS, Course
+from steadygrad.launch.arm.course import LOOKS, MOST_EXPLANATIONS, Course
 from steadygrad.launch.arm.loss_graph import unsuited
-from steadygrad.launch.arm.losses import Losses
+from steadygrad.launch.arm.losses import Losses, only_loss
 from steadygrad.launch.arm.masters import copied_from, named_after
 from steadygrad.launch.arm.objects import held_by, leaves_behind, optimizers_of
 from steadygrad.launch.arm.seat import Seat
@@ -37,6 +37,7 @@ from steadygrad.monitor import Monitor
 from steadygrad.notices import QUIET, Notices
 from steadygrad.policies import Policy
 from steadygrad.stepping.hooks import steps_under_way
+from steadygrad.tracing import broken_loss
 
 # A run file is an open database with a thread of its own; a search over thousands of models is no
 # training to look at one by one.
@@ -128,6 +129,10 @@ class Session:
         """A backward pass begins."""
         course = self._course
         course.losses.add(tensors, gradient)
+        loss = only_loss(tensors)
+        # Asking costs nothing where the number is at hand, and waits for the device where it isn't.
+        if loss is not None and course.broken is None and (course.looks or loss.device.type == "cpu"):
+            self._look_into(loss)
         if course.looks:
             course.looks -= 1
             course.unsuited = self.contained("look at the loss", unsuited, tensors, 0)
@@ -141,11 +146,18 @@ class Session:
             seat.new_gradients()
         fresh = [hand for hand in self._hands if hand.fresh]
         for hand in fresh:
-            hand.backward_done(course.losses)
+            self._end_of_backward(hand)
         course.passes = 0 if fresh else course.passes + 1
         looks = _LATER_LOOKS if self._known or self._hands else {_FIRST_LOOK, *_LATER_LOOKS}
         if course.inside is None and course.passes in looks:
             self.contained("search for a loop by hand", self._look_for_hand_loop, tensors)
+
+    def _end_of_backward(self, hand: HandSeat) -> None:
+        course = self._course
+        broken, course.broken = course.broken, None
+        if broken is not None:
+            hand.explain(broken)
+        hand.backward_done(course.losses)
 
     def before_clip(self, params: Sequence[Tensor], max_norm: float | None) -> list[Seat]:
         """The script is about to clip these gradients: measure them as they came.
@@ -181,6 +193,8 @@ class Session:
         seat = self._seat_of(optimizer)
         if seat is not None and not known and not closure:
             self._tell_unsuited(seat)
+        if seat is not None and course.broken is not None:
+            seat.explain(course.broken)
         if seat is not None:
             seat.begin_step(course.losses, closure=closure)
             course.inside = seat if closure else None
@@ -206,6 +220,13 @@ class Session:
         if found is not None and seat.monitor is not None:
             seat.monitor.tell(found)
 
+    def _look_into(self, loss: Tensor) -> None:
+        """A loss that isn't finite: find out why while its graph is there, a few times in a training."""
+        course = self._course
+        if course.explanations < MOST_EXPLANATIONS:
+            course.broken = self.contained("look into a broken loss", broken_loss, loss, module_of)
+            course.explanations += course.broken is not None
+
     def _is_within_another(self, optimizer: Optimizer) -> bool:
         """Whether this step is part of the step of an optimizer around this one, which is watched."""
         stepping = self._course.stepping
@@ -225,7 +246,7 @@ class Session:
         if optimizer not in self._course.stepping:
             return
         self._course.stepping.remove(optimizer)
-        self._course.inside = None
+        self._course.inside = self._course.broken = None
         self.losses.end_round()
         seat = self._seats.get(optimizer)
         if seat is not None:
@@ -302,7 +323,7 @@ class Session:
         params = [param for param in module.parameters() if param.requires_grad]
         hand = HandSeat(monitor, self._tell_of(monitor, module, params, by_hand=True), params, module)
         self._hands.append(hand)
-        hand.backward_done(self.losses)
+        self._end_of_backward(hand)
         self._tell_unsuited(hand)
 
     def _monitored(self, module: nn.Module, optimizer: Optimizer | None) -> Monitor | None:

@@ -1,0 +1,256 @@
+"""Where a loss became non-finite, read off its autograd graph: for a step that nobody had listened to.
+
+A script's model is found when its first gradients are used, so its first forward pass can't be replayed.
+But until the backward pass has run, the graph still holds what its operations were given. In forward order,
+the first number among those that isn't finite tells who made it, or whether it came with the data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.calling import node_behind
+from steadygrad.catalog.operations import snake_case
+from steadygrad.measure import parameter_names
+from steadygrad.origin import Origin
+from steadygrad.tracing.finiteness import (
+    broken_rows,
+    facts,
+    has_nan,
+    has_numbers,
+    is_finite,
+    only_minus_infinity,
+)
+
+_MOST_NODES = 20_000
+_LEAF = "AccumulateGrad"
+_SAVED, _SAVED_RESULT = "_saved_", "_saved_result"
+# These keep nothing of what they are given; data beside the graph that enters them shows only in what they return.
+_SUMMING = ("SumBackward", "MeanBackward", "NegBackward")
+# Nothing keeps what these return, and sums and signs behind them keep nothing either: they are computed again.
+_AGAIN: Mapping[str, Callable[..., Tensor]] = {
+    "log": torch.log,
+    "log2": torch.log2,
+    "log10": torch.log10,
+    "log1p": torch.log1p,
+    "acos": torch.acos,
+    "asin": torch.asin,
+    "atanh": torch.atanh,
+}
+_JOINING = ("AddBackward", "SubBackward", "RsubBackward", "CatBackward", "StackBackward")
+
+
+class Broken(NamedTuple):
+    """A loss that isn't finite.
+
+    Attributes:
+        origin: where that began.
+        ids: of the parameters in its graph.
+    """
+
+    origin: Origin
+    ids: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The first non-finite number in forward order.
+
+    Attributes:
+        tensor: it.
+        node: the operation that made it, or that it enters where no operation has.
+        made: an operation made it.
+    """
+
+    tensor: Tensor
+    node: Any
+    made: bool
+
+
+def broken_loss(loss: Tensor, model_of: Callable[[Sequence[Tensor]], nn.Module]) -> Broken | None:
+    """Find out where a loss became non-finite; its graph must still be there.
+
+    Reads one number from the device, and all that the graph has kept where that one isn't finite.
+
+    Args:
+        loss: 0-d, what a backward pass is about to start from.
+        model_of: the module that holds some parameters.
+
+    Returns:
+        The place; None for a finite loss, or where the graph doesn't tell.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Linear(2, 1)
+        >>> with torch.no_grad():
+        ...     _ = net.weight.fill_(0.0), net.bias.fill_(0.0)
+        >>> print(broken_loss(net(torch.ones(3, 2)).log().mean(), lambda _: net).origin)
+        Inf first made by aten.log in code outside the model (loss)
+          input 0: float32[3, 1] 0 to 0
+    """
+    if loss.grad_fn is None or is_finite(loss):
+        return None
+    nodes = _nodes(loss)
+    params = [node.variable for node in nodes if _is_leaf(node)]
+    if not params:
+        return None
+    model = model_of(params)
+    # What a checkpoint has thrown away is computed again when it is asked for, statistics and all.
+    with _still(list(model.buffers())):
+        return Broken(_origin(_first(nodes, loss), nodes, model), frozenset(map(id, params)))
+
+
+@contextlib.contextmanager
+def _still(buffers: Sequence[Tensor]) -> Iterator[None]:
+    """Buffers keep their values, and for the backward pass to come nothing has touched them."""
+    before = [one.detach().clone() for one in buffers]
+    with torch.autograd._unsafe_preserve_version_counter(tuple(buffers)):
+        yield
+        with torch.no_grad():
+            for one, value in zip(buffers, before, strict=True):
+                one.copy_(value)
+
+
+def _nodes(loss: Tensor) -> list[Any]:
+    """Every node of the graph, in forward order, leaves last."""
+    waiting: list[Any] = [loss.grad_fn]
+    seen: set[Any] = set()
+    while waiting and len(seen) < _MOST_NODES:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        waiting.extend(following for following, _ in node.next_functions)
+    return sorted(seen, key=lambda node: node._sequence_nr())
+
+
+def _is_leaf(node: Any) -> bool:
+    return str(node.name()).endswith(_LEAF) and isinstance(node.variable, Tensor)
+
+
+def _first(nodes: Sequence[Any], loss: Tensor) -> _Seen:
+    leaves = [node for node in nodes if _is_leaf(node)]
+    for node in leaves:
+        if _is_broken(node.variable):
+            return _Seen(node.variable, node, made=False)
+    for node in nodes:
+        made = _made_again(node)
+        if made is not None and not is_finite(made):
+            return _Seen(made, node, made=True)
+        kept = sorted(_kept(node), key=lambda pair: pair[0].startswith(_SAVED_RESULT))
+        for name, tensor in kept:
+            if not _is_broken(tensor):
+                continue
+            if name.startswith(_SAVED_RESULT):
+                return _Seen(tensor, node, made=True)
+            maker = node_behind(tensor.grad_fn)
+            return _Seen(tensor, maker or node, made=maker is not None)
+    return _Seen(loss, _behind_sums(loss.grad_fn), made=True)
+
+
+def _behind_sums(node: Any) -> Any:
+    """The operation that gave a sum or a mean what it has added up."""
+    while (behind := node_behind(node)).name().startswith(_SUMMING):
+        if getattr(behind, "_saved_self_sym_numel", 1) == 0 or behind.next_functions[0][0] is None:
+            return behind
+        node = behind.next_functions[0][0]
+    return behind
+
+
+def _made_again(node: Any) -> Tensor | None:
+    """What an operation that can make an Inf of finite numbers has returned; None for any other."""
+    operation = _AGAIN.get(_name(node))
+    given = next((one for _, one in _kept(node)), None) if operation is not None else None
+    if operation is None or given is None or not is_finite(given):
+        return None
+    with torch.no_grad():
+        return operation(given)
+
+
+def _kept(node: Any) -> Iterator[tuple[str, Tensor]]:
+    """What a node has saved for its backward pass, by the name it goes by there."""
+    for name in dir(node):
+        if not name.startswith(_SAVED):
+            continue
+        try:
+            value = getattr(node, name)
+        except RuntimeError:  # it was changed in place since, or is let go of
+            continue
+        for one in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(one, Tensor):
+                yield name, one
+
+
+def _is_broken(tensor: Tensor) -> bool:
+    """An Inf or a NaN that is no mask, which leaves something open."""
+    if not has_numbers(tensor) or is_finite(tensor):
+        return False
+    return not (only_minus_infinity(tensor) and bool(torch.isfinite(tensor).any()))
+
+
+def _origin(seen: _Seen, nodes: Sequence[Any], model: nn.Module) -> Origin:
+    layers = _layers(nodes, parameter_names(model))
+    kind: Literal["nan", "inf"] = "nan" if has_nan(seen.tensor) else "inf"
+    if not seen.made and _is_leaf(seen.node):
+        return Origin("optimizer", kind, "parameter", None)
+    if not seen.made or _data_joins(seen.node):
+        rows = broken_rows(seen.tensor, len(seen.tensor) if seen.tensor.dim() else None)
+        note = f"it is what enters {_operation(seen.node)}" if seen.made else ""
+        return Origin("input", kind, "input", None, inputs=facts([seen.tensor]), rows=rows, note=note)
+    number = seen.node._sequence_nr()
+    inside = any(number <= layer for layer, _ in layers)
+    module = _around(number, layers) if inside else None
+    return Origin(
+        "forward" if inside else "loss",
+        kind,
+        _operation(seen.node),
+        module,
+        module_type="" if module is None else type(model.get_submodule(module)).__name__,
+        inputs=facts(one for name, one in _kept(seen.node) if not name.startswith(_SAVED_RESULT)),
+    )
+
+
+def _operation(node: Any) -> str:
+    return f"aten.{_name(node)}"
+
+
+def _name(node: Any) -> str:
+    return snake_case(node.name().partition("Backward")[0])
+
+
+def _layers(nodes: Sequence[Any], names: Mapping[int, str]) -> list[tuple[int, str]]:
+    """The operations that take a parameter, in forward order: their number, and the module that holds it."""
+    return [
+        (node._sequence_nr(), names.get(id(behind.variable), "").rpartition(".")[0])
+        for node in nodes
+        if not _is_leaf(node)
+        for following, _ in node.next_functions
+        if (behind := node_behind(following)) is not None and _is_leaf(behind)
+    ]
+
+
+def _around(number: int, layers: Sequence[tuple[int, str]]) -> str:
+    """The innermost module that an operation is known to be in: its own layer's, or what its neighbours share."""
+    own = [name for at, name in layers if at == number]
+    if own:
+        return own[0]
+    neighbours = [name for at, name in layers if at < number][-1:] + [
+        name for at, name in layers if at > number
+    ][:1]
+    shared: list[str] = []
+    for parts in zip(*(name.split(".")[:-1] for name in neighbours), strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return ".".join(shared)
+
+
+def _data_joins(node: Any) -> bool:
+    """Whether a tensor from outside the graph enters an operation that can't make a NaN of finite numbers."""
+    return node.name().startswith(_JOINING) and any(following is None for following, _ in node.next_functions)

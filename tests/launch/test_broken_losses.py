@@ -1,0 +1,22 @@
+"""What `steadygrad run` says of a loss that isn't finite, from its first step on."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.parametrize("mode", [(), ("--guard",)], ids=["watch", "guard"])
+def test_data_that_is_nan_from_the_first_step_on(launched, plain, mode):
+    ended = launched("broken_data.py", *mode)
+    (run,) = ended.runs
+    assert (run.findings[0].kind, run.findings[0].step) == ("nonfinite_input", 0)
+    assert ended.out == plain("broken_data.py").out or mode
+
+
+@pytest.mark.parametrize("mode", [(), ("--guard",)], ids=["watch", "guard"])
+def test_the_operation_of_a_loss_that_the_script_writes_out(launched, mode):
+    (run,) = launched("log_of_zero.py", *mode).runs
+    first = next(one for one in run.findings if one.kind.startswith("nonfinite"))
+    assert (first.kind, first.step) == ("nonfinite_loss", 2)
+    assert "aten.log" in first.summary
+    assert "logarithm of 0" in first.causes[0]

@@ -1,0 +1,130 @@
+"""A loss that isn't finite: its graph tells where that began."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from steadygrad.tracing import broken_loss
+
+NAN, INF = float("nan"), float("inf")
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.head = nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2, bias=False)
+
+    def forward(self, x, inner=torch.tanh):
+        return self.head(inner(self.norm(self.first(x))))
+
+
+class Outer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net, self.out = Net(), nn.Linear(2, 2)
+
+    def forward(self, x, inner=torch.tanh):
+        return self.out(self.net(x, inner))
+
+
+def data(value=None):
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    if value is not None:
+        x[2, 1] = value
+    return x
+
+
+def origin(loss, model):
+    found = broken_loss(loss, lambda params: model)
+    return None if found is None else found.origin
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return Outer()
+
+
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_the_batch(model, value):
+    found = origin(model(data(value)).square().mean(), model)
+    assert (found.phase, found.operation, found.rows) == ("input", "input", (2,))
+    assert found.kind == ("nan" if value is NAN else "inf")
+
+
+@pytest.mark.parametrize(
+    "loss_fn",
+    [
+        functional.mse_loss,
+        functional.l1_loss,
+        lambda out, t: ((out - t) ** 2).mean(),
+        lambda out, t: (t - out).sum(),
+    ],
+    ids=["mse", "l1", "difference", "difference the other way"],
+)
+def test_the_targets(model, loss_fn):
+    targets = torch.zeros(5, 2)
+    targets[3, 0] = NAN
+    assert origin(loss_fn(model(data()), targets), model).phase == "input"
+
+
+def test_the_weights(model):
+    with torch.no_grad():
+        model.net.head.weight[0, 0] = NAN
+    found = origin(model(data()).mean(), model)
+    assert (found.phase, found.operation) == ("optimizer", "parameter")
+
+
+@pytest.mark.parametrize(
+    ("inner", "operation"),
+    [
+        (lambda h: (h - h).log(), "aten.log"),
+        (lambda h: (h * 1e4).exp(), "aten.exp"),
+        (lambda h: (-h.abs() - 1).sqrt(), "aten.sqrt"),
+        (lambda h: h / (h - h), "aten.div"),
+        (lambda h: (h.abs() + 2).acos(), "aten.acos"),
+    ],
+)
+def test_an_operation_in_the_model(model, inner, operation):
+    found = origin(model(data(), inner).mean(), model)
+    assert (found.phase, found.operation, found.module) == ("forward", operation, "net")
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "operation"),
+    [
+        (lambda out: -(torch.log(out.relu() * 0) + torch.log(1 - out)).mean(), "aten.log"),
+        (lambda out: (out.abs() * 1e4).exp().sum().neg(), "aten.exp"),
+        (lambda out: (out / 0.0).square().mean(), "aten.div"),
+    ],
+)
+def test_an_operation_of_the_loss(model, loss_fn, operation):
+    found = origin(loss_fn(model(data())), model)
+    assert (found.phase, found.operation, found.module) == ("loss", operation, None)
+
+
+def test_a_mask_of_minus_infinity_is_not_blamed(model):
+    scores = model(data()).masked_fill(torch.eye(5, 2, dtype=torch.bool), -INF).softmax(-1)
+    assert origin(scores.log().clamp_min(-9).mean(), model) is None
+    found = origin((scores.sum() - scores.sum()).log() - (scores.sum() - scores.sum()).log(), model)
+    assert found.operation == "aten.log"
+
+
+def test_a_finite_loss_and_one_without_a_graph_say_nothing(model):
+    assert origin(model(data()).mean(), model) is None
+    assert origin(torch.tensor(NAN), model) is None
+
+
+def test_buffers_and_random_state_stay(model):
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Dropout(0.5), nn.Linear(3, 1))
+    loss = checkpoint(net, data(NAN), use_reentrant=False).mean() + net(data(NAN)).mean()
+    before = torch.get_rng_state(), {name: one.clone() for name, one in net.state_dict().items()}
+    assert origin(loss, net) is not None
+    assert torch.equal(before[0], torch.get_rng_state())
+    for name, one in net.state_dict().items():
+        assert torch.equal(one.nan_to_num(), before[1][name].nan_to_num()), name
+    loss.backward()
