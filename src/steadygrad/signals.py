@@ -26,7 +26,7 @@ from steadygrad.containment import Containment
 from steadygrad.detect.answers import AnswerDetector, Answers
 from steadygrad.detect.look import look as summed_up
 from steadygrad.detect.look import next_kept
-from steadygrad.detect.scale import Size
+from steadygrad.detect.scale import Size, is_past_start
 from steadygrad.detect.signals import Fired, SignalDetector, Signals
 from steadygrad.forward_hook import ForwardHook
 from steadygrad.gains import TimeGain
@@ -39,10 +39,6 @@ PART = "signal probe"
 LEAST_SAMPLES = 16
 _NUMBERS = 6
 _SIZES = 3
-# A gradient or a loss this many times the first: a step has ruined what the start was.
-_JUMP = 3.0
-# Of their own length: what a layer returns is then no longer what its first weights made of the data.
-_MOVED = 0.25
 _FED: tuple[type[nn.Module], ...] = (nn.Linear, *SPATIAL)
 
 
@@ -227,7 +223,7 @@ class SignalProbe:
             home = numbers[0].device
             packet = torch.cat([one.to(home, torch.float32, non_blocking=True) for one in numbers])
             sequences = tuple((name, len(norms), *look.kinds[name]) for name, norms in look.sequences.items())
-            jumped = self._start is not None and _is_jump(self._start, reading)
+            jumped = self._start is not None and is_past_start(self._start, reading)
             note = _Note(
                 step,
                 tuple(look.layers),
@@ -333,24 +329,6 @@ def _size(values: Tensor) -> Tensor:
     with torch.no_grad():
         wide = values.detach().float()
         return torch.stack([wide.square().mean().sqrt(), wide.min(), wide.max()])
-
-
-def _is_jump(start: Reading, now: Reading) -> bool:
-    if start.step != now.step and _has_moved(start, now):
-        return True
-    louder = now.total_norm > _JUMP * start.total_norm
-    return louder or (now.loss is not None and start.loss is not None and now.loss > _JUMP * abs(start.loss))
-
-
-def _has_moved(start: Reading, now: Reading) -> bool:
-    """Whether the first step, or those up to now, have changed the weights by a share that signals would show."""
-    if start.param_norms is None:
-        return False
-    whole = float(np.linalg.norm(start.param_norms))
-    moved = 0.0 if start.update_norms is None else float(np.linalg.norm(start.update_norms))
-    if now.param_norms is not None and now.param_norms.shape == start.param_norms.shape:
-        moved = max(moved, float(np.linalg.norm(now.param_norms - start.param_norms)))
-    return not moved <= _MOVED * whole
 
 
 def _follow(look: _Look, name: str, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:

@@ -6,12 +6,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from steadygrad.detect.finding import make
-from steadygrad.records import Finding
+from steadygrad.records import Finding, Reading
 
 LARGE = 10.0
 """Root mean square of an input: unit spread is what initialisations assume (LeCun et al. 1998, section 4.3);
 ten times that scales the first layer's gradient by ten and its curvature by a hundred."""
+
+# A gradient or a loss this many times the first: a step has ruined what the start was.
+_JUMP = 3.0
+# Of their own length: what a layer returns is then no longer what its first weights made of the data.
+_MOVED = 0.25
 
 LOUD = 1e3
 """Root mean square of what a layer returns at the start, for data of size 1; sound starts keep it near 1."""
@@ -90,3 +97,27 @@ def loud_start(
         evidence={"output scale": loudest.scale, "input scale": bar / LOUD, "loud layers": len(loud)},
         guarded=guarded,
     )
+
+
+def is_past_start(start: Reading, now: Reading) -> bool:
+    """Whether what a layer returns is no longer what its first weights make of the data.
+
+    Args:
+        start: the first step.
+        now: the step that is looked at.
+    """
+    if start.step != now.step and _has_moved(start, now):
+        return True
+    louder = now.total_norm > _JUMP * start.total_norm
+    return louder or (now.loss is not None and start.loss is not None and now.loss > _JUMP * abs(start.loss))
+
+
+def _has_moved(start: Reading, now: Reading) -> bool:
+    """Whether the first step, or those up to now, have changed the weights by a share that signals would show."""
+    if start.param_norms is None:
+        return False
+    whole = float(np.linalg.norm(start.param_norms))
+    moved = 0.0 if start.update_norms is None else float(np.linalg.norm(start.update_norms))
+    if now.param_norms is not None and now.param_norms.shape == start.param_norms.shape:
+        moved = max(moved, float(np.linalg.norm(now.param_norms - start.param_norms)))
+    return not moved <= _MOVED * whole

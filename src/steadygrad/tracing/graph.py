@@ -110,7 +110,7 @@ def broken_loss(loss: Tensor, model_of: Callable[[Sequence[Tensor]], nn.Module])
 def _still(buffers: Sequence[Tensor]) -> Iterator[None]:
     """Buffers keep their values, and for the backward pass to come nothing has touched them."""
     before = [one.detach().clone() for one in buffers]
-    with torch.autograd._unsafe_preserve_version_counter(tuple(buffers)):
+    with torch.autograd._unsafe_preserve_version_counter(tuple(buffers)):  # type: ignore[attr-defined]
         yield
         with torch.no_grad():
             for one, value in zip(buffers, before, strict=True):
