@@ -5,6 +5,7 @@ from steadygrad.measure.late import LateReads
 from steadygrad.measure.measurement import PARAM_NORM_EVERY, Measurement
 from steadygrad.measure.measurer import Measurer
 from steadygrad.measure.norms import HostNorms, device_norms, host_total, is_sharded
+from steadygrad.measure.parts import own_part, settle_, unit_norms
 from steadygrad.measure.probe import Budget, UpdateProbe
 from steadygrad.measure.spending import Spending
 from steadygrad.measure.table import ParamTable, parameter_names
@@ -26,6 +27,9 @@ __all__ = [
     "heavy_ball",
     "host_total",
     "is_sharded",
+    "own_part",
     "parameter_names",
+    "settle_",
     "step_bound",
+    "unit_norms",
 ]

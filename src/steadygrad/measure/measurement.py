@@ -65,6 +65,11 @@ class Measurement:
         """The entries of a ``[P]`` tensor that belong to ``grads``, ``[p]``."""
         return values if self.present is None else torch.index_select(values, 0, self.present)
 
+    def holders(self) -> list[int]:
+        """Positions of the parameters that ``grads`` belong to, ``p`` of them."""
+        absent = self.absent
+        return [i for i in range(len(self.params)) if absent is None or not absent[i]]
+
     def host_norms(self) -> FloatArray:
         """``norms`` of a step that was measured in host memory."""
         norms: FloatArray = self.norms.numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from steadygrad.errors import PolicyError
-from steadygrad.measure import Measurement
+from steadygrad.measure import Measurement, own_part, settle_, unit_norms
 from steadygrad.policies.base import Policy, require_positive
 from steadygrad.policies.clip_value import real_parts, smallest
 from steadygrad.policies.history import Tally
@@ -39,10 +39,17 @@ class AGC(Policy):
     @torch.no_grad()
     def rewrite_(self, measurement: Measurement) -> Tensor:
         """Scale units in place; returns the smallest factor of any unit, 0-d."""
+        # The measurement's own precision: float64 where a finite norm doesn't fit float32.
+        dtype = measurement.norms.dtype
+        weights, grads, parts = self._treated(measurement)
+        wholes = [*weights, *grads]
+        own = [_unit_norms(part, dtype) for part in [*map(own_part, weights), *parts]]
+        norms = unit_norms(own, wholes)
         factors = [
-            self._scale_units_(weight.detach(), grad, measurement)
-            for weight, grad in self._pairs(measurement)
-            if grad.layout == torch.strided and grad.numel()
+            self._scale_units_(part, weight_norm, grad_norm, measurement)
+            for part, weight_norm, grad_norm in zip(
+                parts, norms[: len(parts)], norms[len(parts) :], strict=True
+            )
         ]
         return smallest(factors, measurement.total_norm)
 
@@ -73,27 +80,30 @@ class AGC(Policy):
         excluded = f", exclude={self.exclude!r}" if self.exclude else ""
         return f"agc({self.clipping!r}, eps={self.eps!r}{excluded})"
 
-    def _pairs(self, measurement: Measurement) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each gradient with its parameter, without those left out by name."""
-        absent = measurement.absent
-        holders = [i for i in range(len(measurement.params)) if absent is None or not absent[i]]
-        for i, grad in zip(holders, measurement.grads, strict=True):
-            if not self._is_excluded(measurement.tensors[i].name):
-                yield measurement.params[i], grad
+    def _treated(self, measurement: Measurement) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Weights, gradients and this rank's parts of the gradients, without what is left alone."""
+        parts = settle_(measurement)
+        chosen = [
+            (measurement.params[i].detach(), grad, part)
+            for i, grad, part in zip(measurement.holders(), measurement.grads, parts, strict=True)
+            if not self._is_excluded(measurement.tensors[i].name)
+            and grad.layout == torch.strided
+            and grad.numel()
+        ]
+        return [one[0] for one in chosen], [one[1] for one in chosen], [one[2] for one in chosen]
 
     def _is_excluded(self, name: str) -> bool:
         matching = {pattern for pattern in self.exclude if fnmatchcase(name, pattern)}
         self._unmatched -= matching
         return bool(matching)
 
-    def _scale_units_(self, weight: Tensor, grad: Tensor, measurement: Measurement) -> Tensor:
-        # The measurement's own precision: float64 where a finite norm doesn't fit float32. Nothing in
-        # place here: a DTensor can't change its placement in place.
-        dtype = measurement.norms.dtype
-        max_norm = _unit_norms(weight, dtype).clamp(min=self.eps) * self.clipping
+    def _scale_units_(
+        self, grad: Tensor, weight_norms: Tensor, grad_norms: Tensor, measurement: Measurement
+    ) -> Tensor:
+        max_norm = weight_norms.clamp(min=self.eps) * self.clipping
         if measurement.grad_scale is not None:
             max_norm = max_norm * measurement.grad_scale
-        factor = (max_norm / _unit_norms(grad, dtype)).clamp(torch.finfo(dtype).tiny, 1.0)
+        factor = (max_norm / grad_norms).clamp(torch.finfo(grad_norms.dtype).tiny, 1.0)
         for part in real_parts(grad):
             part.mul_(factor)
         return factor
@@ -105,7 +115,9 @@ def agc(clipping: float = 0.01, eps: float = INIT_UNIT_NORM, exclude: Sequence[s
     A plain gradient step then changes no unit by more than ``lr * clipping`` of its size. A unit is
     a row: everything that feeds one output (all dimensions but the first); tensors with 0 or 1
     dimension are one unit. Made for plain SGD; under Adam, which forgets the gradient's size, it
-    only tames outliers. Sparse gradients are left alone: most of their rows are not there.
+    only tames outliers. Sparse gradients are left alone: most of their rows are not there. Where ranks hold
+    parts of one unit (a bias under FSDP2, a row under ``RowwiseParallel``) they add up its squares, which is one
+    more small ``all_reduce`` a step, and the factor that is recorded is the smallest on this rank.
 
         g_i <- g_i * min(1, clipping * max(||w_i||, eps) / ||g_i||)
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from steadygrad.measure import Measurement
+from steadygrad.measure import Measurement, settle_
 from steadygrad.policies.base import Policy, require_positive
 from steadygrad.policies.history import Tally
 from steadygrad.records import Incident, Reading
@@ -27,12 +27,12 @@ class ClipValue(Policy):
 
     @torch.no_grad()
     def rewrite_(self, measurement: Measurement) -> Tensor:
-        """Clamp in place; returns ``min(1, clip_value / max |g|)``, 0-d: the largest element's factor."""
+        """Clamp in place; returns ``min(1, clip_value / max |g|)``, 0-d: the largest element's factor, on this rank."""
         total_norm = measurement.total_norm
         limit = torch.full_like(total_norm, min(self.clip_value, torch.finfo(total_norm.dtype).max))
         if measurement.grad_scale is not None:
             limit = limit * measurement.grad_scale
-        grads = [_coalesced_(grad) for grad in measurement.grads]
+        grads = [_coalesced_(grad) for grad in settle_(measurement)]
         values = [grad.values() if grad.is_sparse else grad for grad in grads]
         factor = _smallest_factor(values, limit)
         for value in values:
@@ -68,7 +68,8 @@ def clip_value(clip_value: float) -> ClipValue:
     Cuts off single wild coordinates and leaves all others alone, which turns the direction. An
     element is clamped by its modulus where it is complex, so its phase stays. Repeated indices of a
     sparse gradient are added up first, because only their sum is the gradient; on an accelerator
-    that addition waits for the device.
+    that addition waits for the device. Of sharded parameters each rank clamps its own part, and the factor
+    that is recorded is that of this part.
 
         g_i <- g_i * min(1, clip_value / |g_i|)
 
@@ -97,14 +98,8 @@ def real_parts(values: Tensor) -> tuple[Tensor, ...]:
 
 def smallest(factors: Iterable[Tensor], like: Tensor) -> Tensor:
     """Smallest of some factors, 0-d, with the dtype and device of ``like``; 1 where there is none."""
-    lowest = [_whole(factor.min()).to(like) for factor in factors]
+    lowest = [factor.min().to(like) for factor in factors if factor.numel()]
     return torch.stack(lowest).min() if lowest else torch.ones_like(like)
-
-
-def _whole(factor: Tensor) -> Tensor:
-    """The factor over all ranks, where the gradient is a DTensor."""
-    whole: Tensor = factor.full_tensor() if hasattr(factor, "full_tensor") else factor
-    return whole
 
 
 def _coalesced_(grad: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from steadygrad.ranks.handshake import Apart, among_several, meet
 from steadygrad.ranks.local import LocalNorms
 from steadygrad.ranks.peers import Peers
 from steadygrad.ranks.ranks import Ranks
-from steadygrad.ranks.shards import like, own_part
+from steadygrad.ranks.shards import like
 from steadygrad.ranks.word import PATIENCE_S, agree, exchange
 
 __all__ = [
@@ -23,6 +23,5 @@ __all__ = [
     "expect_farewell",
     "like",
     "meet",
-    "own_part",
     "tell_rank",
 ]

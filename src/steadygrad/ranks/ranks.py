@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygrad.measure import LateReads, is_sharded
+from steadygrad.measure import LateReads, is_sharded, own_part
 from steadygrad.ranks.flags import SILENT, Flags
 from steadygrad.ranks.local import LocalNorms
 from steadygrad.ranks.peers import Peers
 from steadygrad.ranks.seen import NO_LOSS, NO_SQUARE, Seen
-from steadygrad.ranks.shards import own_part, shares
+from steadygrad.ranks.shards import shares
 from steadygrad.records import FloatArray
 
 _KEPT = 64

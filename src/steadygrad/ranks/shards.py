@@ -35,28 +35,11 @@ def shares(tensors: Sequence[Tensor], world: int) -> Tensor:
     return torch.tensor([parts(tensor) / world for tensor in tensors], dtype=torch.float64)
 
 
-def own_part(tensor: Tensor) -> Tensor:
-    """This rank's part, as a plain tensor; a sum that is still spread over the ranks is taken first."""
-    if not is_sharded(tensor):
-        return tensor
-    # Detaching a DTensor takes longer than measuring a small one; without gradients to_local() hands out the part as it is.
-    sharded: Any = tensor.detach() if torch.is_grad_enabled() else tensor
-    if any(placement.is_partial() for placement in sharded.placements):
-        from torch.distributed.tensor import Replicate  # noqa: PLC0415 - is there, or no DTensor would be
-
-        whole = [Replicate() if one.is_partial() else one for one in sharded.placements]
-        sharded = sharded.redistribute(placements=whole)
-    part: Tensor = sharded.to_local()
-    # A collective's result may still be under way.
-    wait = getattr(part, "wait", None)
-    return part if wait is None else wait()
-
-
 def like(part: Tensor, whole: Tensor) -> Tensor:
     """A tensor cut as ``whole`` is, of which this rank holds ``part``."""
     if not is_sharded(whole):
         return part
-    from torch.distributed.tensor import DTensor  # noqa: PLC0415 - as above
+    from torch.distributed.tensor import DTensor  # noqa: PLC0415 - is there, or no DTensor would be
 
     cut: Any = whole
     made: Tensor = DTensor.from_local(

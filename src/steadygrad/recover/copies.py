@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steadygrad.measure import is_sharded
-from steadygrad.ranks import like, own_part
+from steadygrad.measure import is_sharded, own_part
+from steadygrad.ranks import like
 
 
 @dataclass(slots=True, eq=False)

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steadygrad.measure import Budget
-from steadygrad.ranks import own_part
+from steadygrad.measure import Budget, own_part
 from steadygrad.recover.soundness import Inspection
 from steadygrad.recover.state import Live, TrainingState
 

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import torch
 
 from steadygrad.detect.finding import listed, make
-from steadygrad.measure import is_sharded
+from steadygrad.measure import is_sharded, own_part
 from steadygrad.policies.relative import facts_of
-from steadygrad.ranks import own_part
 from steadygrad.records import FloatArray, Reading
 from steadygrad.recover.keeper import is_concentrated
 from steadygrad.recover.roles import Guarded, Outlet

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, AdamW, NAdam, Optimizer, RAdam
 
-from steadygrad.measure import HostNorms, LateReads, device_norms
-from steadygrad.ranks import own_part
+from steadygrad.measure import HostNorms, LateReads, device_norms, own_part
 from steadygrad.records import BoolArray, FloatArray
 from steadygrad.recover.copies import tensors_of
 from steadygrad.recover.state import Live
