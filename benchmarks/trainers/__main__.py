@@ -3,8 +3,11 @@
     python -m benchmarks.trainers                                 Lightning, Transformers, Accelerate
     .venv-vision/bin/python -m benchmarks.trainers timm ultralytics    in the vision environment
 
-Guarded means as each integration attaches it: with a run file, and with recovery on. Blocks of five steps of both
-trainings alternate; a row gives processor time, so that what else the machine does counts for neither.
+Guarded means as each integration attaches it: with a run file, and with recovery on. Blocks of five steps of two
+trainings alternate in one process; a row gives processor time, so that what else the machine does counts for neither.
+Where the allocator happens to put two copies of a model can make one of them some percent slower for good. So each
+comparison is made anew several times, in both orders, and two plain trainings stand beside each other as a measure of
+what chance does.
 """
 
 from __future__ import annotations
@@ -31,28 +34,42 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("trainers", nargs="*", default=["lightning", "transformers", "accelerate"])
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
     os.environ["STEADYGRAD_QUIET"] = "1"
     print(machine(1))
-    print("| trainer | step, plain (ms) | median | mean | middle half of the blocks |")
-    print("| --- | ---: | ---: | ---: | --- |")
+    print("| trainer | step, plain (ms) | guarded to plain | single comparisons | plain to plain |")
+    print("| --- | ---: | ---: | --- | --- |")
     for name in options.trainers:
-        print(_row(name, options.steps), flush=True)
+        print(_row(name, options.steps, options.repeats), flush=True)
 
 
-def _row(name: str, steps: int) -> str:
+def _row(name: str, steps: int, repeats: int) -> str:
+    guarded: list[float] = []
+    chance: list[float] = []
+    step_ms = 0.0
+    for _ in range(repeats):
+        ahead, step_ms = _compared(name, steps, guarded=(False, True))
+        behind, _ = _compared(name, steps, guarded=(True, False))
+        guarded += [ahead, 1 / behind]
+        chance.append(_compared(name, steps, guarded=(False, False))[0])
+    mean = statistics.geometric_mean(guarded)
+    return f"| {name} | {step_ms:.0f} | {_percent(mean)} | {_span(guarded)} | {_span(chance)} |"
+
+
+def _compared(name: str, steps: int, *, guarded: tuple[bool, bool]) -> tuple[float, float]:
+    """Processor time of the second training to that of the first, and ms of a step of the first."""
     turns = Turns(BLOCK)
-    plain, guarded = (partial(TRAINERS[name], steps=steps, guarded=guarded) for guarded in (False, True))
-    turns.run(plain, guarded)
+    turns.run(*(partial(TRAINERS[name], steps=steps, guarded=one) for one in guarded))
     pairs = list(zip(*turns.blocks_s, strict=False))[WARM_BLOCKS:]
-    ratios = [with_guard / without for without, with_guard in pairs]
-    low, _, high = statistics.quantiles(ratios, n=4)
-    mean = sum(one for _, one in pairs) / sum(one for one, _ in pairs)
-    step_ms = 1000 * statistics.median(without for without, _ in pairs) / BLOCK
-    shares = f"{_percent(statistics.median(ratios))} | {_percent(mean)} | {_percent(low)} to {_percent(high)}"
-    return f"| {name} | {step_ms:.0f} | {shares} |"
+    ratio = statistics.median(second / first for first, second in pairs)
+    return ratio, 1000 * statistics.median(first for first, _ in pairs) / BLOCK
+
+
+def _span(ratios: list[float]) -> str:
+    return f"{_percent(min(ratios))} to {_percent(max(ratios))}"
 
 
 def _percent(ratio: float) -> str:
