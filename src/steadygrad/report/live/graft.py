@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from bokeh.models import Column, ColumnDataSource, FactorRange, Model, Range1d, Select
+from bokeh.models import Column, ColumnDataSource, FactorRange, Model, Range1d, Select, Slider
 from bokeh.models.plots import Plot
 
 STEPS = "steps"
@@ -65,6 +65,27 @@ def replace_children(shown: Column, drawn: Column, steps: Range1d) -> None:
         if old.tags and isinstance(old.tags[0], dict) and new.tags:
             new.tags = [{key: value for key, value in old.tags[0].items() if key != "ready"}]
     shown.children = list(drawn.children)
+
+
+def chosen_steps(shown: Column, drawn: Column) -> list[tuple[Slider, int]]:
+    """What sliders of a picture just drawn are to be moved to once it is shown, so that a reader's choice stays.
+
+    A reader who hasn't chosen goes on seeing the step that a picture begins with.
+
+    Args:
+        shown: the layout in a document.
+        drawn: one just drawn.
+
+    Returns:
+        Sliders of ``drawn`` and their values: the chosen step, or the nearest one there is now.
+    """
+    found = []
+    for old, new in zip(_all(shown, Slider), _all(drawn, Slider), strict=False):
+        if not old.tags or not new.tags or old.value == old.tags[0]["shown"]:
+            continue
+        wanted, steps = old.tags[0]["steps"][int(old.value)], new.tags[0]["steps"]
+        found.append((new, min(range(len(steps)), key=lambda at: abs(steps[at] - wanted))))
+    return found
 
 
 def move_steps(shown: Range1d, whole: Range1d) -> None:

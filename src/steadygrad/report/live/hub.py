@@ -15,8 +15,8 @@ from steadygrad.runfile.listing import summarise
 LOOK_EVERY_S = 0.1
 """Several tabs ask at once; the files are asked at most ten times a second."""
 
-DRAWING_SHARE, LONGEST_WAIT_S = 6.0, 0.5
-"""A run that writes all the time is drawn a sixth of the time, since the core may be wanted elsewhere, but never so
+DRAWING_SHARE, LONGEST_WAIT_S = 20.0, 0.9
+"""A run that writes all the time is drawn a twentieth of the time, since the core may be wanted elsewhere, but never so
 seldom that a step would be late."""
 
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from bokeh.document import Document
-from bokeh.models import Column, Range1d
+from bokeh.models import Column, Range1d, Slider
 
-from steadygrad.report.live.graft import build_of, graft, replace_children
+from steadygrad.report.live.graft import build_of, chosen_steps, graft, replace_children
 from steadygrad.report.page.sections import Section, sections
 from steadygrad.runfile import Run
 from steadygrad.runfile.following import DAMAGE
@@ -26,7 +26,6 @@ class Redrawer:
         shown: its sections, without the course.
         submit: has work done by another thread.
         version: of the run they show.
-        cost_s: seconds they took to draw.
     """
 
     def __init__(
@@ -35,11 +34,11 @@ class Redrawer:
         shown: Sequence[Section],
         submit: Callable[[Callable[[], None]], object],
         version: int,
-        cost_s: float,
     ) -> None:
         self._document, self._submit = document, submit
         self._shown = {part.key: part for part in shown}
-        self._version, self._cost_s = version, cost_s
+        # What the first drawing takes is mostly imports, and says nothing of the next.
+        self._version, self._cost_s = version, 0.0
         self._done_s = time.monotonic()
         self._busy = False
         self._drawn: list[Section] | None = None
@@ -67,31 +66,39 @@ class Redrawer:
 
     def _draw(self, run: Run) -> None:
         """The other thread's part: pictures that are in no document yet."""
-        begun = time.monotonic()
+        begun = time.thread_time()
         try:
             self._drawn = sections(run, (), run.findings)
         except DAMAGE:
             self._drawn = None
         finally:
             self._done_s = time.monotonic()
-            self._cost_s, self._busy = self._done_s - begun, False
+            self._cost_s, self._busy = time.thread_time() - begun, False
 
     def _show(self, drawn: Sequence[Section], steps: Range1d | None) -> bool:
         found = {part.key: part for part in drawn if part.key != "course"}
         if found.keys() != self._shown.keys():
             return False
+        chosen: list[tuple[Slider, int]] = []
         self._document.hold("combine")
         try:
             for key, part in self._shown.items():
-                _renew(part, found[key], steps)
+                chosen += _renew(part, found[key], steps)
         finally:
             self._document.unhold()
+        # Only a change of what a browser already shows has it draw the chosen step.
+        for slider, at in chosen:
+            slider.value = at
         return True
 
 
-def _renew(shown: Section, drawn: Section, steps: Range1d | None) -> None:
+def _renew(shown: Section, drawn: Section, steps: Range1d | None) -> list[tuple[Slider, int]]:
+    """New numbers into one section; gives the sliders to be moved once they are shown."""
+    chosen: list[tuple[Slider, int]] = []
     for old, new in zip(shown.models, drawn.models, strict=False):
         if isinstance(old, Column) and isinstance(new, Column) and steps is not None:
+            chosen += chosen_steps(old, new)
             replace_children(old, new, steps)
         elif build_of([old]) == build_of([new]):
             graft([old], [new])
+    return chosen

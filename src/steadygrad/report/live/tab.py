@@ -55,11 +55,10 @@ class Tab:
         self._sent: dict[str, str] = {}
         self._words = ColumnDataSource({"key": [], "html": []}, name="words")
         self._outgrown = self._damaged = False
-        begun = time.monotonic()
         self._sections = self._draw_sections()
-        cost_s, version = time.monotonic() - begun, self._shown.version if self._shown else 0
+        version = self._shown.version if self._shown else 0
         heavy = [part for part in self._sections if part.key != COURSE]
-        self._redrawer = Redrawer(document, heavy, submit, version, cost_s)
+        self._redrawer = Redrawer(document, heavy, submit, version)
         self._open(name)
 
     def tick(self) -> None:

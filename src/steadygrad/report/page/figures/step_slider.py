@@ -34,6 +34,7 @@ def step_slider(
         start=0, end=max(len(steps) - 1, 1), value=shown, step=1, show_value=False, max_width=460,
         sizing_mode="stretch_width", bar_color=look.BLUE, title=f"step {steps[shown]:,}, choose another",
         disabled=len(steps) < 2, margin=(5, 5, 0, look.LEFT), stylesheets=[look.CONTROL],
+        tags=[{"steps": list(map(int, steps)), "shown": shown}],
     )  # fmt: skip
     known = {"slider": slider, "note": note, "steps": [float(step) for step in steps], "notes": list(notes)}
     slider.js_on_change("value", CustomJS(args={**args, **known}, code=f"{_BEGIN}\n{script(code)}\n{_END}"))
