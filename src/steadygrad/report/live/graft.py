@@ -83,8 +83,14 @@ def chosen_steps(shown: Column, drawn: Column) -> list[tuple[Slider, int]]:
     for old, new in zip(_all(shown, Slider), _all(drawn, Slider), strict=False):
         if not old.tags or not new.tags or old.value == old.tags[0]["shown"]:
             continue
-        wanted, steps = old.tags[0]["steps"][int(old.value)], new.tags[0]["steps"]
-        found.append((new, min(range(len(steps)), key=lambda at: abs(steps[at] - wanted))))
+        at, wanted = old.tags[0].get("kept", (-1, 0))
+        if old.value != at:
+            wanted = old.tags[0]["steps"][int(old.value)]
+        steps = new.tags[0]["steps"]
+        at = min(range(len(steps)), key=lambda place: abs(steps[place] - wanted))
+        # What was asked for, and not what was nearest to it: else a choice would drift with each drawing.
+        new.tags = [{**new.tags[0], "kept": (at, wanted)}]
+        found.append((new, at))
     return found
 
 
