@@ -113,7 +113,9 @@ class Capture:
             return Replay(None, "No call of the model was seen in training.")
         model = _of_this_rank(self._model)
         if model is None:
-            return Replay(None, "A step on several ranks can't be replayed by one of them alone.")
+            return Replay(
+                None, "A step of a sharded model, or on several ranks, can't be replayed by one process."
+            )
         listener.deaf = True
         try:
             for call in reversed(listener.calls):
@@ -244,13 +246,16 @@ def _autocast() -> tuple[tuple[str, torch.dtype], ...]:
 
 def _of_this_rank(model: nn.Module) -> nn.Module | None:
     """What one process can run without the others: of a data-parallel model the module inside."""
+    # Even alone: after a replay of a model under fully_shard its next forward pass was seen to meet parameters still sharded.
+    if any(map(is_sharded, model.parameters())):
+        return None
     if not among_several():
         return model
     if not isinstance(model, nn.parallel.DistributedDataParallel):
         return None
     inner = uncompiled(model.module)
     talks = any(isinstance(one, nn.SyncBatchNorm) for one in inner.modules())
-    return None if talks or any(map(is_sharded, inner.parameters())) else inner
+    return None if talks else inner
 
 
 def _origin(model: nn.Module, call: Call, called: nn.Module) -> Origin | None:
