@@ -2,7 +2,8 @@
 
 One training goes on all the time while its viewers (a page in a headless browser, and the terminal view in a pseudo
 terminal) are let run and held in turn, so both kinds of window see the same machine. Steps are counted from the
-run file afterwards. A step is late by the time from its end until a viewer's screen shows it, or a newer one.
+run file afterwards. The training has a core of its own (as many as its threads), viewers and browser have the others:
+a browser is most often another machine's. With ``--shared`` they compete. A step is late by the time from its end until a viewer's screen shows it, or a newer one.
 
     python -m benchmarks.live
 """
@@ -113,14 +114,20 @@ class PageView:
         return [(int(text.replace(",", "")), when) for text, when in raw]
 
 
-def measure(pairs: int, window_s: float, threads: int) -> str:
+def measure(pairs: int, window_s: float, threads: int, *, shared: bool) -> str:
     """Let a training run, look at it and away in turn; gives the table."""
+    cores = sorted(os.sched_getaffinity(0))
+    apart = not shared and len(cores) > threads
     with ExitStack() as things:
         path = Path(things.enter_context(tempfile.TemporaryDirectory())) / "live.steady"
         environment = {**os.environ, "STEADYGRAD_QUIET": "1"}
+        if apart:
+            os.sched_setaffinity(0, cores[:threads])
         training = subprocess.Popen(
             [sys.executable, "-c", TRAINING, str(path), str(threads)], env=environment
         )
+        if apart:
+            os.sched_setaffinity(0, cores[threads:])
         things.callback(training.kill)
         _wait_for(path)
         views: dict[str, TerminalView | PageView] = {"terminal": TerminalView(path)}
@@ -235,9 +242,10 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=24, help="pairs of windows")
     parser.add_argument("--window-s", type=float, default=4.0, help="length of a window")
     parser.add_argument("--threads", type=int, default=1, help="threads of the training")
+    parser.add_argument("--shared", action="store_true", help="training and viewers share all cores")
     parser.add_argument("--dry", action="store_true", help="print only, leave RESULTS.md alone")
     chosen = parser.parse_args()
-    text = measure(chosen.pairs, chosen.window_s, chosen.threads)
+    text = measure(chosen.pairs, chosen.window_s, chosen.threads, shared=chosen.shared)
     print(text)
     if not chosen.dry:
         write_section("live", f"{machine(chosen.threads)}\n\n{text}")

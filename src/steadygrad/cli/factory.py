@@ -16,6 +16,7 @@ import click
 
 FORM = "package.module:factory, or file.py:factory"
 _OURS = f"{Path(__file__).parents[1]}{os.sep}"
+_DISPATCH = str(Path("torch", "_ops.py"))
 RETURNS = "(model, batch, loss_fn) or (model, batch, loss_fn, optimizer)"
 
 
@@ -48,11 +49,11 @@ def made_by(target: str) -> tuple[Any, ...]:
 
 def told(fault: BaseException) -> str:
     """An exception in one line, with the place where it was raised."""
-    # Neither ours nor Python's own machinery for imports.
+    # Neither ours, nor Python's machinery for imports, nor torch's for operations that are listened to.
     frames = [
         frame
         for frame in traceback.extract_tb(fault.__traceback__)
-        if not frame.filename.startswith((_OURS, "<frozen "))
+        if not frame.filename.startswith((_OURS, "<frozen ")) and not frame.filename.endswith(_DISPATCH)
     ]
     own = [frame for frame in frames if "site-packages" not in frame.filename]
     last = own[-1] if own else frames[-1] if frames else None
