@@ -16,7 +16,7 @@ import click
 
 FORM = "package.module:factory, or file.py:factory"
 _OURS = f"{Path(__file__).parents[1]}{os.sep}"
-_DISPATCH = str(Path("torch", "_ops.py"))
+_DISPATCH = f"{os.sep}torch{os.sep}_"
 RETURNS = "(model, batch, loss_fn) or (model, batch, loss_fn, optimizer)"
 
 
@@ -53,7 +53,7 @@ def told(fault: BaseException) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(fault.__traceback__)
-        if not frame.filename.startswith((_OURS, "<frozen ")) and not frame.filename.endswith(_DISPATCH)
+        if not frame.filename.startswith((_OURS, "<frozen ")) and _DISPATCH not in frame.filename
     ]
     own = [frame for frame in frames if "site-packages" not in frame.filename]
     last = own[-1] if own else frames[-1] if frames else None
