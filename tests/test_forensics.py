@@ -170,3 +170,21 @@ def test_a_fault_that_goes_on_is_explained_when_it_can_be():
         ("nonfinite_gradient", 0),
         ("nonfinite_input", 1),
     ]
+
+
+def test_a_later_fault_is_told_once():
+    torch.manual_seed(0)
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    ill = batch()
+    ill[1, 1] = math.nan
+    model(ill).sum().backward()
+    guard = sg.guard(model, optimizer)
+    optimizer.step()
+    for x in [*(batch() for _ in range(20)), ill]:
+        optimizer.zero_grad()
+        model(x).sum().backward()
+        optimizer.step()
+    guard.close()
+    found = [(one.kind, one.step) for one in guard.findings if one.kind.startswith("nonfinite")]
+    assert found == [("nonfinite_gradient", 0), ("nonfinite_input", 21)]

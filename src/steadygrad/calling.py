@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -181,6 +181,24 @@ def restore_random_states(states: list[Tensor]) -> None:
     torch.set_rng_state(states[0])
     if len(states) > 1:
         torch.cuda.set_rng_state_all(states[1:])
+
+
+def nodes_behind(tensors: Iterable[Tensor], most: int | None = None) -> Iterator[Any]:
+    """The autograd nodes that some tensors lead back to, each once.
+
+    Args:
+        tensors: where to begin.
+        most: nodes after which the rest of the graph is left alone.
+    """
+    waiting: list[Any] = [one.grad_fn for one in tensors]
+    seen: set[Any] = set()
+    while waiting and (most is None or len(seen) < most):
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        waiting.extend(following for following, _ in node.next_functions)
+        yield node
 
 
 def node_behind(node: Any) -> Any:

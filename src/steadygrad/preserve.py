@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from steadygrad.calling import random_states, restore_random_states
+from steadygrad.calling import nodes_behind, random_states, restore_random_states
 
 
 @contextlib.contextmanager
@@ -73,21 +73,10 @@ def _modules(things: Iterable[object]) -> list[nn.Module]:
     return list(dict.fromkeys(found))
 
 
-def leaves_of(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """Tensors in which a backward pass from these would leave a gradient."""
-    leaves: list[Tensor] = []
-    seen: set[Any] = set()
-    ahead: list[Any] = [tensor.grad_fn for tensor in tensors]
-    while ahead:
-        node = ahead.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        leaf = getattr(node, "variable", None)
-        if isinstance(leaf, Tensor):
-            leaves.append(leaf)
-        ahead += [following for following, _ in node.next_functions]
-    return leaves
+def leaves_of(tensors: Iterable[Tensor], most: int | None = None) -> list[Tensor]:
+    """Tensors in which a backward pass from these leaves a gradient, as far as the first ``most`` nodes of their graph."""
+    found = (getattr(node, "variable", None) for node in nodes_behind(tensors, most))
+    return [leaf for leaf in found if isinstance(leaf, Tensor)]
 
 
 def _attributes(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -32,14 +32,13 @@ from steadygrad.forward_hook import ForwardHook
 from steadygrad.gains import TimeGain
 from steadygrad.measure import Budget, LateReads, Spending
 from steadygrad.measure.answers import NUMBERS, answers, listen
-from steadygrad.measure.fired import SPATIAL, fired, norms_in_time, samples
+from steadygrad.measure.fired import WEIGHTED, fired, norms_in_time, samples
 from steadygrad.records import Finding, FloatArray, Look, Reading
 
 PART = "signal probe"
 LEAST_SAMPLES = 16
 _NUMBERS = 6
 _SIZES = 3
-_FED: tuple[type[nn.Module], ...] = (nn.Linear, *SPATIAL)
 
 
 @dataclass(slots=True)
@@ -161,20 +160,21 @@ class SignalProbe:
     def deliver(self) -> None:
         """Judge what has arrived."""
         while (arrived := self._reads.take()) is not None:
-            signals = _signals(*arrived)
+            note, numbers = arrived
+            answered = Answers(*numbers[-NUMBERS:].tolist()) if note.answered else None
+            signals = _signals(note, numbers[:-NUMBERS] if note.answered else numbers, answered)
             self._state, found = self._detector.observe(self._state, signals, guarded=self._guarded)
-            for finding in (*found, *self._answer(*arrived)):
+            for finding in (*found, *self._answer(note, answered)):
                 self._listener.finding(finding)
             if found or signals.step >= self._keep_from:
                 self._keep_from = next_kept(signals.step)
                 self._listener.look(summed_up(signals))
 
-    def _answer(self, note: _Note, numbers: FloatArray) -> tuple[Finding, ...]:
-        if not note.answered:
+    def _answer(self, note: _Note, answered: Answers | None) -> tuple[Finding, ...]:
+        if answered is None:
             return ()
-        given = Answers(*numbers[-NUMBERS:].tolist())
         self._answered, found = self._answers.observe(
-            self._answered, note.step, given, note.loss, guarded=self._guarded
+            self._answered, note.step, answered, note.loss, guarded=self._guarded
         )
         return found
 
@@ -193,7 +193,7 @@ class SignalProbe:
         for name, module in model.named_modules():
             if isinstance(module, nn.RNNBase):
                 look.handles.append(module.register_forward_pre_hook(ForwardHook(_Ear(look, _follow, name))))
-            elif isinstance(module, _FED):
+            elif isinstance(module, WEIGHTED):
                 look.handles.append(module.register_forward_pre_hook(ForwardHook(_Ear(look, _hear, name))))
             elif isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
                 look.few.add(name)
@@ -359,7 +359,7 @@ def _follow(look: _Look, name: str, module: nn.Module, args: tuple[Any, ...]) ->
     return (values if packed is None else packed._replace(data=values), *args[1:])
 
 
-def _signals(note: _Note, numbers: FloatArray) -> Signals:
+def _signals(note: _Note, numbers: FloatArray, answered: Answers | None) -> Signals:
     layers = [
         Fired(name, *numbers[i * _NUMBERS : (i + 1) * _NUMBERS].tolist())
         for i, name in enumerate(note.layers)
@@ -370,8 +370,7 @@ def _signals(note: _Note, numbers: FloatArray) -> Signals:
         at += length
         if length > 1 and np.isfinite(norms).all():
             growths.append(TimeGain(name, tuple(norms.tolist()), gated=gated, both_ways=both_ways))
-    end = len(numbers) - (NUMBERS if note.answered else 0)
-    sizes = numbers[at:end].reshape(-1, _SIZES).tolist()
+    sizes = numbers[at:].reshape(-1, _SIZES).tolist()
     fed = tuple(Size(name, *three) for name, three in zip(note.fed, sizes, strict=False))
     made = tuple(Size(name, *three) for name, three in zip(note.made, sizes[len(fed) :], strict=True))
     return Signals(
@@ -382,5 +381,5 @@ def _signals(note: _Note, numbers: FloatArray) -> Signals:
         made,
         note.jumped,
         note.few,
-        Answers(*numbers[end:].tolist()).off if note.answered else math.nan,
+        math.nan if answered is None else answered.off,
     )

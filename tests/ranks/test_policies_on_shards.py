@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 from tests.ranks.test_two_ranks import RANKS, fsdp, guarded, tensor_parallel
-from tests.ranks.worlds import batches, everywhere, own_rows, run_world, seeded, train_step
+from tests.ranks.worlds import (
+    assert_same_weights,
+    batches,
+    everywhere,
+    own_rows,
+    run_world,
+    seeded,
+    train_step,
+)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Shard, distribute_tensor
 
@@ -40,9 +48,7 @@ def check_like_one_process(rank, make_model, make_policy, *, split):
         # What is recorded of elements and rows is the smallest factor on the rank itself.
         assert min(everywhere(guard.last.clip_coef)) == pytest.approx(alone_guard.last.clip_coef, rel=1e-5)
     assert alone_guard.counts.clipped
-    for theirs, own in zip(alone.parameters(), model.parameters(), strict=True):
-        whole = own.full_tensor() if hasattr(own, "full_tensor") else own
-        torch.testing.assert_close(whole, theirs, rtol=1e-5, atol=1e-7)
+    assert_same_weights(model, alone, rtol=1e-5, atol=1e-7)
     assert "switched off" not in guard.summary()
     guard.close()
 

@@ -11,6 +11,8 @@ import torch.distributed as dist
 from tests.ranks.worlds import (
     Net,
     Tagger,
+    assert_same_norms,
+    assert_same_weights,
     batches,
     everywhere,
     own_rows,
@@ -79,16 +81,12 @@ def check_like_one_process(rank, model, *, make=Net, split=True, late=None, poli
         ours, one = guard.last, alone_guard.last
         assert ours.skipped is one.skipped
         if not one.skipped:
-            assert ours.total_norm == pytest.approx(one.total_norm, rel=1e-5)
-            assert ours.norms.tolist() == pytest.approx(one.norms.tolist(), rel=1e-5, abs=1e-7)
-            assert ours.clip_coef == pytest.approx(one.clip_coef, rel=1e-5)
+            assert_same_norms(ours, one, 1e-7)
     assert guard.counts.skipped == alone_guard.counts.skipped == 1
     assert ranks.calls - before == len(stream)
     told = [(one.norms.tolist(), one.clip_coef, one.skipped) for one in guard.recent]
     assert len({repr(one) for one in everywhere(told)}) == 1
-    for theirs, own in zip(alone.parameters(), model.parameters(), strict=True):
-        whole = own.full_tensor() if hasattr(own, "full_tensor") else own
-        torch.testing.assert_close(whole, theirs, rtol=1e-4, atol=1e-6)
+    assert_same_weights(model, alone, rtol=1e-4, atol=1e-6)
     assert "switched off" not in guard.summary()
     guard.close()
 

@@ -48,6 +48,20 @@ def exit_codes(check, ranks, patience_s=120.0):
     return codes
 
 
+def assert_same_norms(ours, one, floor):
+    """A Reading of ranks against that of one process; norms below the floor are rounding."""
+    assert ours.total_norm == pytest.approx(one.total_norm, rel=1e-5)
+    assert ours.norms.tolist() == pytest.approx(one.norms.tolist(), rel=1e-5, abs=floor)
+    assert ours.clip_coef == pytest.approx(one.clip_coef, rel=1e-5)
+
+
+def assert_same_weights(model, alone, *, rtol, atol):
+    """A model on ranks against that of one process."""
+    for theirs, own in zip(alone.parameters(), model.parameters(), strict=True):
+        whole = own.full_tensor() if hasattr(own, "full_tensor") else own
+        torch.testing.assert_close(whole, theirs, rtol=rtol, atol=atol)
+
+
 def _one_rank(rank, ranks, port, check, failures, patience):
     url = f"tcp://127.0.0.1:{port}"
     dist.init_process_group("gloo", init_method=url, rank=rank, world_size=ranks, timeout=patience)

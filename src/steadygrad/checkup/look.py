@@ -13,17 +13,15 @@ from torch.optim import Optimizer
 
 from steadygrad.calling import LossFn, call_model, exchanged, loss_of, mapped, node_behind, tensors_in
 from steadygrad.checkup.overheard import Overheard, Softmax, Target
+from steadygrad.checkup.size import root_mean_square
 from steadygrad.gains import GainProbe, Gains
+from steadygrad.measure.fired import WEIGHTED
 from steadygrad.preserve import backward_into, leaves_of, preserved
 
 if TYPE_CHECKING:
     from steadygrad.checkup.rehearsal import Rehearsal, Setup
 
-# Modules whose input is what the layer before fired: there dead and saturated units show, whether the
-# activation was a module or a function.
-_WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d)
-
-_FED = (*_WEIGHTED, nn.RNNBase, nn.RNNCellBase, nn.Embedding, nn.EmbeddingBag)
+_FED = (*WEIGHTED, nn.RNNBase, nn.RNNCellBase, nn.Embedding, nn.EmbeddingBag)
 
 MOST_KEPT = 65536
 """Elements kept of each layer's input: shares over units need no more."""
@@ -193,7 +191,7 @@ def _listening(model: nn.Module, seen: Look, heard: Overheard) -> Iterator[None]
             return
         if not first.requires_grad:
             _feed(seen, name, module, first.detach())
-        elif isinstance(module, _WEIGHTED):
+        elif isinstance(module, WEIGHTED):  # whatever the activation before was, module or function
             seen.fired[name] = _units(module, first.detach())
 
     def left(output: Any, name: str) -> None:
@@ -237,7 +235,7 @@ def fed(rows: Tensor) -> Fed:
 def _range(values: Tensor) -> tuple[float, float, float]:
     if not values.numel() or not bool(torch.isfinite(values).all()):
         return float("nan"), float("nan"), float("nan")
-    return float(values.float().square().mean().sqrt()), float(values.min()), float(values.max())
+    return root_mean_square(values), float(values.min()), float(values.max())
 
 
 def _units(module: nn.Module, values: Tensor) -> Tensor:

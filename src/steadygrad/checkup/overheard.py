@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from steadygrad.checkup.size import root_mean_square
+
 MASKED = -9999.0
 """Scores from here down were put there to be ignored: -inf, and the -10,000 of models that can't use it."""
 
@@ -166,11 +168,7 @@ class Overheard(TorchDispatchMode):
         mean = masked.sum(1) / total
         spread = ((masked - mean[:, None]).square().where(counts, 0.0).sum(1) / total).sqrt()
         module, given = self._running[-1] if self._running else (None, None)
-        fed = (
-            float(given.detach().float().square().mean().sqrt())
-            if given is not None and given.numel()
-            else math.nan
-        )
+        fed = root_mean_square(given) if given is not None and given.numel() else math.nan
         self.softmaxes.append(
             Softmax(
                 module,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from steadygrad.checkup.look import Look
 from steadygrad.checkup.reach import best_constant
+from steadygrad.checkup.size import root_mean_square
 from steadygrad.checkup.weights import cause_and_cure
 from steadygrad.detect.finding import make
 from steadygrad.detect.scale import Size, unnormalised_input
@@ -38,7 +39,7 @@ def _first_loss(seen: Look) -> Iterator[Finding]:
         return
     if guess < TRIVIAL * float(seen.loss_at(output * 0.0).detach()):
         return
-    size = float(output.float().square().mean().sqrt())
+    size = root_mean_square(output)
     first, last = _ends(seen)
     finding = make(
         "exploding_gradient",

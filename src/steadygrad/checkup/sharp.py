@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from steadygrad.checkup.look import Look
 from steadygrad.checkup.overheard import Softmax
+from steadygrad.checkup.size import root_mean_square
 from steadygrad.detect.finding import make
 from steadygrad.detect.scale import LARGE
 from steadygrad.records import Finding
@@ -41,7 +42,7 @@ def _by_temperature(seen: Look, one: Softmax) -> bool:
     output = seen.output_tensor
     if output is None or not math.isfinite(seen.loss):
         return False
-    size = float(output.float().square().mean().sqrt())
+    size = root_mean_square(output)
     return one.scale > SCALED * max(size, 1e-3) and seen.loss > WRONG * math.log(one.choices)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from steadygrad.checkup.look import Look
 from steadygrad.checkup.reach import is_target, reachable
+from steadygrad.checkup.size import root_mean_square
 from steadygrad.detect.finding import make
 from steadygrad.records import Finding
 
@@ -33,8 +34,8 @@ def target_scale(seen: Look) -> Iterator[Finding]:
     if pair is None:
         return
     given, start = pair
-    size = float(start.square().mean().sqrt())
-    way = float((given - start).square().mean().sqrt())
+    size = root_mean_square(start)
+    way = root_mean_square(given - start)
     if not way > max(FAR, BEYOND * size) or _trains(seen):
         return
     low, high = float(given.min()), float(given.max())

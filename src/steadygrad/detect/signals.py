@@ -63,7 +63,7 @@ class Signals:
         time: growth through time of each recurrent module.
         fed: size of the data where it enters a layer.
         made: size of what layers have returned, in forward order; only at the first look.
-        jumped: gradient or loss are far above those of the first step: the weights aren't the first ones any more.
+        jumped: the weights aren't the first ones any more, see `steadygrad.detect.scale.is_past_start`.
         few: layers of whose data it can't be said that all is one number: it is little, or tokens.
         off: error of the output over the output, if the loss is a mean of squares.
     """

@@ -14,6 +14,8 @@ MOST_VALUES = 65_536
 _WISHED_SAMPLES = 64
 SPATIAL = {nn.Conv1d: 3, nn.Conv2d: 4, nn.Conv3d: 5, nn.ConvTranspose1d: 3, nn.ConvTranspose2d: 4}
 """Dimensions of a convolution's input."""
+WEIGHTED: tuple[type[nn.Module], ...] = (nn.Linear, *SPATIAL)
+"""Modules whose input is what the layer before fired."""
 
 
 def samples(module: nn.Module, values: Tensor) -> Tensor | None:

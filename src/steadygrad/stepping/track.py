@@ -110,11 +110,14 @@ class Track:
             spending=self._spending,
         )
         self._meet_parameters()
+        self._meet_optimizer(optimizer)
+
+    def _meet_optimizer(self, optimizer: Optimizer | None) -> None:
         self._step: Treatment = HandLoop() if optimizer is None else Applier(optimizer)
         self._clip = None if optimizer is None else ClipCall(optimizer)
         self._clipped_early = self._closing = self._take_back = False
         self._undo = _undo_of(optimizer)
-        self._zero_grad = ZeroGradCheck(table.params, late=self._late) if optimizer is not None else None
+        self._zero_grad = ZeroGradCheck(self.table.params, late=self._late) if optimizer is not None else None
         self._hooks = None if optimizer is None else self._hooked(optimizer)
 
     @property

@@ -8,6 +8,7 @@ the first number among those that isn't finite tells who made it, or whether it 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -15,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from steadygrad.calling import node_behind
+from steadygrad.calling import node_behind, nodes_behind
 from steadygrad.catalog.operations import snake_case
 from steadygrad.measure import parameter_names
 from steadygrad.origin import Origin
@@ -31,7 +32,6 @@ from steadygrad.tracing.finiteness import (
 _MOST_NODES = 20_000
 _LEAF = "AccumulateGrad"
 _SAVED, _SAVED_RESULT = "_saved_", "_saved_result"
-# These keep nothing of what they are given; data beside the graph that enters them shows only in what they return.
 _SUMMING = ("SumBackward", "MeanBackward", "NegBackward")
 # Nothing keeps what these return, and sums and signs behind them keep nothing either: they are computed again.
 _AGAIN: Mapping[str, Callable[..., Tensor]] = {
@@ -43,6 +43,7 @@ _AGAIN: Mapping[str, Callable[..., Tensor]] = {
     "asin": torch.asin,
     "atanh": torch.atanh,
 }
+# These keep nothing of what they are given; data beside the graph that enters them shows only in what they return.
 _JOINING = ("AddBackward", "SubBackward", "RsubBackward", "CatBackward", "StackBackward")
 
 
@@ -94,7 +95,9 @@ def broken_loss(loss: Tensor, model_of: Callable[[Sequence[Tensor]], nn.Module])
         Inf first made by aten.log in code outside the model (loss)
           input 0: float32[3, 1] 0 to 0
     """
-    if loss.grad_fn is None or is_finite(loss):
+    # Asked before every backward pass: as a plain number it is one call instead of three.
+    finite = math.isfinite(loss.item()) if type(loss) is Tensor else is_finite(loss)
+    if loss.grad_fn is None or finite:
         return None
     nodes = _nodes(loss)
     params = [node.variable for node in nodes if _is_leaf(node)]
@@ -119,15 +122,7 @@ def _still(buffers: Sequence[Tensor]) -> Iterator[None]:
 
 def _nodes(loss: Tensor) -> list[Any]:
     """Every node of the graph, in forward order, leaves last."""
-    waiting: list[Any] = [loss.grad_fn]
-    seen: set[Any] = set()
-    while waiting and len(seen) < _MOST_NODES:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        waiting.extend(following for following, _ in node.next_functions)
-    return sorted(seen, key=lambda node: node._sequence_nr())
+    return sorted(nodes_behind([loss], _MOST_NODES), key=lambda node: node._sequence_nr())
 
 
 def _is_leaf(node: Any) -> bool:
@@ -135,9 +130,8 @@ def _is_leaf(node: Any) -> bool:
 
 
 def _first(nodes: Sequence[Any], loss: Tensor) -> _Seen:
-    leaves = [node for node in nodes if _is_leaf(node)]
-    for node in leaves:
-        if _is_broken(node.variable):
+    for node in nodes:
+        if _is_leaf(node) and _is_broken(node.variable):
             return _Seen(node.variable, node, made=False)
     for node in nodes:
         made = _made_again(node)

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from steadygrad.preserve import leaves_of
+
 T = TypeVar("T")
 # A graph of unrolled time steps may be large; beyond this it isn't worth the time.
 _MOST_NODES = 1_000_000
@@ -48,19 +50,8 @@ def optimizers_of(ids: set[int]) -> list[Optimizer]:
 def leaves_behind(roots: object) -> list[Tensor]:
     """The tensors that a backward pass from ``roots`` has given a gradient, in order of discovery."""
     tensors = roots if isinstance(roots, (list, tuple)) else [roots]
-    waiting: list[Any] = [one.grad_fn for one in tensors if isinstance(one, Tensor)]
-    seen: set[Any] = set()
-    leaves = []
-    while waiting and len(seen) < _MOST_NODES:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        waiting.extend(following for following, _ in node.next_functions)
-        variable = getattr(node, "variable", None)
-        if isinstance(variable, Tensor) and variable.grad is not None:
-            leaves.append(variable)
-    return leaves
+    leaves = leaves_of([one for one in tensors if isinstance(one, Tensor)], _MOST_NODES)
+    return [leaf for leaf in leaves if leaf.grad is not None]
 
 
 def variable_names(wanted: Iterable[object]) -> dict[int, str]:

@@ -191,13 +191,14 @@ class Session:
         course.passes, course.inside = 0, None
         known = optimizer in self._seats
         seat = self._seat_of(optimizer)
-        if seat is not None and not known and not closure:
+        if seat is None:
+            return
+        if not known and not closure:
             self._tell_unsuited(seat)
-        if seat is not None and course.broken is not None:
+        if course.broken is not None:
             seat.explain(course.broken)
-        if seat is not None:
-            seat.begin_step(course.losses, closure=closure)
-            course.inside = seat if closure else None
+        seat.begin_step(course.losses, closure=closure)
+        course.inside = seat if closure else None
 
     def left_out(self, optimizer: Optimizer) -> None:
         """A ``GradScaler`` has found gradients that aren't finite, and left the step out by itself."""

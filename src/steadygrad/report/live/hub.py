@@ -16,8 +16,8 @@ LOOK_EVERY_S = 0.1
 """Several tabs ask at once; the files are asked at most ten times a second."""
 
 DRAWING_SHARE, LONGEST_WAIT_S = 20.0, 0.9
-"""A run that writes all the time is drawn a twentieth of the time, since the core may be wanted elsewhere, but never so
-seldom that a step would be late."""
+"""A run that writes all the time is drawn a twentieth of the time, since the core may be wanted elsewhere; where a
+drawing takes longer than 45 ms, every 0.9 s all the same: a step would be late."""
 
 
 class Watched:
