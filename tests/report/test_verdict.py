@@ -209,3 +209,8 @@ def test_of_a_long_name_the_end_is_told():
     sentence = told([replace(EXPLOSION, where=(name,))]).sentence
     assert "block.weight)" in sentence
     assert len(sentence) < 120
+
+
+def test_a_module_called_by_a_number_is_said_to_be_a_layer():
+    lost = Finding("nonfinite_activation", "error", 390, ("20", "20.weight"), "Inf first made in 20")
+    assert told([EXPLOSION, lost]).sentence.endswith("; first non-finite in layer 20 (step 390).")

@@ -9,7 +9,7 @@ from steadygrad.catalog import CATALOG
 from steadygrad.records import Remedy, Severity
 from steadygrad.report.chapters import Chapter
 from steadygrad.report.verdict import title
-from steadygrad.report.wording import number, plural, some, visible
+from steadygrad.report.wording import layer, number, plural, some, visible
 
 MOST_NAMES = 4
 MOST_STEPS = 5
@@ -58,7 +58,7 @@ class Card:
     @property
     def places(self) -> str:
         """The first few names, and how many more there are."""
-        return some(self.where, MOST_NAMES)
+        return some([layer(name) for name in self.where], MOST_NAMES)
 
 
 def cards(chapters: Sequence[Chapter]) -> tuple[Card, ...]:

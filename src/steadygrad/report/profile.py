@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steadygrad.records import Finding
-from steadygrad.report.wording import number, visible
+from steadygrad.report.wording import layer, number
 from steadygrad.runfile import Run
 
 Float64Array = NDArray[np.float64]
@@ -149,7 +149,7 @@ def _is_weight(shape: Sequence[int]) -> bool:
 
 
 def _layer(name: str) -> str:
-    return visible(name.removesuffix(".weight"))
+    return layer(name.removesuffix(".weight"))
 
 
 def _row(run: Run, finding: Finding) -> int | None:

@@ -11,7 +11,7 @@ from steadygrad.records import Finding, Incident
 from steadygrad.report.chapters import Chapter
 from steadygrad.report.facts import Facts
 from steadygrad.report.profile import told_growth
-from steadygrad.report.wording import plural, visible
+from steadygrad.report.wording import layer, plural, visible
 from steadygrad.runfile import Run
 
 _LONGEST = 60
@@ -81,7 +81,7 @@ def _blame(finding: Finding, grown: str) -> str:
 
 def _short(name: str) -> str:
     """The end of a long name, which tells most; the card has all of it."""
-    text = visible(name)
+    text = layer(name)
     return text if len(text) <= _LONGEST else f"…{text[1 - _LONGEST :]}"
 
 

@@ -87,6 +87,16 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def layer(name: str) -> str:
+    """Call a module by its name; one that is called by a number is said to be a layer.
+
+    Example:
+        >>> layer("20"), layer("3.1"), layer("blocks.3"), layer("20.weight")
+        ('layer 20', 'layer 3.1', 'blocks.3', '20.weight')
+    """
+    return f"layer {name}" if name.replace(".", "").isdecimal() else visible(name)
+
+
 def share(part: int, whole: int) -> str:
     """Write ``part`` of ``whole`` in percent, never rounded to none or all.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steadygrad.records import Finding, TensorInfo
+from steadygrad.records import Finding, Incident, TensorInfo
 from steadygrad.report.page import render, render_pair
 from steadygrad.runfile import open_run
 
@@ -138,6 +138,7 @@ def test_what_a_reader_does(open_page, write):
     focused.send_keys(Keys.ARROW_RIGHT)
     assert browser.execute_script(MODEL + "return model.start", "steps") > start - (end - start) / 2
     focused.send_keys("0")
+    assert browser.find_element(By.ID, "told").get_attribute("textContent") == "Steps 0 to 399."
     assert browser.execute_script(MODEL + "return model.end - model.start", "steps") > 399
 
     click(browser, "modules", 0.1, 3.0)
@@ -210,3 +211,58 @@ def test_a_run_without_a_finite_number_and_paper(open_page, record):
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
     assert len(printed["data"]) > 20_000
     assert browser.execute_script("return document.querySelectorAll('.copy-for-paper').length") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [400, 1200])
+def test_nothing_sticks_out_of_the_page(open_page, record, width):
+    long = "x" * 300
+    tensors = tuple(TensorInfo(f"{long}.{i}", (3, 3)) for i in range(4))
+    found = [
+        Finding("exploding_gradient", "error", 5, (tensors[0].name,), f"It explodes in {long}."),
+        Finding("nonfinite_activation", "error", 6, (long,), f"Inf first made by aten.addmm in {long}"),
+    ]
+    done = [Incident(6, "rollback", f"{long}: back to the state of step 3", (long,))]
+    with open_run(record(np.ones((30, 4)), {}, found, done, tensors=tensors)) as run:
+        browser = open_page(render(run))
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        try:
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+            # A table that has to be scrolled sideways hides what matters most: why.
+            assert browser.execute_script(_SCROLLED) == []
+        finally:
+            browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+_SCROLLED = (
+    "return [...document.querySelectorAll('.wide')].filter((one) => one.scrollWidth > one.clientWidth + 1)"
+)
+
+
+@pytest.mark.slow
+def test_paper_has_the_pictures_without_their_controls(open_page, record):
+    changes = {step: {"loss": 1.0} for step in range(30)}
+    with open_run(record(np.ones((30, 4)) * [8.0, 4.0, 2.0, 1.0], changes)) as run:
+        browser = open_page(render(run))
+    browser.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    drawn = browser.execute_script(_PRINTED)
+    assert [tag for tag, _, _ in drawn if tag == "P"]  # what the slider had chosen
+    assert all(above < 60 for tag, above, _ in drawn if tag == "IMG"), drawn
+    browser.execute_script("window.dispatchEvent(new Event('afterprint'))")
+
+
+_PRINTED = """
+return [...document.querySelectorAll(".copy-for-paper")].map((copy) => {
+  if (copy.tagName === "P") return ["P", 0, copy.textContent]
+  const canvas = document.createElement("canvas")
+  canvas.width = copy.naturalWidth
+  canvas.height = copy.naturalHeight
+  const pen = canvas.getContext("2d")
+  pen.drawImage(copy, 0, 0)
+  const {data} = pen.getImageData(0, 0, canvas.width, canvas.height)
+  let row = 0
+  while (row < canvas.height && !data.subarray(row * canvas.width * 4, (row + 1) * canvas.width * 4).some((one) => one)) row++
+  return ["IMG", row, copy.naturalHeight]
+})
+"""

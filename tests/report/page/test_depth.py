@@ -47,6 +47,16 @@ def test_the_worst_finding_is_shown_first(record):
     assert made.names == tuple(f"layers.{i}.weight" for i in range(4))
 
 
+@pytest.mark.parametrize(("lost", "shown"), [(range(1, 300), 0), (range(150, 300), 149), (range(300), 1)])
+def test_where_the_worst_step_has_no_number_the_last_before_it_is_shown(record, lost, shown):
+    norms = np.ones((300, 4)) * [4.0, 3.0, 2.0, 1.0]
+    norms[list(lost)] = np.nan
+    found = Finding("nonfinite_gradient", "error", max(lost.start, 1), (), "")
+    with open_run(record(norms)) as run:
+        made = snowball(raster(run), [found])
+    assert made.profiles[made.shown].step == shown
+
+
 def test_without_weights_there_is_none(record):
     with open_run(record([[1.0] * 4] * 5, tensors=tuple(TensorInfo(str(i), (3,)) for i in range(4)))) as run:
         assert snowball(raster(run)) is None

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -19,6 +19,7 @@ def rows_of(count, columns, resolution=1):
 
 
 @settings(deadline=None)
+@example(np.full(45, np.finfo(np.float64).max), 1)
 @given(SERIES, st.integers(1, 20))
 def test_each_column_reaches_from_the_smallest_to_the_largest_of_its_steps(values, columns):
     buckets, rows = rows_of(len(values), columns)

@@ -92,3 +92,20 @@ def test_each_optimizer_is_compared_with_its_own_steps(tmp_path, at):
     )
     assert found.first.count == len(leaders)
     assert (found.twofold.step, found.twofold.leaders[0].name) == (at[1], "critic")
+
+
+def test_tables_say_how_they_are_sorted(compare):
+    one = np.ones((20, 4))
+    found = told_apart(compare(one, one * [1.1, 1.5, 1.2, 1.3]))
+    (table,) = found["tables"]
+    assert table["title"] == "The first to differ: step 0, largest difference first"
+    assert [row["name"].split(".")[1] for row in table["rows"]] == ["1", "3", "2", "0"]
+
+
+@pytest.mark.parametrize(
+    ("factor", "state", "sign"), [(1.0, "healthy", "="), (2.0, "info", "≠"), (None, "empty", "?")]
+)
+def test_runs_that_cant_be_compared_are_not_called_alike(compare, factor, state, sign):
+    one = np.ones((9, 2))
+    told = told_apart(compare(one, one * factor if factor else np.zeros((0, 2))))
+    assert (told["state"], told["sign"]) == (state, sign)

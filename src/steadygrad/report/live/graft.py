@@ -108,7 +108,7 @@ def move_steps(shown: Range1d, whole: Range1d) -> None:
     start, end = shown.start, shown.end
     at_end = end >= old_end
     all_seen = at_end and start <= old_start
-    shown.bounds = (whole.start, whole.end)
+    shown.bounds, shown.tags = (whole.start, whole.end), whole.tags
     shown.reset_start, shown.reset_end = whole.start, whole.end
     if all_seen:
         shown.start, shown.end = whole.start, whole.end

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from steadygrad import __version__
 from steadygrad.report.page.figures.script import script
 from steadygrad.report.page.sections import Section
-from steadygrad.report.wording import visible
+from steadygrad.report.wording import layer, visible
 
 _READY = "document.dispatchEvent(new Event('steadygrad:ready'))"
 
@@ -81,6 +81,7 @@ def page_template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["layer"] = layer
     environment.filters["visible"] = lambda text: visible(str(text))
     environment.filters["lines"] = lambda text: "\n".join(map(visible, str(text).splitlines()))
     return environment.get_template(name)

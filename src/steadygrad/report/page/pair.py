@@ -35,7 +35,8 @@ def pair_sections(one: Run, other: Run, parted: Parting) -> list[Section]:
     mark = parted.twofold or parted.first
     drawn = pair_figures(courses, names, steps, mark.step if mark else None)
     words = " ".join(f"{letter}: {course_words(data)}" for letter, data in zip("AB", courses, strict=True))
-    found = [Section("course", "Both courses", _COURSE, words, tuple(drawn))] if drawn else []
+    hint = f"{_COURSE} {_MARK if mark else ''} {_ZOOM}"
+    found = [Section("course", "Both courses", hint, words, tuple(drawn))] if drawn else []
     if parted.shared_tensors and one.steps.size and other.steps.size:
         picture = contrast(one, other)
         told = told_apart(parted)["sentence"]
@@ -50,14 +51,16 @@ def told_apart(parted: Parting) -> dict[str, Any]:
         parted: where they part.
 
     Returns:
-        ``sentence``, ``state`` (a colour), and ``tables`` of the tensors that part first.
+        ``sentence``, ``state`` (a colour), ``sign``, and ``tables`` of the tensors that part first.
     """
     moments = {
         "The first to differ": parted.first,
         "The first to differ twofold": parted.twofold,
     }
     tables = [_table(title, moment) for title, moment in moments.items() if moment is not None]
-    return {"sentence": _sentence(parted), "state": "info" if parted.first else "healthy", "tables": tables}
+    alike = parted.first is None and parted.shared_tensors > 0 and parted.shared_steps > 0
+    state, sign = ("healthy", "=") if alike else ("info", "≠") if parted.first else ("empty", "?")
+    return {"sentence": _sentence(parted), "state": state, "sign": sign, "tables": tables}
 
 
 def _sentence(parted: Parting) -> str:
@@ -87,17 +90,17 @@ def _which(moment: Moment, parted: Parting) -> str:
 def _table(title: str, moment: Moment) -> dict[str, Any]:
     rows = [{"name": one.name, "one": _norm(one.one), "other": _norm(one.other)} for one in moment.leaders]
     more = "" if moment.count <= len(rows) else f", {len(rows)} of {moment.count:,}"
-    return {"title": f"{title}: step {moment.step:,}{more}", "rows": rows}
+    order = ", largest difference first" if len(rows) > 1 else ""
+    return {"title": f"{title}: step {moment.step:,}{more}{order}", "rows": rows}
 
 
 def _norm(value: float) -> str:
     return "non-finite" if value != value else number(value)  # noqa: PLR0124 - NaN is the one that isn't itself
 
 
-_COURSE = (
-    "A is blue, B is orange and dashed; the vertical line is the first step at which they differ twofold, or at all. Drag to zoom into steps, double-click or press 0 for "
-    "all of them."
-)
+_COURSE = "A is blue, B is orange and dashed."
+_MARK = "The vertical line is the first step at which they differ twofold, or at all."
+_ZOOM = "Drag to zoom into steps, double-click or press 0 for all of them."
 _CONTRAST = (
     "One row a tensor, the input at the top. Orange: the norm is larger in B; purple: smaller. Red: exactly one of them is "
     "non-finite. Grey: not in both."

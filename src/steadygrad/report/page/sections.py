@@ -104,7 +104,8 @@ def _swept(run: Run) -> tuple[Raster, Updates | None]:
 def _course(run: Run, cards: Sequence[Card], steps: Any, columns: Buckets) -> Section:
     data = course(run, columns)
     each = plural(-(-int(columns.stop - columns.start) // columns.count), "step")
-    hint = f"A column stands for {each} {_ENVELOPE} {_COURSE}" if columns.width > 1 else _COURSE
+    hint = _COURSE + (_MARKED if cards else "")
+    hint = f"A column stands for {each} {_ENVELOPE} {hint}" if columns.width > 1 else hint
     figures = course_figures(data, cards, steps)
     return Section("course", "The course of the run", hint, course_words(data), tuple(figures))
 
@@ -165,8 +166,9 @@ def _overhead(run: Run, steps: Any) -> list[Section]:
 _ENVELOPE = "and reaches from its smallest to its largest value, so single spikes stay."
 _COURSE = (
     "Drag over a picture to zoom into steps, double-click on it or press 0 for all of them; with the keyboard, + and - "
-    "zoom, arrows move. All pictures over steps zoom together. The findings are marked; a mark opens its card, and Escape comes back."
+    "zoom, arrows move. All pictures over steps zoom together."
 )
+_MARKED = " The findings are marked; a mark opens its card, and Escape comes back."
 _RANKS = (
     "The band reaches from the smallest to the largest of the ranks, the dark line is their median; those that stray the farthest "
     "from it have a line of their own. One rank apart from the others is its data or its device; all of them are the training."

@@ -58,7 +58,8 @@ def snowball(picture: Raster, findings: Sequence[Finding] = ()) -> Snowball | No
     steps = np.ceil(picture.buckets.edges[:-1]).astype(np.int64)
     profiles = tuple(profile(int(steps[column]), norms[:, column]) for column in chosen.tolist())
     names = tuple(picture.tensors[i].name for i in weights.tolist())
-    return Snowball(names, profiles, _median(norms), _shown(chosen, picture, findings))
+    heard = np.flatnonzero(np.isfinite(norms[:, chosen]).any(axis=0))
+    return Snowball(names, profiles, _median(norms), _shown(chosen, heard, picture, findings))
 
 
 def _values(picture: Raster, weights: IntArray) -> Float64Array:
@@ -75,18 +76,22 @@ def _median(norms: Float64Array) -> Float64Array:
 
 
 def _chosen(picture: Raster, findings: Sequence[Finding], held: IntArray) -> IntArray:
-    """Columns spread evenly, those of findings, that of the largest norm, and the first that is non-finite."""
+    """Columns spread evenly, those of findings, of the largest norm, the first non-finite, and what was finite before."""
     wished = max(LEAST_STEPS, min(MOST_STEPS, MOST_VALUES // max(1, len(picture.tensors)))) - 8
     few = held[np.unique(np.linspace(0, held.size - 1, wished).astype(np.int64))]
     told = picture.buckets.place(np.array([finding.step for finding in findings[:6]], np.int64))
     largest = held[[int(np.argmax(np.where(picture.finite, picture.cells, 0).max(axis=0)[held]))]]
     broken = np.flatnonzero((picture.cells == NONFINITE).any(axis=0))[:1]
-    return np.intersect1d(np.unique(np.concatenate([few, told, largest, broken])), held)
+    finite = np.flatnonzero(picture.finite.any(axis=0))
+    before = [finite[finite < column][-1:] for column in (*told.tolist(), *broken.tolist())]
+    return np.intersect1d(np.unique(np.concatenate([few, told, largest, broken, *before])), held)
 
 
-def _shown(chosen: IntArray, picture: Raster, findings: Sequence[Finding]) -> int:
+def _shown(chosen: IntArray, heard: IntArray, picture: Raster, findings: Sequence[Finding]) -> int:
+    """The step of the worst finding, or the last before it that has a finite number to draw."""
     worst = next((one for one in findings if one.severity == "error"), None)
     if worst is None:
         return len(chosen) - 1
     column = int(picture.buckets.place(np.array([worst.step], np.int64))[0])
-    return int(np.argmin(np.abs(chosen - column)))
+    until = heard[chosen[heard] <= column]
+    return int(until[-1]) if until.size else int(np.argmin(np.abs(chosen - column)))

@@ -76,10 +76,12 @@ class Rows:
     def _mean(self, values: Float64Array) -> Float64Array:
         good = np.isfinite(values)
         number = np.bincount(self.columns[good], minlength=self.count)
-        # Each is divided before it is added: the sum of two finite numbers may not be finite.
+        # Each is divided before it is added: the sum of two finite numbers may not be finite. Rounded up, the mean of
+        # the largest there are may not be either.
         parts = values[good] / number[self.columns[good]]
         total = np.bincount(self.columns[good], parts, self.count)
-        return np.where(number > 0, total, np.nan)
+        most = np.finfo(np.float64).max
+        return np.where(number > 0, np.clip(total, -most, most), np.nan)
 
     def _filled(self, values: Float64Array) -> Float64Array:
         source = spread(self.columns, self.ends, self.count)

@@ -11,7 +11,7 @@ from steadygrad.report.page.data.envelope import Envelope
 from steadygrad.report.page.data.health import Health, Spent
 from steadygrad.report.page.data.raster import LEAST, NONFINITE, Raster
 from steadygrad.report.page.data.updates import Updates
-from steadygrad.report.wording import number, plural, some, visible
+from steadygrad.report.wording import layer, number, plural, some, visible
 
 
 def course_words(data: Course) -> str:
@@ -78,13 +78,13 @@ def health_words(data: Health) -> str:
         if not share:
             parts.append(f"No {what}.")
             continue
-        where = visible(getattr(one, f"{name}_in"))
+        where = layer(getattr(one, f"{name}_in"))
         parts.append(f"Most {what}: {share:.3g} % into {where} at step {one.step:,}.")
     sizes = data.column("largest")
     if np.isfinite(sizes).any():
         one = data.looks[int(np.argmax(np.where(np.isfinite(sizes), sizes, -1.0)))]
         parts.append(
-            f"Largest activation {number(one.largest)} into {visible(one.largest_in)} at step {one.step:,}."
+            f"Largest activation {number(one.largest)} into {layer(one.largest_in)} at step {one.step:,}."
         )
     if data.bad_steps.size:
         parts.append(

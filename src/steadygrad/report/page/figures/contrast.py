@@ -25,6 +25,7 @@ from steadygrad.report.page.data.contrast import ONE_NONFINITE, UNKNOWN, Contras
 from steadygrad.report.page.data.modules import groups
 from steadygrad.report.page.figures import look
 from steadygrad.report.page.figures.script import script
+from steadygrad.report.wording import layer
 from steadygrad.runfile.codec import STEPS_PER_NAT
 
 MOST_LABELS = 24
@@ -75,7 +76,7 @@ def _images(data: Contrast) -> tuple[Any, Any]:
 def _label(plot: figure, data: Contrast) -> None:
     found = groups(data.tensors)
     every = max(1, -(-len(found) // MOST_LABELS))
-    places = {group.first + group.count / 2: group.name for group in found[::every]}
+    places = {group.first + group.count / 2: layer(group.name) for group in found[::every]}
     plot.yaxis.ticker = FixedTicker(ticks=list(places))
     plot.yaxis.major_label_overrides = {
         place: name if len(name) <= 16 else "…" + name[-15:] for place, name in places.items()

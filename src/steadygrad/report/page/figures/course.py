@@ -151,9 +151,8 @@ def _norm(data: Course, steps: Any) -> figure:
         cap = ColumnDataSource(columns(data.buckets, lane.cap, log=True), name=f"cap-{lane.optimizer}")
         if lane.cap.finite:
             named = f"cap {lane.optimizer}" if several else "cap"
-            plot.line(
-                "step", "middle", source=cap, line_color=look.ORANGE, line_dash=[5, 3], legend_label=named
-            )
+            own = color if several else look.ORANGE
+            plot.line("step", "middle", source=cap, line_color=own, line_dash=[5, 3], legend_label=named)
     look.keep_axis(plot, any(np.nanmax(lane.norm.high, initial=0.0) > 0 for lane in data.lanes), log=True)
     _bad(plot, data.buckets, _nonfinite(data))
     look.legend_above(plot)
@@ -210,6 +209,7 @@ def _rate(data: Course, steps: Any) -> figure:
         line = plot.line(
             "step", "middle", source=source, line_color=color, line_width=1.6, legend_label=label
         )
+        plot.scatter("step", "lone", source=source, fill_color=color, line_color=None, size=5)
         if _differs(lane.lr, lane.used_lr):
             used = ColumnDataSource(columns(data.buckets, lane.used_lr), name=f"used-lr-{lane.optimizer}")
             plot.line(

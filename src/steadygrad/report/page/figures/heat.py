@@ -33,7 +33,7 @@ from steadygrad.runfile.codec import CODE_OF_ONE, STEPS_PER_NAT
 
 NO_GRADIENT_COLOR = "#a6adb866"
 ORDERS = [
-    ("forward", "forward order, by module"),
+    ("forward", "forward order"),
     ("worst", "largest norm first"),
     ("growth", "most growth first"),
 ]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from bokeh.models import (
+    AdaptiveTicker,
     BasicTickFormatter,
     BoxZoomTool,
     GlyphRenderer,
@@ -32,6 +33,7 @@ INK = "ink"
 
 CONTROL = """
 :host { color: var(--quiet, inherit); font: inherit; }
+select.bk-input:not([multiple]):not([size]) { appearance: auto; background-image: none; }
 .bk-input { color: var(--ink, #1b2027); background-color: var(--surface, #fff); border-color: var(--line, #ccc); }
 .noUi-target { background: var(--line, #ddd); border: 0; box-shadow: none; }
 .noUi-handle { background: var(--surface, #fff); border: 2px solid var(--quiet, #888); border-radius: 50%; box-shadow: none; }
@@ -44,6 +46,9 @@ CONTROL = """
 LEFT = 118
 """Pixels left of every frame, so that steps lie exactly below one another."""
 
+MARGIN = 0.046
+"""Share of the steps left free at either end, so that the mark of a finding at the first step is whole."""
+
 EVENT_COLORS = {
     "nonfinite": NONFINITE,
     "skipped": ORANGE,
@@ -54,10 +59,12 @@ EVENT_COLORS = {
 
 
 def step_range(columns: Buckets) -> Range1d:
-    """The range of steps that pictures share."""
-    margin = 0.5 if columns.width <= 1 else columns.width / 2
-    start, end = columns.start - margin, columns.stop - 1 + margin
-    return Range1d(start, max(end, start + 1), bounds=(start, max(end, start + 1)), name="steps")
+    """The range of steps that pictures share; its tag has the first and the last step, for what is said of it."""
+    first, last = columns.start, columns.stop - 1
+    half = 0.5 if columns.width <= 1 else columns.width / 2
+    free = MARGIN * max(last - first + 2 * half, 1.0)
+    start, end = first - half - free, max(last + half, first - half + 1) + free
+    return Range1d(start, end, bounds=(start, end), name="steps", tags=[{"steps": [first, last]}])
 
 
 def picture(name: str, height: int, x_range: Any, **more: Any) -> figure:
@@ -101,6 +108,8 @@ def _quiet(plot: figure) -> None:
     plot.grid.grid_line_color = "#9aa0a6"
     plot.grid.grid_line_alpha = 0.25
     plot.xgrid.grid_line_color = None
+    if isinstance(plot.xaxis.ticker, AdaptiveTicker):
+        plot.xaxis.ticker.min_interval = 1  # nothing lies between two steps, layers or samples
     if isinstance(plot.xaxis.formatter, BasicTickFormatter):
         plot.xaxis.formatter.use_scientific = False
 

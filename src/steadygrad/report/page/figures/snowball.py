@@ -28,7 +28,7 @@ from steadygrad.report.page.data.depth import Snowball
 from steadygrad.report.page.figures import look
 from steadygrad.report.page.figures.step_slider import step_slider
 from steadygrad.report.profile import Profile
-from steadygrad.report.wording import number, visible
+from steadygrad.report.wording import layer, number, visible
 
 MOST_TICKS, MOST_NAMED = 20, 10
 DOTS = ((60, 6), (300, 4), (1000, 2))
@@ -85,7 +85,7 @@ def _name_weights(plot: figure, names: tuple[str, ...]) -> None:
     plot.xaxis.ticker = FixedTicker(ticks=list(range(0, len(names), every)))
     plot.xaxis.major_label_policy = NoOverlap()
     if len(names) <= MOST_NAMED:
-        short = [visible(name.removesuffix(".weight").replace(".weight_", " ")) for name in names]
+        short = [layer(name.removesuffix(".weight").replace(".weight_", " ")) for name in names]
         plot.xaxis.major_label_overrides = {
             place: name if len(name) <= 14 else "…" + name[-13:] for place, name in enumerate(short)
         }

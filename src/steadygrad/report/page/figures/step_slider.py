@@ -32,7 +32,8 @@ def step_slider(
     )  # fmt: skip
     slider = Slider(
         start=0, end=max(len(steps) - 1, 1), value=shown, step=1, show_value=False, max_width=460,
-        sizing_mode="stretch_width", bar_color=look.BLUE, title=f"step {steps[shown]:,}, choose another",
+        sizing_mode="stretch_width", bar_color=look.BLUE,
+        title=f"step {steps[shown]:,}" + (", choose another" if len(steps) > 1 else ", the only one"),
         disabled=len(steps) < 2, margin=(5, 5, 0, look.LEFT), stylesheets=[look.CONTROL],
         tags=[{"steps": list(map(int, steps)), "shown": shown}],
     )  # fmt: skip

@@ -111,7 +111,8 @@
     event.preventDefault()
     if (event.key === "0" || event.key === "Escape") range.setv({start: range.bounds[0], end: range.bounds[1]})
     else moves[event.key]()
-    told.textContent = `Steps ${Math.round(range.start)} to ${Math.round(range.end)}.`
+    const [first, last] = range.tags[0].steps
+    told.textContent = `Steps ${Math.max(first, Math.ceil(range.start))} to ${Math.min(last, Math.floor(range.end))}.`
   })
 
   // Glyphs and legends take no colour from a style sheet: they are written again when the theme changes.
@@ -135,6 +136,19 @@
     for (const view of views()) walk(view)
     return found
   }
+  // What a picture is on paper: its canvases and what is said of the step it shows, without the controls around them.
+  const CONTROLS = ["Select", "Slider", "Div"]
+  const controlled = (view) => CONTROLS.includes(view.model.type) || (view.child_views ?? []).some(controlled)
+  function forPaper(view) {
+    if (view.model.type === "Div" || !controlled(view)) {
+      const copy = view.model.type === "Div" ? document.createElement("p") : new Image()
+      if (view.model.type === "Div") copy.textContent = view.model.text
+      else copy.src = view.export("png", true).canvas.toDataURL()
+      copy.className = "copy-for-paper"
+      return [copy]
+    }
+    return CONTROLS.includes(view.model.type) ? [] : view.child_views.flatMap(forPaper)
+  }
   // A legend of one line has no room on a narrow screen.
   const narrow = window.matchMedia("(max-width: 760px)")
   function fit() {
@@ -153,10 +167,7 @@
     document.documentElement.classList.add("paper")
     for (const view of pictures()) view.repaint()
     for (const view of views()) {
-      const copy = new Image()
-      copy.src = view.export("png", true).canvas.toDataURL()
-      copy.className = "copy-for-paper"
-      document.querySelector(`[data-root-id="${view.model.id}"]`)?.before(copy)
+      document.querySelector(`[data-root-id="${view.model.id}"]`)?.before(...forPaper(view))
     }
   })
   window.addEventListener("afterprint", () => {

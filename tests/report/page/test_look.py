@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from steadygrad.records import Finding
+from steadygrad.report.page.data.buckets import Buckets
+from steadygrad.report.page.figures import look
+from steadygrad.report.page.render import page
+from steadygrad.runfile import open_run
+
+RADIUS = 9.5
+"""Pixels from the middle of a finding's mark to its edge."""
+NARROWEST = 230
+"""Pixels of a frame on a telephone."""
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (0, 2), (0, 60), (1000, 1300), (-7, 2), (0, 10**9)])
+def test_the_mark_of_a_finding_at_either_end_is_whole(start, stop):
+    steps = look.step_range(Buckets.over(start, stop, 900))
+    for step in (start, stop - 1):
+        share = (step - steps.start) / (steps.end - steps.start)
+        assert RADIUS / NARROWEST < share < 1 - RADIUS / NARROWEST
+    assert steps.tags == [{"steps": [start, stop - 1]}]
+    assert steps.bounds == (steps.start, steps.end)
+
+
+def test_nothing_is_written_between_two_steps(record):
+    with open_run(record(np.ones((1, 4)), {0: {"loss": 1.0}})) as run:
+        pictures = [plot for part in page(run)[1] for model in part.models for plot in _plots(model)]
+    on_steps = [plot for plot in pictures if plot.x_range.name == "steps"]
+    assert len(on_steps) >= 4
+    assert all(plot.xaxis[0].ticker.min_interval == 1 for plot in on_steps)
+
+
+def test_marks_are_spoken_of_where_there_are_some(record):
+    found = [Finding("dead_units", "warning", 3, ("layers.0",), "Units are dead.")]
+    with (
+        open_run(record(np.ones((9, 4)))) as calm,
+        open_run(record(np.ones((9, 4)), {}, found, name="b")) as ill,
+    ):
+        hints = [page(run)[1][0].hint for run in (calm, ill)]
+    assert ["mark" in hint for hint in hints] == [False, True]
+
+
+def _plots(model):
+    return (
+        [model]
+        if hasattr(model, "xaxis")
+        else [p for child in getattr(model, "children", ()) for p in _plots(child)]
+    )
