@@ -15,11 +15,13 @@ from tests.policies.streams import patient
 from steadygrad.policies import auto, clip_norm, steady, zclip
 from steadygrad.policies.base import PUT_OFF
 from steadygrad.records import Reading
+from steadygrad.stepping.bounded import BoundedPolicy
 
 EVERY = 10
 NORMS = st.lists(
     st.one_of(st.floats(-0.3, 0.3), st.sampled_from([-3.0, 3.0, 4.0, 8.0])), min_size=60, max_size=300
 )
+BOUNDS = st.lists(st.sampled_from([math.inf, 1.0, 0.3, 30.0]), min_size=1, max_size=3)
 RATES = st.lists(st.sampled_from([1e-3, 9e-4, 2e-3, 0.3]), min_size=1, max_size=4)
 
 
@@ -29,11 +31,11 @@ def measured(run, norm, lr):
 
 
 class Driver:
-    """A policy driven step by step, told of each step at once."""
+    """A policy in a loop that may clip by itself, driven step by step, told of each step at once."""
 
     def __init__(self, kind):
         self.run, self.waiting, self.spared = Track(auto(), kind=kind, param_norms=(30.0, 40.0)), [], 0
-        self.policy, self.incidents = self.run.policy, []
+        self.policy, self.incidents = BoundedPolicy(self.run.policy), []
 
     def take(self, step, norm, lr):
         found = measured(self.run, norm, lr)
@@ -61,7 +63,7 @@ class Spared(Driver):
     """The same, asked and told as little as is allowed."""
 
     def take(self, step, norm, lr):
-        if len(self.waiting) < PUT_OFF and self.policy.leaves_alone(measured(self.run, norm, lr)):
+        if len(self.waiting) < PUT_OFF and self.policy.leaves_alone(measured(self.run, norm, lr), norm):
             self.waiting.append(self.reading(step, norm, lr))
             self.spared += 1
             if step % EVERY == 0:
@@ -80,19 +82,22 @@ def walk(changes):
 
 
 @patient
-@given(st.sampled_from(["adaptive", "sgd", "other"]), NORMS, RATES, st.integers(1, 40))
-def test_asked_less_and_told_later_it_says_the_same(kind, changes, rates, hold):
+@given(st.sampled_from(["adaptive", "sgd", "other"]), NORMS, RATES, BOUNDS, st.integers(1, 40))
+def test_asked_less_and_told_later_it_says_the_same(kind, changes, rates, bounds, hold):
     slow, fast = Driver(kind), Spared(kind)
     for step, norm in enumerate(walk(changes)):
         lr = rates[step // hold % len(rates)]
+        slow.policy.bound = fast.policy.bound = bounds[step // hold % len(bounds)]
         assert fast.take(step, norm, lr) == slow.take(step, norm, lr)
     fast.settle()
     assert fast.incidents == slow.incidents
-    assert fast.policy.state_dict() == slow.policy.state_dict()
+    assert fast.run.policy.state_dict() == slow.run.policy.state_dict()
 
 
-def test_a_healthy_run_of_adam_is_spared_nearly_always():
+@pytest.mark.parametrize("bound", [math.inf, 0.9, 0.1])
+def test_a_healthy_run_of_adam_is_spared_nearly_always(bound):
     fast = Spared("adaptive")
+    fast.policy.bound = bound
     for step in range(400):
         fast.take(step, 1.0 + 0.2 * math.sin(step * step), 1e-3 * 0.999**step)
     assert fast.spared > 300
@@ -102,4 +107,4 @@ def test_a_healthy_run_of_adam_is_spared_nearly_always():
 def test_a_policy_that_acts_on_ordinary_steps_is_always_asked(policy):
     run = Track(policy, kind="adaptive")
     run.run([1.0] * 100, 1e-3)
-    assert not policy.leaves_alone(measured(run, 1.0, 1e-3))
+    assert not policy.leaves_alone(measured(run, 1.0, 1e-3), 1.0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from steadygrad.integrations.borrowed import Borrowed
-from steadygrad.integrations.bounds import covers, norm_bound
+from steadygrad.integrations.bounds import Handed, norm_bound
 from steadygrad.integrations.losses import StepLoss
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Clips:
     def __init__(self, accelerator: Any, monitor: Monitor, optimizers: Sequence[Optimizer]) -> None:
         self._accelerator = accelerator
         self._monitor = monitor
-        self._optimizers = optimizers
+        self._optimizers = [(optimizer, Handed(optimizer)) for optimizer in optimizers]
         self._measured: set[int] = set()
         self._loss = StepLoss()
         self._borrowed = Borrowed()
@@ -89,10 +89,8 @@ class Clips:
         if not self._steps_next:
             return given
         self._accelerator.unscale_gradients()
-        ids = {id(param) for param in given}
-        for optimizer in self._optimizers:
-            held = {id(param) for group in optimizer.param_groups for param in group["params"]}
-            if held & ids and id(optimizer) not in self._measured:
+        for optimizer, handed in self._optimizers:
+            if id(optimizer) not in self._measured and handed.has_some(given):
                 self._measured.add(id(optimizer))
-                self._monitor.clip_(optimizer, max_norm=bound if covers(ids, optimizer) else None)
+                self._monitor.clip_(optimizer, max_norm=bound if handed.is_whole(given) else None)
         return given

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steadygrad.errors import UsageError
 from steadygrad.framework import require
-from steadygrad.integrations.bounds import covers, norm_bound
+from steadygrad.integrations.bounds import Handed, norm_bound
 
 require("timm", "1.0", extra="timm")
 
@@ -79,7 +79,7 @@ class NativeScaler(utils.NativeScaler):
             # A fused optimizer unscales by itself, if nobody has to see its gradients before.
             self._scaler.unscale_(optimizer)
             given = _listed(parameters)
-            whole = clip_mode == "norm" and covers({id(param) for param in given}, optimizer)
+            whole = clip_mode == "norm" and Handed(optimizer).is_whole(given)
             self.norm = self._guard.clip_(optimizer, max_norm=norm_bound(clip_grad) if whole else None)
             parameters = None if parameters is None else given
         if clip_grad is not None:

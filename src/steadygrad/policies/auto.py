@@ -147,13 +147,12 @@ class Auto(Policy):
         scale = self._steady.factor(measurement) if is_sgd else torch.clamp(cap / norm, max=1.0)
         return scale if engaged else torch.where(norm <= self._limit, 1.0, scale)
 
-    def leaves_alone(self, measurement: Measurement) -> bool:
+    def leaves_alone(self, measurement: Measurement, total: float) -> bool:
         """A step far below a spike, of an optimizer that normalises its gradient, at a rate that has been looked at.
 
         What an SGD step may do depends on what each step before it has left of its credit.
         """
-        known = measurement.known_total
-        return known is not None and known <= self._quiet and self._passes_rates(measurement)
+        return total <= self._quiet and self._passes_rates(measurement)
 
     def lr_factor(self, measurement: Measurement) -> float:
         """Below 1 when the rate alone outruns the weights, or jumps under a stored momentum."""

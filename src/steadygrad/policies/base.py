@@ -80,14 +80,18 @@ class Policy:
         del measurement
         return None
 
-    def leaves_alone(self, measurement: Measurement) -> bool:
+    def leaves_alone(self, measurement: Measurement, total: float) -> bool:
         """Whether ``scale`` would surely change nothing, and ``lr_factor`` nothing either.
 
         Asked first, in host memory, to spare a healthy step the rest: then neither of the two is called, and the
         Reading may come to ``learn`` up to `PUT_OFF` steps late, together with others. So True is only for a step
         of which no such Reading, whatever its norm, could make anything else; ``cap`` stays what it was.
+
+        Args:
+            measurement: the step.
+            total: its norm as the loop's own clip will leave it: what ``scale`` would be shown.
         """
-        del measurement
+        del measurement, total
         return False
 
     def rewrite_(self, measurement: Measurement) -> Tensor | None:

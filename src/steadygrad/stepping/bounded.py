@@ -47,9 +47,9 @@ class BoundedPolicy(Policy):
             return factor
         return torch.where(factor.min() < 1.0, factor * coef, torch.ones_like(factor))
 
-    def leaves_alone(self, measurement: Measurement) -> bool:
-        """Whether the policy does, in a loop that doesn't clip."""
-        return self.bound == self._of_reading == math.inf and self.inner.leaves_alone(measurement)
+    def leaves_alone(self, measurement: Measurement, total: float) -> bool:
+        """Whether the policy does. Readings that it is told of late are all taken to be of one bound."""
+        return self.bound == self._of_reading and self.inner.leaves_alone(measurement, min(total, self.bound))
 
     def rewrite_(self, measurement: Measurement) -> Tensor | None:
         """The policy's own change."""

@@ -216,8 +216,10 @@ class Lane:
         self.left_alone = False
         if policy is None:
             return self._watched(measurement)
-        if measurement.known_total is not None and measurement.grads and not self._unlearnt.full:
-            self.left_alone = policy.leaves_alone(measurement)
+        known = measurement.known_total
+        if known is not None and measurement.grads and not self._unlearnt.full:
+            # A NaN would get past a comparison with the loop's own bound.
+            self.left_alone = known < math.inf and policy.leaves_alone(measurement, known)
             if self.left_alone:
                 return Verdict(cap=policy.cap)
         self._unlearnt.settle()

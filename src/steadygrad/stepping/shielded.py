@@ -39,9 +39,9 @@ class ShieldedPolicy(Policy):
         self.cap = None if PART in self._containment.off else self.inner.cap
         return factor
 
-    def leaves_alone(self, measurement: Measurement) -> bool:
+    def leaves_alone(self, measurement: Measurement, total: float) -> bool:
         """Whether the policy does; False once it has failed."""
-        return bool(self._containment.run(PART, self.inner.leaves_alone, measurement))
+        return bool(self._containment.run(PART, self.inner.leaves_alone, measurement, total))
 
     def rewrite_(self, measurement: Measurement) -> Tensor | None:
         """The policy's own change; nothing once it has failed."""
