@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,3 +89,11 @@ def test_every_known_kind_that_is_named_here_is_in_the_catalog_or_still_to_come(
 def test_what_is_wrong_at_every_step_may_show_its_effect_late(kind, together):
     late = finding("exploding_gradient", WINDOW_STEPS + 50)
     assert (len(chapters([finding(kind, 3), late])) == 1) is together
+
+
+def test_what_is_told_twice_at_one_step_did_not_come_back():
+    one = Finding("nonfinite_parameter", "error", 120, ("0", "0.weight", "0.bias"), "NaN was in the weights")
+    (chapter,) = chapters([one, replace(one, where=("0", "0.weight"))])
+    assert chapter.findings == (one,)
+    (chapter,) = chapters([one, replace(one, step=121)])
+    assert len(chapter.repeats) == 1

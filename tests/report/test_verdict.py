@@ -12,7 +12,7 @@ from steadygrad.catalog import CATALOG
 from steadygrad.records import SEVERITIES, Finding, Incident, TensorInfo
 from steadygrad.report.chapters import chapters
 from steadygrad.report.facts import Facts, gather
-from steadygrad.report.verdict import title, verdict
+from steadygrad.report.verdict import title, told_loss, verdict
 from steadygrad.runfile import open_run
 
 CALM = {
@@ -214,3 +214,47 @@ def test_of_a_long_name_the_end_is_told():
 def test_a_module_called_by_a_number_is_said_to_be_a_layer():
     lost = Finding("nonfinite_activation", "error", 390, ("20", "20.weight"), "Inf first made in 20")
     assert told([EXPLOSION, lost]).sentence.endswith("; first non-finite in layer 20 (step 390).")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "place"),
+    [
+        ({"batch rows": 1.0, "first batch row": 3.0}, "step 9, row 3"),
+        ({"batch rows": 4.0, "first batch row": 0.0}, "step 9, row 0 and 3 more"),
+        ({"batch rows": math.nan, "first batch row": math.inf}, "step 9"),
+        ({}, "step 9"),
+    ],
+)
+def test_of_a_broken_batch_the_rows_are_told_and_not_the_gradients(evidence, place):
+    broken = Finding("nonfinite_input", "error", 9, ("8.bias", "8.weight"), "NaN in the batch", evidence)
+    assert told([broken]).sentence == f"{title('nonfinite_input')} ({place})."
+
+
+def test_rollbacks_are_counted():
+    back = [
+        Incident(412, "rollback", "NaN"),
+        Incident(412, "rollback", "NaN"),
+        Incident(500, "rollback", "again"),
+    ]
+    assert told([NONFINITE], back, skipped=1).sentence == (
+        "NaN or Inf in the gradient (step 412, head.weight), 1 step skipped, 2 rollbacks, the run went on."
+    )
+
+
+def test_steps_of_several_optimizers_are_said_to_be_theirs():
+    assert told(optimizers=2).sentence == "Healthy: 1,200 steps of 2 optimizers, nothing to report."
+
+
+@pytest.mark.parametrize(
+    ("losses", "text"),
+    [
+        ([2.0, 1.0, 0.5], "2 -> 0.5"),
+        ([2.0, 1.0, math.nan], "2 -> not finite"),
+        ([math.inf, 2.0, None], "2 -> 2"),
+        ([math.nan] * 3, "never finite"),
+    ],
+)
+def test_a_loss_that_ends_broken_is_not_told_as_if_it_ended_well(record, losses, text):
+    changes = {step: {"loss": loss} for step, loss in enumerate(losses)}
+    with open_run(record(np.ones((3, 2)), changes)) as run:
+        assert told_loss(gather(run), "->") == text

@@ -38,3 +38,19 @@ def test_two_trainings_in_one_folder_are_kept_apart(record, tmp_path):
     groups, _ = trainings_in(tmp_path)
     assert sorted(group.name for group in groups) == ["a.rank*.steady", "b.rank*.steady"]
     assert all(list(group.paths) == [0, 1] for group in groups)
+
+
+def test_ranks_that_asked_for_the_same_name_are_one_training(record, tmp_path):
+    """Whichever of them came first has the name itself; the others have a number behind it, which is not their rank."""
+    for started in (1000.0, 9000.0):
+        for rank in (2, 0, 1):
+            path = tmp_path / "ddp.steady"
+            record([[1.0]], path=path, name="ddp", rank=rank, world_size=3, started=started + rank)
+    groups, _ = trainings_in(tmp_path)
+    names = [[path.name for path in group.paths.values()] for group in groups]
+    assert names == [
+        ["ddp-5.steady", "ddp-6.steady", "ddp-4.steady"],
+        ["ddp-2.steady", "ddp-3.steady", "ddp.steady"],
+    ]
+    assert all(list(group.paths) == [0, 1, 2] for group in groups)
+    assert with_siblings(tmp_path / "ddp-6.steady") == groups[0]

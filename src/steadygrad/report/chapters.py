@@ -123,12 +123,13 @@ def chapters(findings: Iterable[Finding]) -> list[Chapter]:
 
 
 def _settled(findings: Iterable[Finding]) -> list[Finding]:
-    """Of a finding that was raised to a higher severity as it went on, only the last word."""
+    """Of a finding that was raised to a higher severity as it went on, only the last word; of one told twice, one."""
     kept: dict[tuple[str, int, int], list[Finding]] = {}
     for finding in findings:
         same = kept.setdefault((finding.kind, finding.optimizer, finding.step), [])
         raised = [f for f in same if _overlap(f, finding) and _rank(f) < _rank(finding)]
-        same[:] = [f for f in same if f not in raised] + [finding]
+        told = any(_overlap(f, finding) and f.summary == finding.summary for f in same if f not in raised)
+        same[:] = [f for f in same if f not in raised] + ([] if told else [finding])
     return [finding for same in kept.values() for finding in same]
 
 

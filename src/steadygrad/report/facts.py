@@ -28,7 +28,8 @@ class Facts:
         first_nonfinite: first step with a non-finite gradient that was no overflow; None without.
         nonfinite_at_end: steps at the end of the run whose total norm is non-finite.
         first_loss: first finite loss that was logged, NaN without.
-        last_loss: last one.
+        last_loss: last one that was logged; NaN or Inf where it wasn't finite.
+        optimizers: how many made the steps.
     """
 
     steps: int
@@ -42,6 +43,7 @@ class Facts:
     nonfinite_at_end: int
     first_loss: float
     last_loss: float
+    optimizers: int = 1
 
 
 def gather(run: Run) -> Facts:
@@ -50,7 +52,8 @@ def gather(run: Run) -> Facts:
     skipped = run.skipped & ~run.overflow
     nonfinite = (run.nonfinite_count > 0) & ~run.overflow
     finite = np.flatnonzero(np.isfinite(run.total_norm))
-    losses = run.loss[np.isfinite(run.loss)]
+    logged = run.loss[run.loss_logged]
+    losses = logged[np.isfinite(logged)]
     return Facts(
         steps=int(run.resolution.sum()),
         seconds=float(run.time_s.max(initial=0.0)),
@@ -62,5 +65,6 @@ def gather(run: Run) -> Facts:
         first_nonfinite=int(run.steps[nonfinite].min()) if nonfinite.any() else None,
         nonfinite_at_end=int(run.resolution[finite[-1] + 1 if finite.size else 0 :].sum()),
         first_loss=float(losses[0]) if losses.size else math.nan,
-        last_loss=float(losses[-1]) if losses.size else math.nan,
+        last_loss=float(logged[-1]) if logged.size else math.nan,
+        optimizers=max(1, len(np.unique(run.optimizer))),
     )

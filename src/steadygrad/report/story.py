@@ -20,7 +20,7 @@ from steadygrad.report.findings import STYLES, tell
 from steadygrad.report.layout import Code, Heading, Paragraph
 from steadygrad.report.medians import median_norms
 from steadygrad.report.sparkline import Mark, Sparkline
-from steadygrad.report.verdict import Verdict, verdict
+from steadygrad.report.verdict import Verdict, told_loss, verdict
 from steadygrad.report.wording import duration, moment, number, plural, share, some, visible
 from steadygrad.runfile import Run
 from steadygrad.runfile.own_clip import own_clip
@@ -85,8 +85,8 @@ class Story:
         acted = [f"{count:,} {what} ({share(count, facts.steps)})" for what, count in counts if count]
         if acted:
             yield Paragraph(("at least " if facts.at_least else "") + ", ".join(acted), "acted on")
-        if not isnan(facts.first_loss):
-            yield Paragraph(f"{number(facts.first_loss)} -> {number(facts.last_loss)}", "loss")
+        if run.loss_logged.any():
+            yield Paragraph(told_loss(facts, "->"), "loss")
         yield from _own_clip(run)
 
     def _findings(self) -> Iterator[RenderableType]:

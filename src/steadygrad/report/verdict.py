@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 from steadygrad.catalog import CATALOG
@@ -11,7 +12,7 @@ from steadygrad.records import Finding, Incident
 from steadygrad.report.chapters import Chapter
 from steadygrad.report.facts import Facts
 from steadygrad.report.profile import told_growth
-from steadygrad.report.wording import layer, plural, visible
+from steadygrad.report.wording import layer, number, plural, visible
 from steadygrad.runfile import Run
 
 _LONGEST = 60
@@ -64,6 +65,20 @@ def verdict(
     return Verdict("healthy", _healthy(facts, told))
 
 
+def counted_steps(facts: Facts) -> str:
+    """Write how many steps there were, and of how many optimizers where it's more than one."""
+    several = f" of {facts.optimizers} optimizers" if facts.optimizers > 1 else ""
+    return f"{plural(facts.steps, 'step')}{several}"
+
+
+def told_loss(facts: Facts, arrow: str) -> str:
+    """Write the first loss and the last."""
+    if not isfinite(facts.first_loss):
+        return "never finite"
+    last = number(facts.last_loss) if isfinite(facts.last_loss) else "not finite"
+    return f"{number(facts.first_loss)} {arrow} {last}"
+
+
 def title(kind: str) -> str:
     """The name of a kind for a person, also of a kind that a newer version recorded."""
     known = CATALOG.get(kind)
@@ -73,10 +88,22 @@ def title(kind: str) -> str:
 def _blame(finding: Finding, grown: str) -> str:
     if grown:
         return f"{title(finding.kind)} at step {finding.step:,}: {grown}"
+    place = _rows(finding) if finding.kind == "nonfinite_input" else _tensors(finding)
+    return f"{title(finding.kind)} (step {finding.step:,}{place})"
+
+
+def _tensors(finding: Finding) -> str:
     rest = len(finding.where) - 1
     more = f" and {rest:,} more" if rest > 0 else ""
-    place = f", {_short(finding.where[0])}{more}" if finding.where else ""
-    return f"{title(finding.kind)} (step {finding.step:,}{place})"
+    return f", {_short(finding.where[0])}{more}" if finding.where else ""
+
+
+def _rows(finding: Finding) -> str:
+    """What is wrong with a batch is in its rows: the gradients that came of it are no place to look."""
+    row, count = (finding.evidence.get(name, -1.0) for name in ("first batch row", "batch rows"))
+    if not (isfinite(row) and isfinite(count)) or row < 0:
+        return ""
+    return f", row {int(row):,}" + (f" and {int(count) - 1:,} more" if count > 1 else "")
 
 
 def _short(name: str) -> str:
@@ -98,27 +125,29 @@ def _follow_up(chapter: Chapter) -> str:
 
 def _outcome(facts: Facts, incidents: Sequence[Incident]) -> str:
     stop = next((incident for incident in incidents if incident.action == "stop"), None)
-    skipped = f", {_counted(facts, facts.skipped)} skipped" if facts.skipped else ""
+    back = len({incident.step for incident in incidents if incident.action == "rollback"})
+    done = f", {_counted(facts, facts.skipped)} skipped" if facts.skipped else ""
+    done += f", {plural(back, 'rollback')}" if back else ""
     if stop:
-        return f"{skipped}; the guard stopped the run at step {stop.step:,}"
+        return f"{done}; the guard stopped the run at step {stop.step:,}"
     if facts.nonfinite_at_end > 1:
-        return f"{skipped}; the last {facts.nonfinite_at_end:,} steps are all non-finite"
-    if skipped:
-        return f"{skipped}, the run went on"
+        return f"{done}; the last {facts.nonfinite_at_end:,} steps are all non-finite"
+    if done:
+        return f"{done}, the run went on"
     return "; the run ended there" if facts.nonfinite_at_end else ""
 
 
 def _held(facts: Facts, told: Sequence[Chapter], engaged: Incident) -> str:
     what = f"{plural(len(told), 'note')} below" if told else "nothing else to report"
     scaled = f" ({_counted(facts, facts.clipped)} scaled down)" if facts.clipped else ""
-    return f"Unstable from step {engaged.step:,}, held by the guard{scaled}: {plural(facts.steps, 'step')}, {what}."
+    return f"Unstable from step {engaged.step:,}, held by the guard{scaled}: {counted_steps(facts)}, {what}."
 
 
 def _healthy(facts: Facts, told: Sequence[Chapter]) -> str:
     what = f"{plural(len(told), 'note')} below" if told else "nothing to report"
     scaled = f"; {_counted(facts, facts.clipped)} scaled down" if facts.clipped else ""
     waited = f"; {_counted(facts, facts.overflowed)} left out by the loss scaler" if facts.overflowed else ""
-    return f"Healthy: {plural(facts.steps, 'step')}, {what}{scaled}{waited}."
+    return f"Healthy: {counted_steps(facts)}, {what}{scaled}{waited}."
 
 
 def _counted(facts: Facts, steps: int) -> str:

@@ -11,6 +11,9 @@ from pathlib import Path
 from steadygrad.runfile.listing import RunSummary, list_runs
 from steadygrad.runfile.reader import Run, open_run
 
+TOGETHER_S = 300.0
+"""Within it the ranks of one training begin; only asked where the names of the files leave it open."""
+
 _NAMED = re.compile(r"rank\D?(\d+)")
 
 
@@ -78,11 +81,38 @@ def open_ranks(run: Run) -> list[Run]:
 
 
 def _grouped(runs: Iterable[RunSummary]) -> list[RankFiles]:
-    found: dict[tuple[str, int], dict[int, Path]] = {}
+    found: dict[tuple[str, int], list[RunSummary]] = {}
     for run in runs:
-        path = Path(run.path)
-        found.setdefault((_common(path.name, run.rank), run.world_size), {})[run.rank] = path
-    return [RankFiles(name, world, dict(sorted(paths.items()))) for (name, world), paths in found.items()]
+        found.setdefault((_common(_wanted(run), run.rank), run.world_size), []).append(run)
+    groups = [(key, group) for key, same in found.items() for group in _trainings(same)]
+    return [
+        RankFiles(name, world, {run.rank: Path(run.path) for run in sorted(group, key=lambda run: run.rank)})
+        for (name, world), group in groups
+    ]
+
+
+def _wanted(run: RunSummary) -> str:
+    """The name that was asked for, where the file has a number behind it: ranks that ask for the same get one each."""
+    path = Path(run.path)
+    numbered = re.fullmatch(rf"{re.escape(run.name)}-\d+", path.stem)
+    return f"{run.name}{path.suffix}" if numbered else path.name
+
+
+def _trainings(same: list[RunSummary]) -> list[list[RunSummary]]:
+    """Files of one name: one training, or one after the other where a rank is there twice."""
+    if len({run.rank for run in same}) == len(same):
+        return [same]
+    found: list[list[RunSummary]] = []
+    for run in sorted(same, key=lambda run: -run.started):
+        now = found[-1] if found else []
+        fits = (
+            now and run.rank not in {one.rank for one in now} and now[0].started - run.started <= TOGETHER_S
+        )
+        if fits:
+            now.append(run)
+        else:
+            found.append([run])
+    return found
 
 
 def _common(name: str, rank: int) -> str:

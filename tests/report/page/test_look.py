@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from bokeh.models import ColorBar
 
 from steadygrad.records import Finding
 from steadygrad.report.page.data.buckets import Buckets
+from steadygrad.report.page.data.raster import raster
 from steadygrad.report.page.figures import look
+from steadygrad.report.page.figures.heat import heat_map
 from steadygrad.report.page.render import page
 from steadygrad.runfile import open_run
 
@@ -49,3 +52,33 @@ def _plots(model):
         if hasattr(model, "xaxis")
         else [p for child in getattr(model, "children", ()) for p in _plots(child)]
     )
+
+
+@pytest.mark.parametrize("value", [4_339_009.0, 0.0, -3e-9, 1.7e308])
+def test_numbers_that_are_all_alike_have_an_axis_that_can_be_read(record, value):
+    with open_run(record(np.ones((9, 4)), {step: {"loss": value} for step in range(9)})) as run:
+        (loss,) = [plot for plot in page(run)[1][0].models if plot.name == "loss"]
+    assert loss.y_range.default_span == (min(abs(value), 1e300) or 1.0)
+
+
+@pytest.mark.parametrize(
+    ("norms", "texts"),
+    [
+        ([9e-4, 1.0, 2e3], {"1e-3", "1", "1e3"}),
+        ([0.13, 0.9], {"0.2", "0.5"}),
+        ([0.31, 0.32], {"0.31", "0.32"}),
+        ([1.0, 1.0], {"1"}),
+        ([1e-30, 1e30], {"1"}),
+        ([np.nan, np.nan], set()),
+    ],
+)
+def test_the_colours_of_the_heat_map_have_numbers(record, norms, texts):
+    with open_run(record(np.tile(norms, (20, 2)))) as run:
+        drawn = heat_map(raster(run))
+    (bar,) = drawn.select({"type": ColorBar})
+    told = bar.major_label_overrides
+    assert texts <= set(told.values())
+    assert len(told) <= 12
+    mapper = bar.color_mapper
+    assert all(mapper.low <= code <= mapper.high for code in told)
+    assert list(told) == bar.ticker.ticks

@@ -109,3 +109,22 @@ def test_runs_that_cant_be_compared_are_not_called_alike(compare, factor, state,
     one = np.ones((9, 2))
     told = told_apart(compare(one, one * factor if factor else np.zeros((0, 2))))
     assert (told["state"], told["sign"]) == (state, sign)
+
+
+def test_what_differs_twofold_at_once_is_listed_once(compare):
+    one = np.ones((9, 3))
+    (table,) = told_apart(compare(one, one * [2.5, 3.0, 9.0]))["tables"]
+    assert table["title"] == "The first to differ twofold: step 0, largest difference first"
+
+
+def test_what_the_models_dont_share_is_said(record):
+    def run(name, shapes):
+        tensors = tuple(TensorInfo(text, shape) for text, shape in shapes.items())
+        return open_run(record(np.ones((5, len(shapes))), name=name, tensors=tensors))
+
+    one = run("a", {"in": (4, 4), "mid": (4, 4), "out": (1, 4)})
+    other = run("b", {"in": (8, 4), "out": (1, 4)})
+    note = told_apart(parting(one, other))["note"]
+    assert "2 tensors that both have; A has 1 more." in note
+    assert "differ from the start: 1 tensor." in note
+    assert told_apart(parting(one, one))["note"] == ""

@@ -14,7 +14,7 @@ from steadygrad.report.cards import Card, cards
 from steadygrad.report.chapters import chapters
 from steadygrad.report.facts import Facts, gather
 from steadygrad.report.page.data.health import mean_overhead
-from steadygrad.report.verdict import verdict
+from steadygrad.report.verdict import counted_steps, told_loss, verdict
 from steadygrad.report.wording import duration, moment, number, plural, share
 from steadygrad.runfile import Run
 from steadygrad.runfile.own_clip import own_clip
@@ -96,11 +96,11 @@ def _facts(run: Run, facts: Facts) -> list[tuple[str, str]]:
     size = sum(tensor.numel for tensor in run.info.tensors)
     least = "at least " if facts.at_least else ""
     rows = [
-        ("steps", f"{facts.steps:,} in {duration(facts.seconds)}"),
+        ("steps", f"{counted_steps(facts).removesuffix(' steps')} in {duration(facts.seconds)}"),
         ("model", f"{plural(len(run.info.tensors), 'tensor')}, {plural(size, 'parameter')}"),
     ]
-    if np.isfinite(facts.first_loss):
-        rows.append(("loss, first and last", f"{number(facts.first_loss)} → {number(facts.last_loss)}"))
+    if run.loss_logged.any():
+        rows.append(("loss, first and last", told_loss(facts, "→")))
     norms = run.total_norm[np.isfinite(run.total_norm)]
     if norms.size:
         rows.append(

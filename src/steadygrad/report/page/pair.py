@@ -51,16 +51,40 @@ def told_apart(parted: Parting) -> dict[str, Any]:
         parted: where they part.
 
     Returns:
-        ``sentence``, ``state`` (a colour), ``sign``, and ``tables`` of the tensors that part first.
+        ``sentence``, ``state`` (a colour), ``sign``, ``tables`` of the tensors that part first, and a ``note`` on
+        models that aren't alike.
     """
+    at_once = parted.first is not None and parted.first == parted.twofold
     moments = {
-        "The first to differ": parted.first,
+        "The first to differ": None if at_once else parted.first,
         "The first to differ twofold": parted.twofold,
     }
     tables = [_table(title, moment) for title, moment in moments.items() if moment is not None]
     alike = parted.first is None and parted.shared_tensors > 0 and parted.shared_steps > 0
     state, sign = ("healthy", "=") if alike else ("info", "≠") if parted.first else ("empty", "?")
-    return {"sentence": _sentence(parted), "state": state, "sign": sign, "tables": tables}
+    return {
+        "sentence": _sentence(parted),
+        "state": state,
+        "sign": sign,
+        "tables": tables,
+        "note": _note(parted),
+    }
+
+
+def _note(parted: Parting) -> str:
+    """What to bear in mind where the models aren't alike."""
+    notes = []
+    if parted.shared_tensors and any(parted.alone):
+        more = [
+            f"{letter} has {count:,} more" for letter, count in zip("AB", parted.alone, strict=True) if count
+        ]
+        notes.append(
+            f"Compared by name: {plural(parted.shared_tensors, 'tensor')} that both have; {', '.join(more)}."
+        )
+    if parted.reshaped:
+        told = plural(parted.reshaped, "tensor")
+        notes.append(f"Of another shape in B, so that norms differ from the start: {told}.")
+    return " ".join(notes)
 
 
 def _sentence(parted: Parting) -> str:

@@ -61,12 +61,16 @@ class Parting:
         shared_tensors: tensors that both have.
         first: the first difference beyond the precision of the record; None where there is none.
         twofold: the first step at which a tensor's norm is twice the other's; None where none is.
+        alone: tensors that only the first has, and only the second.
+        reshaped: tensors that both have, of another shape in either.
     """
 
     shared_steps: int
     shared_tensors: int
     first: Moment | None
     twofold: Moment | None
+    alone: tuple[int, int] = (0, 0)
+    reshaped: int = 0
 
 
 def parting(one: Run, other: Run, most: int = 6) -> Parting:
@@ -91,7 +95,15 @@ def parting(one: Run, other: Run, most: int = 6) -> Parting:
         sum(part.shared_tensors for part in found),
         _earliest([part.first for part in found], most),
         _earliest([part.twofold for part in found], most),
+        *_unlike(one, other),
     )
+
+
+def _unlike(one: Run, other: Run) -> tuple[tuple[int, int], int]:
+    """How far the models themselves differ."""
+    ours, theirs = ({tensor.name: tensor.shape for tensor in run.info.tensors} for run in (one, other))
+    both = ours.keys() & theirs.keys()
+    return (len(ours) - len(both), len(theirs) - len(both)), sum(ours[name] != theirs[name] for name in both)
 
 
 def _shared(one: Run, other: Run) -> dict[tuple[int, int], list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from steadygrad.records import BoolArray
 from steadygrad.report.page.data.buckets import Buckets, Float64Array
 from steadygrad.report.page.data.course import EVENTS, Course
 from steadygrad.report.page.data.depth import Snowball
@@ -21,11 +22,13 @@ def course_words(data: Course) -> str:
     parts = []
     for lane in data.lanes[:4]:
         which = f" of optimizer {lane.optimizer}" if len(data.lanes) > 1 else ""
-        parts.append(_series(f"Total gradient norm{which}", data.buckets, lane.norm))
+        parts.append(
+            _series(f"Total gradient norm{which}", data.buckets, lane.norm, lane.events["nonfinite"])
+        )
         seen = [name for key, name in EVENTS.items() if lane.events[key].any()]
         parts += [f"Marked{which}: {', '.join(seen)}."] if seen else []
     if data.loss.finite:
-        parts.append(_series("Loss", data.buckets, data.loss))
+        parts.append(_series("Loss", data.buckets, data.loss, data.bad_loss))
     return " ".join(parts)
 
 
@@ -100,14 +103,17 @@ def overhead_words(data: Spent, mean: float) -> str:
     return f"{100 * mean:.2g} % of the time on average, {most:.2g} % at most, up to step {int(data.steps[at]):,}."
 
 
-def _series(name: str, buckets: Buckets, series: Envelope) -> str:
+def _series(name: str, buckets: Buckets, series: Envelope, bad: BoolArray) -> str:
     known = np.flatnonzero(np.isfinite(series.middle))
     if not known.size:
         return f"{name}: never finite."
     peak = int(known[np.argmax(series.high[known])])
     first, last = (number(float(series.middle[known[i]])) for i in (0, -1))
-    step = int(np.ceil(buckets.edges[peak]))
-    return f"{name}: {first} at the beginning, {last} at the end, largest {_largest(series.high, peak)} near step {step:,}."
+    steps = np.ceil(buckets.edges).astype(np.int64)
+    begin = f"first finite at step {steps[known[0]]:,}" if bad[: known[0]].any() else "at the beginning"
+    lost = bad[known[-1] + 1 :].any()
+    end = f"near step {steps[known[-1]]:,} and not finite after it" if lost else "at the end"
+    return f"{name}: {first} {begin}, {last} {end}, largest {_largest(series.high, peak)} near step {steps[peak]:,}."
 
 
 def _largest(high: Float64Array, peak: int) -> str:

@@ -192,6 +192,7 @@ def _loss(data: Course, steps: Any) -> figure:
     line = curve(plot, source, look.GREEN, "loss")
     plot.add_tools(look.hover(line, ("loss", "middle"), ("largest", "high")))
     look.keep_axis(plot, data.loss.finite, log=log)
+    look.keep_span(plot, data.loss.high)
     _bad(plot, data.buckets, data.bad_loss)
     look.legend_above(plot)
     return plot

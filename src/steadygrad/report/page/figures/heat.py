@@ -5,6 +5,7 @@ Shape legend: P tensors, C columns.
 
 from __future__ import annotations
 
+from math import log10
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,10 @@ from bokeh.palettes import Viridis256
 from bokeh.plotting import figure
 
 from steadygrad.report.page.data.modules import Group, groups, ranking
-from steadygrad.report.page.data.raster import LEAST, Raster
+from steadygrad.report.page.data.raster import LEAST, Raster, cell_value
 from steadygrad.report.page.figures import look
 from steadygrad.report.page.figures.script import script
+from steadygrad.report.wording import number
 from steadygrad.runfile.codec import CODE_OF_ONE, STEPS_PER_NAT
 
 NO_GRADIENT_COLOR = "#a6adb866"
@@ -111,13 +113,24 @@ def _picture(
     return plot, shown
 
 
+def _numbers(low: int, high: int) -> dict[int, str]:
+    """Codes that are labelled: powers of ten, with 2 and 5 where there are few of them, the ends where there is none."""
+    first, last = (int((code - CODE_OF_ONE) // _PER_DECADE) for code in (low, high))
+    every = max(1, -(-(last - first) // 10))
+    plain = {_code(d): f"1e{d}" if d else "1" for d in range(first, last + 1) if d % every == 0}
+    fine = {_code(d, m): number(m * 10.0**d) for d in range(first, last + 1) for m in (1, 2, 5)}
+    ends = {code: number(cell_value(code)) for code in (low, high) if code > LEAST}
+    inside = [{at: text for at, text in some.items() if low <= at <= high} for some in (plain, fine, ends)]
+    return next((places for places in inside if len(places) > 2), max(inside, key=len))
+
+
+def _code(decade: int, times: int = 1) -> int:
+    return round(float(CODE_OF_ONE + (decade + log10(times)) * _PER_DECADE))
+
+
 def _color_bar(mapper: LinearColorMapper, low: int, high: int) -> ColorBar:
-    """Powers of ten above the picture, few enough to be read."""
-    decades = range(
-        int(np.ceil((low - CODE_OF_ONE) / _PER_DECADE)), int((high - CODE_OF_ONE) // _PER_DECADE) + 1
-    )
-    every = max(1, -(-len(decades) // 10))
-    places = {round(CODE_OF_ONE + d * _PER_DECADE): f"1e{d}" if d else "1" for d in decades if d % every == 0}
+    """Numbers above the picture, few enough to be read."""
+    places = _numbers(low, high)
     return ColorBar(
         color_mapper=mapper,
         ticker=FixedTicker(ticks=list(places)),

@@ -14,6 +14,7 @@ from bokeh.models import (
     AdaptiveTicker,
     BasicTickFormatter,
     BoxZoomTool,
+    DataRange1d,
     GlyphRenderer,
     HoverTool,
     PanTool,
@@ -171,7 +172,14 @@ def keep_axis(plot: figure, drawn: bool, *, log: bool) -> None:  # noqa: FBT001 
         plot.y_range = Range1d(1e-3, 1e3) if log else Range1d(0.0, 1.0)
 
 
+def keep_span(plot: figure, values: Float64Array) -> None:
+    """Give numbers that are all alike an axis around them; Bokeh's would tell them apart by their last digits."""
+    known = values[np.isfinite(values)]
+    if known.size and isinstance(plot.y_range, DataRange1d):
+        plot.y_range.default_span = float(min(np.abs(known).max(), 1e300)) or 1.0
+
+
 def wants_log(values: Float64Array) -> bool:
     """Whether a curve spans so much that only a logarithmic axis shows all of it."""
     known = values[np.isfinite(values)]
-    return bool(known.size and known.min() > 0 and known.max() > 30 * known.min())
+    return bool(known.size and known.min() > 0 and known.max() / 30 > known.min())

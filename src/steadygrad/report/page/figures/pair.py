@@ -79,6 +79,8 @@ def _figure(
     plot = look.picture(f"{label} of both", height, steps, y_axis_type="log" if log else "linear", **axis)
     plot.yaxis.axis_label = label
     look.few_ticks(plot, 3 if rate else 4)
+    if label == "loss":
+        look.keep_span(plot, np.concatenate(heard))
     if rate:
         plot.yaxis.formatter = PrintfTickFormatter(format="%.3g")
     for series, course, name, color, hatch in zip(known, pair, names, COLORS, HATCHES, strict=True):
