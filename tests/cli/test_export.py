@@ -149,3 +149,18 @@ def test_tensorboard_is_a_folder_of_event_files(run, call, tmp_path):
     assert call("export", run, "--to", "tensorboard", "-o", target)[0] == 2
     assert call("export", run, "--to", "csv", "-o", target)[0] == 2
     assert call("export", run, "--to", "tensorboard", "-o", "-")[0] == 2
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "tensorboard"])
+def test_a_place_that_takes_no_files_is_named(run, call, form):
+    code, out, err = call("export", run, "--to", form, "-o", "/proc/sub")
+    assert (code, out) == (1, "")
+    assert err.startswith("steadygrad: error: Can't write /proc/sub (")
+    assert "Choose another place with -o." in err
+    assert err.count("\n") == 1
+
+
+def test_a_folder_is_no_run(run, call, tmp_path):
+    code, _, err = call("export", tmp_path, "--to", "csv")
+    assert code == 2
+    assert f"{tmp_path} is a folder; expected a run file. `steadygrad runs {tmp_path}` lists" in err

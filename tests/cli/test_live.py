@@ -355,3 +355,20 @@ def test_one_view_at_a_time(call, tmp_path):
     code, _, err = call("live", "--metrics", "--terminal", tmp_path)
     assert code == 2
     assert "Choose one" in err
+
+
+@pytest.mark.parametrize("how", [(), ("--metrics",)])
+def test_what_will_never_be_a_run_is_not_waited_for(call, tmp_path, how):
+    path = tmp_path / "notes.steady"
+    path.write_text("nothing of ours")
+    code, out, err = call("live", *how, path, "--port", "0")
+    assert (code, out) == (1, "")
+    assert "notes.steady is not a steadygrad run" in err
+
+
+def test_a_place_that_isnt_there_is_said_to_be_awaited(tmp_path):
+    command = [sys.executable, "-m", "steadygrad", "live", str(tmp_path / "typo"), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        line = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+    assert "once it is there, which it isn't yet" in line

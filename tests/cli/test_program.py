@@ -26,11 +26,12 @@ def test_version(call):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("explian",), "No such command 'explian'"),
+        (("explian",), "No such command 'explian'. Did you mean 'explain'?"),
+        (("frobnicate",), "No such command 'frobnicate'. See"),
         (("runs", "--frobnicate"), "--frobnicate"),
         (("explain",), "Missing argument 'RUN'"),
         (("export", "--to", "xml", "x.steady"), "--to"),
-        (("runs", "not-a-folder"), "not-a-folder"),
+        (("runs", "not-a-folder"), "There is no folder not-a-folder."),
         (("explain", "not-a-run"), "There is no run 'not-a-run'"),
     ],
 )

@@ -49,7 +49,19 @@ def test_a_folder_with_several_says_how_to_pick(call, two_ranks, record, tmp_pat
     code, _, err = call("explain", tmp_path)
     assert code == 2
     assert "holds 2 runs" in err
-    assert "a.rank0.steady, other.steady" in err
+    assert f"{tmp_path}/a.rank0.steady, {tmp_path}/other.steady" in err
+    assert "any one's file tells of all" in err
+
+
+def test_files_to_choose_from_are_named_as_one_would_type_them(call, record, tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    for name in ("a", "b"):
+        record([[1.0]], name=name, path=tmp_path / "runs" / f"{name}.steady")
+    monkeypatch.chdir(tmp_path)
+    _, _, err = call("report", "runs")
+    assert "runs/a.steady" in err
+    assert str(tmp_path) not in err
+    assert "ranks" not in err
 
 
 def test_an_empty_folder_is_said_to_be_one(call, tmp_path):

@@ -47,6 +47,10 @@ def test_a_page_is_written_again(call, run, tmp_path):
         (("{run}", "-o", "{run}"), "is the run itself"),
         (("{run}", "-o", "{folder}"), "is a folder"),
         (("{run}", "-o", "{folder}/no/page.html"), "There is no folder"),
+        (
+            ("{run}", "-o", "/proc/page.html"),
+            "Can't write /proc/page.html (No such file or directory). Choose another",
+        ),
         (("nowhere",), "There is no run 'nowhere'"),
         (("{folder}/foreign.steady",), "foreign.steady"),
     ],

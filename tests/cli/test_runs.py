@@ -94,3 +94,12 @@ def test_a_run_that_is_being_written_is_told_from_one_that_was_cut_off(tmp_path)
         assert shown_state(run, time.time() + STILL_WRITING_S) == "cut off"
     (run,) = list_runs(tmp_path)
     assert shown_state(run, time.time() + STILL_WRITING_S) == "finished"
+
+
+def test_a_run_in_place_of_a_folder_is_told_by_another_command(record, call):
+    path = record([[1.0]])
+    code, _, err = call("runs", path)
+    assert code == 2
+    assert (
+        f"{path} is a file; expected a folder. If it is a run, `steadygrad explain {path}` tells it." in err
+    )

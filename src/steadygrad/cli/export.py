@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from steadygrad.cli.place import find_run
+from steadygrad.cli.place import cant_write, find_run, replacing
 
 if TYPE_CHECKING:
     from steadygrad.runfile import Run
@@ -65,7 +62,10 @@ def command(run: Path, form: Form, output: Path | None, force: bool) -> None:  #
 def _export_events(run: Run, target: Path) -> None:
     from steadygrad.sinks import write_tensorboard
 
-    steps = write_tensorboard(run, target)
+    try:
+        steps = write_tensorboard(run, target)
+    except OSError as error:
+        raise click.ClickException(cant_write(target, error)) from None
     click.echo(f"{steps:,} steps written to {target}; next: tensorboard --logdir {target}")
 
 
@@ -75,25 +75,10 @@ def _export(run: Run, form: Form, target: Path) -> None:
     if target == STDOUT:
         write_csv(run, sys.stdout)
         return
-    with _replacing(target) as partial:
+    with replacing(target) as partial:
         if form == "parquet":
             write_parquet(run, partial)
         else:
             with partial.open("w", encoding="utf-8", newline="") as stream:
                 write_csv(run, stream)
     click.echo(f"{len(run.steps):,} rows written to {target}")
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """Write beside the target and put it in place when it is whole."""
-    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        yield partial
-        partial.replace(target)
-    except OSError as error:
-        if error.filename != str(partial):
-            raise
-        raise type(error)(error.errno, error.strerror, str(target)) from None
-    finally:
-        partial.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from steadygrad.cli.place import RUNS_FOLDER, find_or_await
+from steadygrad.cli.place import RUNS_FOLDER, find_or_await, refuse_foreign
 
 ADDRESS, PAGE_PORT, METRICS_PORT = "127.0.0.1", 5006, 9477
 OLDEST_BOKEH, OLDEST_PROMETHEUS = "3.7", "0.20"
@@ -40,6 +40,7 @@ def command(place: Path, *, terminal: bool, metrics: bool, port: int | None, add
         raise click.UsageError(
             "--address is for --metrics: a page is for this machine only. Use ssh -L to see it."
         )
+    refuse_foreign(place)
     with suppress(AttributeError, OSError):
         os.nice(POLITENESS)
     if terminal:
@@ -70,7 +71,8 @@ def _serve_pages(place: Path, port: int) -> None:
     with _naming(port, ADDRESS):
         server = LiveServer(place, port)
     with suppress(KeyboardInterrupt):
-        click.echo(f"{place} is shown at {server.url} while it is written; Ctrl-C ends this.", err=True)
+        when = "while it is written" if place.exists() else "once it is there, which it isn't yet"
+        click.echo(f"{place} is shown at {server.url} {when}; Ctrl-C ends this.", err=True)
         server.run()
 
 

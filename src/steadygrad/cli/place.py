@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -31,7 +34,12 @@ def find_run(ctx: click.Context, param: click.Parameter, value: str) -> Path:
     """
     found = next((path for path in _places(value) if path.is_file()), None)
     if found is None:
-        message = f"There is no run {value!r} here or in {RUNS_FOLDER}/. {_hint(Path(value))}"
+        typed = Path(value)
+        message = (
+            f"{typed} is a folder; expected a run file. `steadygrad runs {typed}` lists what is in it."
+            if typed.is_dir()
+            else f"There is no run {value!r} here or in {RUNS_FOLDER}/. {_hint(typed)}"
+        )
         raise click.BadParameter(message, ctx, param)
     return found
 
@@ -61,9 +69,57 @@ def find_story(ctx: click.Context, param: click.Parameter, value: str) -> Path:
     if len(firsts) == 1:
         return firsts[0]
     message = (
-        f"No runs in {folder}." if not firsts else f"{folder} holds {len(firsts)} runs. {_choices(firsts)}"
+        f"No runs in {folder}. Name a run file, or a folder with one."
+        if not firsts
+        else f"{folder} holds {len(firsts)} runs. {_choices(firsts)}"
     )
+    if groups and firsts:
+        message += " Of several ranks any one's file tells of all that lie beside it."
     raise click.BadParameter(message, ctx, param)
+
+
+def refuse_foreign(place: Path) -> None:
+    """Say at once that a file is no run; what isn't there yet, or was begun just now, may become one.
+
+    Args:
+        place: a run file or a folder.
+
+    Raises:
+        RunFileError: the file holds something else.
+    """
+    if place.is_file() and place.stat().st_size:
+        from steadygrad.runfile import open_run
+
+        open_run(place).close()
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Write beside the target and put it in place when it is whole: somebody may be reading it.
+
+    Args:
+        target: the file.
+
+    Yields:
+        The path to write to.
+
+    Raises:
+        ClickException: it can't be written.
+    """
+    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        yield partial
+        partial.replace(target)
+    except OSError as error:
+        raise click.ClickException(cant_write(target, error)) from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def cant_write(target: Path, error: OSError) -> str:
+    """Name what was to be written, and not the file beside it or the one in it that failed."""
+    return f"Can't write {target} ({error.strerror or error}). Choose another place with -o."
 
 
 def _places(value: str) -> tuple[Path, Path, Path]:
@@ -74,8 +130,13 @@ def _places(value: str) -> tuple[Path, Path, Path]:
 def _choices(paths: list[Path]) -> str:
     from steadygrad.report.wording import some
 
-    shown = some([path.name for path in paths], MOST_CHOICES)
-    return f"Name one of them: {shown}. Of several ranks any one's file tells of all that lie beside it."
+    shown = some([str(_typed(path)) for path in paths], MOST_CHOICES)
+    return f"Name one of them: {shown}."
+
+
+def _typed(path: Path) -> Path:
+    """A path as one would type it here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def find_or_await(ctx: click.Context, param: click.Parameter, value: str) -> Path:
@@ -94,8 +155,6 @@ def find_or_await(ctx: click.Context, param: click.Parameter, value: str) -> Pat
 
 
 def _hint(typed: Path) -> str:
-    if typed.is_dir():
-        return f"It is a folder: `steadygrad runs {typed}` lists what is in it."
     names = [path.stem for path in RUNS_FOLDER.glob(f"*{SUFFIX}")]
     near = get_close_matches(typed.stem, names, n=1)
     if near:

@@ -61,7 +61,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         if sys.stdout is not None:
             sys.stdout.flush()
     except click.UsageError as error:
-        code = _fail(f"{error.format_message()} {_see_help(error.ctx)}", error.exit_code)
+        said = error.format_message().rstrip()
+        code = _fail(
+            f"{said}{'' if said.endswith(('.', '?', '!')) else '.'} {_see_help(error.ctx)}", error.exit_code
+        )
     except click.ClickException as error:
         code = _fail(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):

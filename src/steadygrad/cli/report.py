@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
 import click
 
-from steadygrad.cli.place import find_story
+from steadygrad.cli.place import find_story, replacing
 
 MOST_RUNS = 2
 
@@ -47,7 +46,8 @@ def command(ctx: click.Context, runs: tuple[str, ...], output: Path | None, *, a
     if str(target) == "-":
         click.echo(text)
         return
-    _replace(target, text)
+    with replacing(target) as partial:
+        partial.write_text(text, "utf-8", "surrogateescape")
     click.echo(f"{target.absolute().as_uri()} ({len(text.encode()) / 1e6:.1f} MB)")
 
 
@@ -76,13 +76,3 @@ def _need_bokeh() -> None:
         require("bokeh", OLDEST_BOKEH, extra="report")
     except FrameworkMissing as error:
         raise FrameworkMissing(f"{error} As text, without it: steadygrad explain RUN.") from None
-
-
-def _replace(target: Path, text: str) -> None:
-    """Write beside the target and put it in place when it is whole: a browser may be reading it."""
-    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(text, "utf-8", "surrogateescape")
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -10,10 +10,20 @@ import click
 from steadygrad.cli.place import RUNS_FOLDER
 
 
+def _folder(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    if value is None or value.is_dir():
+        return value
+    if value.exists():
+        message = (
+            f"{value} is a file; expected a folder. If it is a run, `steadygrad explain {value}` tells it."
+        )
+    else:
+        message = f"There is no folder {value}."
+    raise click.BadParameter(message, ctx, param)
+
+
 @click.command("runs", short_help="List the runs in a folder.")
-@click.argument(
-    "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default=None, required=False
-)
+@click.argument("folder", type=click.Path(path_type=Path), callback=_folder, default=None, required=False)
 @click.option(
     "--ill",
     is_flag=True,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steadygrad.records import Finding, Incident, TensorInfo
+from steadygrad.records import Finding, Incident, Remedy, TensorInfo
 from steadygrad.report.page import render, render_pair
 from steadygrad.runfile import open_run
 
@@ -33,7 +33,14 @@ def write(record, tmp_path):
         norms[300, 3] = np.nan
         names = [f"layers.{i // 2}{evil}.{'wb'[i % 2]}" for i in range(8)]
         found = [
-            Finding("exploding_gradient", "error", 200, (names[0],), f"It explodes{evil}."),
+            Finding(
+                "exploding_gradient",
+                "error",
+                200,
+                (names[0],),
+                f"It explodes{evil}.",
+                remedies=(Remedy("Slower", "lr /= 10"),),
+            ),
             Finding("dead_units", "warning", 390, (names[5],), "Units are dead."),
         ]
         changes = {step: {"loss": 2.0, "skipped": step == 300} for step in range(400)}
@@ -228,7 +235,7 @@ def test_nothing_sticks_out_of_the_page(open_page, record, width):
         metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         try:
-            assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+            until(browser, "return document.documentElement.scrollWidth <= arguments[0]", width)
             # A table that has to be scrolled sideways hides what matters most: why.
             assert browser.execute_script(_SCROLLED) == []
         finally:
@@ -266,3 +273,61 @@ return [...document.querySelectorAll(".copy-for-paper")].map((copy) => {
   return ["IMG", row, copy.naturalHeight]
 })
 """
+
+
+@pytest.mark.slow
+def test_tab_reaches_what_can_be_used_and_nothing_else(open_page, write):
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    with open_run(write()) as run:
+        browser = open_page(render(run))
+    reached = []
+    while not reached or reached[-1] != "BODY":
+        ActionChains(browser).send_keys(Keys.TAB).perform()
+        reached.append(browser.execute_script(_REACHED))
+    assert reached[:2] == ["skip", "SUMMARY"]
+    counts = {name: reached.count(name) for name in reached}
+    assert counts["show"] == 1  # of the open card; the other one is closed
+    assert counts["SUMMARY"] == 2
+    assert counts["copy"] == 1
+    assert counts["mark"] == 1  # arrows go on from there
+    assert counts["canvas"] == browser.execute_script("return document.querySelectorAll('.canvas').length")
+    assert counts["bk-input"] == 2
+    assert counts["noUi-handle"] == 1
+    assert "bk-layer" not in counts
+
+
+_REACHED = """
+let one = document.activeElement
+while (one.shadowRoot?.activeElement) one = one.shadowRoot.activeElement
+return one.className.split(" ")[0] || one.tagName
+"""
+
+
+@pytest.mark.slow
+def test_keys_follow_a_click_into_a_picture_and_a_slider_says_its_step(open_page, write):
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    with open_run(write()) as run:
+        browser = open_page(render(run))
+    width = MODEL + "return model.end - model.start"
+    browser.find_element("css selector", "#finding-1 .show").click()
+    near = browser.execute_script(width, "steps")
+    click(browser, "total norm", 200, 1.0)
+    ActionChains(browser).send_keys("0").perform()
+    assert browser.execute_script(width, "steps") > 399 > near
+    handle = VIEW.replace("view.model.name === name", "view.model.type === name") + (
+        "const handle = view.shadow_el.querySelector('.noUi-handle');"
+    )
+    browser.execute_script(handle + "handle.focus()", "Slider")
+    assert browser.execute_script(handle + "return handle.ariaLabel", "Slider") == "step to show"
+    before = until(browser, handle + "return handle.getAttribute('aria-valuetext')", "Slider")
+    assert before == "step 200"
+    ActionChains(browser).send_keys(Keys.ARROW_RIGHT).perform()
+    changed = (
+        handle + "const text = handle.getAttribute('aria-valuetext'); return text !== arguments[1] && text"
+    )
+    assert until(browser, changed, "Slider", before).startswith("step 2")
+    assert browser.execute_script(width, "steps") > 399  # the arrow was the slider's

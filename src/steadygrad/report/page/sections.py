@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bokeh.models import UIElement
+from bokeh.models import Column, UIElement
 
 from steadygrad.records import Finding
 from steadygrad.report.cards import Card
@@ -61,6 +61,11 @@ class Section:
     def roots(self) -> tuple[str, ...]:
         """Names of the models."""
         return tuple(str(model.name) for model in self.models)
+
+    @property
+    def controlled(self) -> bool:
+        """Whether there is something to choose: what is inside an image, nobody hears."""
+        return any(isinstance(model, Column) for model in self.models)
 
 
 def sections(

@@ -36,6 +36,7 @@ CONTROL = """
 :host { color: var(--quiet, inherit); font: inherit; }
 select.bk-input:not([multiple]):not([size]) { appearance: auto; background-image: none; }
 .bk-input { color: var(--ink, #1b2027); background-color: var(--surface, #fff); border-color: var(--line, #ccc); }
+.bk-input:focus-visible { outline: 2px solid var(--accent, #1765a3); outline-offset: 2px; }
 .noUi-target { background: var(--line, #ddd); border: 0; box-shadow: none; }
 .noUi-handle { background: var(--surface, #fff); border: 2px solid var(--quiet, #888); border-radius: 50%; box-shadow: none; }
 .noUi-handle::before, .noUi-handle::after { display: none; }

@@ -80,7 +80,13 @@
     if (button.matches(".mark")) open(button.dataset.finding)
     if (button.matches(".copy")) {
       const code = button.parentElement.querySelector("code").textContent
-      navigator.clipboard?.writeText(code).then(() => { button.textContent = "Copied"; told.textContent = "Copied." })
+      const said = (text) => { button.textContent = text; told.textContent = `${text}.` }
+      const byHand = () => {
+        getSelection().selectAllChildren(button.parentElement.querySelector("code"))
+        said("Selected")
+      }
+      if (navigator.clipboard === undefined) byHand()
+      else navigator.clipboard.writeText(code).then(() => said("Copied"), byHand)
     }
     if (button.matches(".show")) {
       const step = Number(button.dataset.step)
@@ -93,7 +99,10 @@
     }
   })
   document.addEventListener("keydown", (event) => {
-    if (!event.target.matches?.("[data-keys]") || event.ctrlKey || event.metaKey || event.altKey) return
+    // A click has put the focus inside a picture: its keys are those of the canvas around it, a control's are its own.
+    const inside = event.composedPath()[0]
+    if (inside.matches?.("input, select, button, .noUi-handle") || !event.target.closest?.("[data-keys]")) return
+    if (event.ctrlKey || event.metaKey || event.altKey) return
     const [range] = models("steps")
     if (range === undefined) return
     const width = range.end - range.start
@@ -149,6 +158,22 @@
     }
     return CONTROLS.includes(view.model.type) ? [] : view.child_views.flatMap(forPaper)
   }
+  // Tab goes through what can be used: the canvas around pictures takes their keys, and a slider says its step.
+  function reach() {
+    for (const view of pictures()) for (const one of view.canvas_view?.shadow_el.querySelectorAll(".bk-events") ?? []) one.tabIndex = -1
+    const walk = (view) => {
+      const handle = view.model.type === "Slider" ? view.shadow_el.querySelector(".noUi-handle") : null
+      if (handle !== null) speak(view.model, handle)
+      for (const child of view.child_views ?? []) walk(child)
+    }
+    for (const view of views()) walk(view)
+  }
+  function speak(slider, handle) {
+    const say = () => requestAnimationFrame(() => handle.setAttribute("aria-valuetext", slider.title.split(",")[0]))
+    handle.setAttribute("aria-label", "step to show")
+    say()
+    slider.properties.value.change.connect(say)
+  }
   // A legend of one line has no room on a narrow screen.
   const narrow = window.matchMedia("(max-width: 760px)")
   function fit() {
@@ -165,6 +190,7 @@
     for (const card of closed) card.open = true
     // A printer can't wait for a picture that fits the paper: it gets a copy of the one on the screen, in light colours.
     document.documentElement.classList.add("paper")
+    ink()
     for (const view of pictures()) view.repaint()
     for (const view of views()) {
       document.querySelector(`[data-root-id="${view.model.id}"]`)?.before(...forPaper(view))
@@ -176,5 +202,5 @@
     document.documentElement.classList.remove("paper")
     ink()
   })
-  document.addEventListener("steadygrad:ready", () => { fit(); ink() })
+  document.addEventListener("steadygrad:ready", () => { fit(); ink(); reach() })
 })()
