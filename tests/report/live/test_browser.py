@@ -126,31 +126,117 @@ def test_runs_of_a_folder_are_links(served, page, record, tmp_path):
     assert page.text("h1") == "older"
 
 
-SLIDER = """
-let found = []
-for (const doc of Bokeh.documents) for (const model of doc._all_models.values())
-  if (model.type === "Slider" && model.tags?.length) found = [model, model.title, model.id]
-if (arguments[0] !== null) found[0].value = arguments[0]
-return found.slice(1)"""
+MODEL = """
+const named = (name, type) => Bokeh.documents.flatMap((doc) => [...doc._all_models.values()])
+  .find((model) => model.name === name && (type === undefined || model.type === type))
+"""
+SLIDER = (
+    MODEL
+    + """
+const slider = named("profiles slider")
+if (arguments[0] !== null) slider.value = arguments[0]
+return slider.title"""
+)
+NEWEST = MODEL + "return named(arguments[0], 'ColumnDataSource').data.step.at(-1)"
+SHOW = "document.getElementById(arguments[0]).scrollIntoView({behavior: 'instant'})"
+
+
+def step_of(title):
+    return int(title.split()[1].replace(",", ""))
 
 
 def test_a_reader_keeps_the_step_of_the_snowball(served, page, writing, tmp_path):
     def shown_step():
-        return int(page.run(SLIDER, None)[0].split()[1].replace(",", ""))
+        return step_of(page.run(SLIDER, None))
 
     writing.write(40)
     page.open(served(tmp_path / "growing.steady"))
-    page.wait(lambda: page.run(SLIDER, None))
-    newest, seen = shown_step(), {page.run(SLIDER, None)[1]}
+    page.wait(lambda: shown_step() == 39)
+    page.run(SHOW, "snowball")
+    writing.write(4)
+    page.wait(lambda: shown_step() == 43)  # who hasn't chosen goes with the run
     page.run(SLIDER, 11)
-    page.wait(lambda: shown_step() < newest)
+    page.wait(lambda: shown_step() < 43)
     chosen = shown_step()
+    for _ in range(2):
+        writing.write(40)
+        page.wait(lambda: page.run(NEWEST, "profiles") == writing.step - 1)
+        page.wait(lambda: abs(shown_step() - chosen) <= 2)
 
-    def drawn_twice():
-        writing.write(4)
-        time.sleep(0.5)
-        seen.add(page.run(SLIDER, None)[1])
-        return len(seen) > 2
 
-    page.wait(drawn_twice)
-    page.wait(lambda: abs(shown_step() - chosen) <= 2)
+ENTRY = (
+    MODEL
+    + """
+const entry = (label) => Bokeh.documents.flatMap((doc) => [...doc._all_models.values()])
+  .find((model) => model.type === "LegendItem" && model.label.value === label)"""
+)
+LEAVE = (
+    ENTRY
+    + """
+named("order").value = "worst"
+named("chooser").value = "all"
+named("profiles slider").value = 3
+entry("loss").renderers.forEach((line) => { line.visible = false })
+document.getElementById("heat").scrollIntoView({behavior: "instant"})
+return scrollY"""
+)
+FOUND = (
+    ENTRY
+    + """
+return [named("order").value, named("heat map").tags[0].folded.length, named("rows").data.name.length,
+  entry("loss").renderers[0].visible]"""
+)
+
+
+def test_a_page_that_loads_itself_again_is_as_it_was_left(served, page, growing, tmp_path):
+    run = growing()
+    run.write(7)
+    page.open(served(tmp_path))
+    page.wait(lambda: page.run(MODEL + "return named('rows').data.name.length") == 6)
+    top, left = page.run(LEAVE), ["worst", 3, 3, False]
+    page.wait(lambda: page.run(FOUND) == left and step_of(page.run(SLIDER, None)) == 3)
+    page.run("window.before = true")
+    run.write(1)  # the first that is skipped
+    page.wait(lambda: page.run("return window.before === undefined && document.readyState === 'complete'"))
+    page.wait(lambda: page.run(FOUND) == left and step_of(page.run(SLIDER, None)) == 3)
+    page.wait(lambda: abs(page.run("return scrollY") - top) < 200)
+
+
+HIDE = """
+Object.defineProperty(document, "hidden", {value: arguments[0], configurable: true})
+document.dispatchEvent(new Event("visibilitychange"))"""
+COUNT = (
+    MODEL
+    + """
+window.messages = 0
+document.addEventListener("steadygrad:live", () => { window.messages += 1 })"""
+)
+
+
+def test_a_hidden_page_rests_and_is_up_to_date_when_it_is_back(served, page, growing, tmp_path):
+    run = growing()
+    run.write(60)
+    page.open(served(tmp_path))
+    page.wait(lambda: page.run(NEWEST, "norm-0") == 59)
+    page.run(HIDE, True)
+    time.sleep(1)
+    page.run(COUNT)
+    run.write(30)
+    time.sleep(2)
+    assert page.run("return window.messages") == 0
+    assert page.run(NEWEST, "norm-0") == 59
+    page.run(HIDE, False)
+    page.wait(lambda: page.run(NEWEST, "norm-0") == 89 and page.run(STEP) == 89, patience_s=3.0)
+
+
+def test_pictures_come_up_to_date_as_they_come_into_view(served, page, growing, tmp_path):
+    run = growing()
+    run.write(60)
+    page.open(served(tmp_path))
+    page.wait(lambda: page.run(NEWEST, "norm-0") == 59)
+    time.sleep(1)
+    run.write(30)
+    page.wait(lambda: page.run(NEWEST, "norm-0") == 89)
+    assert page.run(NEWEST, "overhead") == 40
+    page.run(SHOW, "overhead")
+    page.wait(lambda: page.run(NEWEST, "overhead") == 80)

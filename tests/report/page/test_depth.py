@@ -10,7 +10,7 @@ from steadygrad.records import Finding, TensorInfo
 from steadygrad.report.page.data.depth import snowball
 from steadygrad.report.page.data.raster import raster
 from steadygrad.report.page.data.words import snowball_words
-from steadygrad.report.page.figures.snowball import snowball_figure, told
+from steadygrad.report.page.figures.snowball import snowball_sketch, told
 from steadygrad.report.profile import profile
 from steadygrad.runfile import open_run
 
@@ -72,7 +72,8 @@ def test_scattered_norms_have_no_stretch_that_carries_them():
 def test_many_weights_have_small_dots(record):
     tensors = tuple(TensorInfo(f"blocks.{i}.weight", (3, 3)) for i in range(400))
     with open_run(record(np.ones((5, 400)), tensors=tensors)) as run:
-        plot = snowball_figure(snowball(raster(run))).children[2]
+        (layout,) = snowball_sketch(snowball(raster(run))).draw(None)
+    plot = layout.children[2]
     assert [one.glyph.size for one in plot.renderers if one.glyph.__class__.__name__ == "Scatter"] == [2]
 
 

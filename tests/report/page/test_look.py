@@ -8,7 +8,7 @@ from steadygrad.records import Finding
 from steadygrad.report.page.data.buckets import Buckets
 from steadygrad.report.page.data.raster import raster
 from steadygrad.report.page.figures import look
-from steadygrad.report.page.figures.heat import heat_map
+from steadygrad.report.page.figures.heat import heat_sketch
 from steadygrad.report.page.render import page
 from steadygrad.runfile import open_run
 
@@ -74,7 +74,7 @@ def test_numbers_that_are_all_alike_have_an_axis_that_can_be_read(record, value)
 )
 def test_the_colours_of_the_heat_map_have_numbers(record, norms, texts):
     with open_run(record(np.tile(norms, (20, 2)))) as run:
-        drawn = heat_map(raster(run))
+        (drawn,) = heat_sketch(picture := raster(run)).draw(look.step_range(picture.buckets))
     (bar,) = drawn.select({"type": ColorBar})
     told = bar.major_label_overrides
     assert texts <= set(told.values())

@@ -2,7 +2,10 @@
 
 ``hub.Hub``        the runs of a folder, each read once however many tabs look at it
 ``tab.Tab``        one browser tab: its document, kept up to date
-``graft``          new numbers into pictures that are shown already
+``drawing``        a run at one moment: its words and its course
+``tensors``        the pictures below the course, prepared by another thread
+``shown``          new numbers into pictures that are shown already
+``telling``        the words that are sent, and what the reader has in view
 ``fragments``      the words of the page, in parts that can be put in place of each other
 ``server``         who may ask, and what is answered
 """

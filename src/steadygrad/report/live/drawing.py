@@ -1,46 +1,42 @@
-"""A run as its course and words are drawn at one moment, for all tabs that show it."""
+"""A run at one moment as its words and its course say it, for all tabs that show it."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from bokeh.models import Range1d
-from bokeh.plotting import figure
-
-from steadygrad.report.live.graft import build_of
+from steadygrad.report.live.fragments import run_fragments
 from steadygrad.report.page.content import Content, content
-from steadygrad.report.page.data.buckets import buckets
-from steadygrad.report.page.data.course import MOST_COLUMNS, course
-from steadygrad.report.page.figures import look
-from steadygrad.report.page.figures.course import course_figures
+from steadygrad.report.page.data.buckets import Buckets, buckets
+from steadygrad.report.page.data.course import MOST_COLUMNS
+from steadygrad.report.page.sections import Draft, course_draft
 from steadygrad.runfile import Run
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawing:
-    """The course of a run, in no document; tabs take its numbers.
+    """What changes with every step.
 
     Attributes:
-        version: of the run that was drawn.
+        version: of the run that was read.
         words: what the page says of it.
-        figures: the course; none where no step was recorded.
-        build: how they are built.
-        steps: all steps there are.
+        fragments: the same as HTML, by the key of its place.
+        course: its course; None where no step was recorded.
+        columns: those of the course, which hold all steps there are.
         cost_s: seconds of a core it took.
     """
 
     version: int
     words: Content
-    figures: tuple[figure, ...]
-    build: tuple[Any, ...]
-    steps: Range1d
+    fragments: Mapping[str, str]
+    course: Draft | None
+    columns: Buckets
     cost_s: float
 
 
 def draw(run: Run, version: int) -> Drawing:
-    """Draw a run.
+    """Put a run into words and numbers.
 
     Args:
         run: the run.
@@ -51,6 +47,6 @@ def draw(run: Run, version: int) -> Drawing:
     """
     begun = time.thread_time()
     words, columns = content(run, run.findings), buckets((run,), MOST_COLUMNS)
-    steps = look.step_range(columns)
-    figures = tuple(course_figures(course(run, columns), words.cards, steps)) if run.steps.size else ()
-    return Drawing(version, words, figures, build_of(figures), steps, time.thread_time() - begun)
+    course = course_draft(run, words.cards, columns) if run.steps.size else None
+    fragments = run_fragments(words)
+    return Drawing(version, words, fragments, course, columns, time.thread_time() - begun)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +11,6 @@ from urllib.parse import quote
 import numpy as np
 
 from steadygrad.records import SEVERITIES
-from steadygrad.report.live.hub import Hub
 from steadygrad.report.page.content import Content
 from steadygrad.report.page.document import page_template
 from steadygrad.report.vitals import Vitals, state
@@ -52,19 +51,20 @@ def state_fragment(run: Run | None, vitals: Vitals | None, fault: str, now_s: fl
     )
 
 
-def runs_fragment(hub: Hub, shown: str | None, now_s: float) -> str:
+def runs_fragment(runs: Sequence[RunSummary], folder: str, shown: str | None, now_s: float) -> str:
     """The list of runs.
 
     Args:
-        hub: what is served.
+        runs: those that are served.
+        folder: where they are.
         shown: path of the run this page is about.
         now_s: seconds since the epoch.
 
     Returns:
         HTML.
     """
-    rows = [_row(run, shown, now_s) for run in hub.runs]
-    return _render("live_runs.html", runs=rows, folder=str(hub.place))
+    rows = [_row(run, shown, now_s) for run in runs]
+    return _render("live_runs.html", runs=rows, folder=folder)
 
 
 def _numbers(run: Run, vitals: Vitals, kind: str, now_s: float) -> list[tuple[str, str]]:

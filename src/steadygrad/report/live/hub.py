@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from steadygrad.report.live.drawing import Drawing, draw
+from steadygrad.report.live.tensors import Submit, TensorPictures
 from steadygrad.report.vitals import Vitals, take_vitals
 from steadygrad.runfile import Run, RunSummary
 from steadygrad.runfile.following import DAMAGE, FolderFollower, Follower, names_a_run
@@ -25,10 +26,15 @@ class Watched:
 
     Args:
         path: its file.
+        submit: has work done by another thread.
+
+    Attributes:
+        tensors: its pictures below the course.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, submit: Submit) -> None:
         self._follower = Follower(path)
+        self.tensors = TensorPictures(submit)
         self._version = 0
         self._looked_s = self._drawn_s = float("-inf")
         self._drawing: Drawing | None = None
@@ -87,14 +93,15 @@ class Hub:
 
     Args:
         place: a run file or a folder; it may not be there yet.
+        submit: has work done by another thread.
 
     Attributes:
         place: the same.
         runs: the runs as last listed, the newest first.
     """
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
+    def __init__(self, place: Path, submit: Submit) -> None:
+        self.place, self._submit = place, submit
         self.runs: Sequence[RunSummary] = ()
         self._folder = None if names_a_run(place) else FolderFollower(place)
         self._watched: dict[str, Watched] = {}
@@ -139,7 +146,9 @@ class Hub:
         Returns:
             The run.
         """
-        return self._watched.setdefault(path, Watched(path))
+        if path not in self._watched:
+            self._watched[path] = Watched(path, self._submit)
+        return self._watched[path]
 
     def forget(self, paths_in_use: set[str]) -> None:
         """Let go of runs that no tab shows any more."""

@@ -41,9 +41,9 @@ class LiveServer:
         # Their notes about connections that come and go would drown the one line that says where to look.
         for name in ("bokeh", "tornado"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        self._hub = Hub(place)
-        self._tabs: set[Tab] = set()
         self._workers = ThreadPoolExecutor(1, "steadygrad-pictures")
+        self._hub = Hub(place, self._workers.submit)
+        self._tabs: set[Tab] = set()
         sockets = bind_sockets(port, ADDRESS)
         self.port: int = sockets[0].getsockname()[1]
         app = OnlyHere(
@@ -75,7 +75,7 @@ class LiveServer:
     def _open(self, document: Document) -> None:
         context: Any = document.session_context
         arguments: dict[str, list[bytes]] = context.request.arguments
-        tab = Tab(document, self._hub, asked_for(arguments), self._workers.submit)
+        tab = Tab(document, self._hub, asked_for(arguments))
         self._tabs.add(tab)
 
         def tick() -> None:

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import fields
 from importlib.resources import files
 from typing import Any
 
 from bokeh.document import Document
-from bokeh.models import ColumnDataSource, CustomJS, Range1d
+from bokeh.models import CustomJS
 
 from steadygrad.report.live.drawing import Drawing
-from steadygrad.report.live.fragments import run_fragments, runs_fragment, state_fragment
-from steadygrad.report.live.graft import STEPS, build_of, graft, move_steps
+from steadygrad.report.live.fragments import runs_fragment, state_fragment
 from steadygrad.report.live.hub import Hub
-from steadygrad.report.live.redraw import Redrawer
+from steadygrad.report.live.shown import Shown, move_steps
+from steadygrad.report.live.telling import PAGE, Attention, Telling
 from steadygrad.report.page.document import page_template, variables
+from steadygrad.report.page.figures import look
 from steadygrad.report.page.figures.script import script
-from steadygrad.report.page.sections import Section, sections
+from steadygrad.report.page.sections import Draft
 from steadygrad.report.wording import visible
 from steadygrad.runfile.following import DAMAGE
 
 TICK_MS = 250
 """With a writer that stores a step within a second, this shows it well within two."""
 
-COURSE = "course"
-
 _READY = "document.dispatchEvent(new Event('steadygrad:ready'))"
-_TELL = 'document.dispatchEvent(new CustomEvent("steadygrad:live", {detail: source.data}))'
 
 
 class Tab:
@@ -38,133 +36,142 @@ class Tab:
         document: its document, empty.
         hub: the runs.
         name: name of the file it asked for; None for the newest run.
-        submit: has work done by another thread, so that the course never waits for pictures of all tensors.
 
     Attributes:
         path: the run it shows; None where there is none yet.
     """
 
-    def __init__(
-        self, document: Document, hub: Hub, name: str | None, submit: Callable[[Callable[[], None]], object]
-    ) -> None:
+    def __init__(self, document: Document, hub: Hub, name: str | None) -> None:
         self._document, self._hub = document, hub
         self.path = hub.path_of(name)
         self._watched = hub.watch(self.path) if self.path else None
-        self._shown = self._watched.look() if self._watched else None
-        self._said: dict[str, str] = {}
-        self._sent: dict[str, str] = {}
-        self._words = ColumnDataSource({"key": [], "html": []}, name="words")
+        self._drawing = self._watched.look() if self._watched else None
         self._outgrown = self._damaged = False
-        self._sections = self._draw_sections()
-        version = self._shown.version if self._shown else 0
-        heavy = [part for part in self._sections if part.key != COURSE]
-        self._redrawer = Redrawer(document, heavy, submit, version)
+        self._attention = Attention()
+        self._telling = Telling(self._attention)
+        self._steps = look.step_range(self._drawing.columns) if self._drawing else None
+        self._shown = {draft.key: Shown(draft, self._steps) for draft in self._first() if self._steps}
         self._open(name)
+        self._attention.on_change(self.tick)
 
     def tick(self) -> None:
-        """Show what is new."""
+        """Show what is new, to a reader who looks."""
+        if not self._attention.on(PAGE):
+            return
         self._hub.look()
-        news: dict[str, str] = {}
         drawing = self._watched.look() if self._watched else None
         if self._watched is None:
             self._outgrown = self._hub.path_of(None) is not None
-        elif drawing is not None and drawing is not self._shown:
-            news = self._renew(drawing)
-            self._shown = drawing
-        run = self._watched.run if self._watched else None
-        if run is not None and drawing is not None:
-            self._outgrown |= not self._redrawer.tick(run, drawing.version, self._steps())
-        self._said |= {"state": self._state(), "runs": self._runs(), **news}
-        self._send()
+        elif drawing is not None:
+            if drawing is not self._drawing:
+                self._telling.say(drawing.fragments)
+            self._drawing = drawing
+            self._show(drawing)
+        self._say_what_ages()
+        self._telling.send(again=self._outgrown and not self._damaged)
 
-    def _draw_sections(self) -> list[Section]:
-        run = self._watched.run if self._watched else None
-        if run is None or self._shown is None:
-            return []
+    def _first(self) -> Sequence[Draft]:
+        """The sections a page opens with."""
+        watched, drawing = self._watched, self._drawing
+        if watched is None or watched.run is None or drawing is None or drawing.course is None:
+            return ()
         try:
-            return sections(run, self._shown.words.cards, run.findings)
+            return [drawing.course, *watched.tensors.first(watched.run, drawing.version)]
         except DAMAGE:
             self._damaged = True
-            return []
+            return ()
+
+    def _show(self, drawing: Drawing) -> None:
+        """New numbers into the pictures in view."""
+        drafts = self._newest(drawing)
+        fit = drafts.keys() == self._shown.keys() and all(
+            self._shown[key].fits(draft) for key, draft in drafts.items()
+        )
+        if not fit:
+            self._outgrown = True
+            return
+        late = [key for key, draft in drafts.items() if self._shown[key].draft is not draft]
+        wanted = [key for key in late if self._attention.on(key)]
+        if not wanted or self._steps is None:
+            return
+        self._document.hold("combine")
+        try:
+            for key in wanted:
+                self._shown[key].renew(drafts[key])
+            move_steps(self._steps, look.step_range(drawing.columns))
+        finally:
+            self._document.unhold()
+
+    def _newest(self, drawing: Drawing) -> dict[str, Draft]:
+        """The sections as last prepared; those of all tensors are asked for where any of them is in view."""
+        watched = self._watched
+        if watched is None or watched.run is None or drawing.course is None:
+            return {}
+        course = drawing.course.key
+        if any(self._attention.on(key) for key in self._shown if key != course):
+            watched.tensors.renew(watched.run, drawing.version)
+        return {draft.key: draft for draft in (drawing.course, *(watched.tensors.drafts or ()))}
 
     def _open(self, name: str | None) -> None:
         """Fill the document with what there is now."""
         page, fragments = self._page(name)
-        self._said |= fragments
-        self._sent |= fragments
+        self._telling.begin(fragments)
         document = self._document
         document.title = page["title"]
         document.template = page_template("live.html")
         document.template_variables.update(_with_style(variables(page)))
-        for part in self._sections:
-            for model in part.models:
-                document.add_root(model)
-        self._words.js_on_change("data", CustomJS(args={"source": self._words}, code=_TELL))
-        document.add_root(self._words)
+        with document.models.freeze():
+            for shown in self._shown.values():
+                for model in shown.section.models:
+                    document.add_root(model)
+            document.add_root(self._telling.source)
+        for model in document.models:
+            # What scripts draw in the browser is nothing the server has to know.
+            model.syncable = model is self._steps or model is self._attention.source
         document.js_on_event("document_ready", CustomJS(code=_READY))
-        # What was said before the browser listened is said again.
-        document.on_event("document_ready", lambda _: self._sent.clear())
+        document.on_event("document_ready", lambda _: self._telling.repeat())
 
     def _page(self, name: str | None) -> tuple[dict[str, Any], dict[str, str]]:
         """What the template says, and the parts that will be put in place of each other."""
-        fragments = {"state": self._state(), "runs": self._runs(), "head": ""}
+        fragments = {"state": self._state(time.time()), "runs": self._runs(time.time()), "head": ""}
         page: dict[str, Any] = {
             "name": name or "steadygrad",
             "byline": _no_run(name, self._hub),
             "environment": (),
         }
-        if self._shown is not None:
-            words = self._shown.words
+        if self._drawing is not None:
+            words = self._drawing.words
             page |= {field.name: getattr(words, field.name) for field in fields(words)}
-            fragments |= run_fragments(words)
+            fragments |= self._drawing.fragments
         page |= {
             "title": f"{visible(page['name'])}: steadygrad live",
             "paths": [self.path or str(self._hub.place)],
             "made": "",
             "several": self._hub.is_folder,
             "fragments": fragments,
-            "sections": self._sections,
+            "sections": [shown.section for shown in self._shown.values()],
             "live": script("live.js"),
         }
         return page, fragments
 
-    def _renew(self, drawing: Drawing) -> dict[str, str]:
-        """New numbers into the course; gives the words to send."""
-        shown = next((part.models for part in self._sections if part.key == COURSE), ())
-        if build_of(shown) != drawing.build:
-            self._outgrown = True
-            return run_fragments(drawing.words)
-        self._document.hold("combine")
-        try:
-            graft(shown, drawing.figures)
-            if steps := self._steps():
-                move_steps(steps, drawing.steps)
-        finally:
-            self._document.unhold()
-        return run_fragments(drawing.words)
+    def _say_what_ages(self) -> None:
+        """The newest step and the list of runs: made again when they change, and once a second."""
+        now_s = time.time()
+        watched, second = self._watched, int(now_s)
+        known = (watched.vitals, watched.fault) if watched else None
+        self._telling.say_anew("state", (known, second), lambda: self._state(now_s))
+        self._telling.say_anew("runs", (self._hub.runs, second), lambda: self._runs(now_s))
 
-    def _steps(self) -> Range1d | None:
-        """The range that all pictures share."""
-        return next(iter(self._document.select({"type": Range1d, "name": STEPS})), None)
-
-    def _state(self) -> str:
+    def _state(self, now_s: float) -> str:
         if self._watched is None:
-            return state_fragment(None, None, "", time.time())
+            return state_fragment(None, None, "", now_s)
         if self._damaged:
             fault = f"{self.path} is damaged: its norms can't be unpacked."
-            return state_fragment(None, None, fault, time.time())
-        return state_fragment(self._watched.run, self._watched.vitals, self._watched.fault, time.time())
+            return state_fragment(None, None, fault, now_s)
+        return state_fragment(self._watched.run, self._watched.vitals, self._watched.fault, now_s)
 
-    def _runs(self) -> str:
-        return runs_fragment(self._hub, self.path, time.time())
-
-    def _send(self) -> None:
-        """Send the words that differ from those sent before; the state always, as a sign of life."""
-        new = {key: html for key, html in self._said.items() if key == "state" or self._sent.get(key) != html}
-        self._sent |= new
-        if self._outgrown and not self._damaged:
-            new["again"] = ""
-        self._words.data = {"key": list(new), "html": list(new.values())}
+    def _runs(self, now_s: float) -> str:
+        return runs_fragment(self._hub.runs, str(self._hub.place), self.path, now_s)
 
 
 def asked_for(arguments: dict[str, list[bytes]]) -> str | None:

@@ -7,13 +7,13 @@
 
 Below that, each step takes the result of the one before (``page/data`` knows no Bokeh):
 
-``data.course.course(run) -> Course``                 ``figures.course.course_figures(course, cards, steps) -> [figure]``
-``data.raster.raster(run) -> Raster``                 ``figures.heat.heat_map(raster, steps) -> Column``
-``data.depth.snowball(raster, findings) -> Snowball`` ``figures.snowball.snowball_figure(snowball) -> Column``
-``data.updates.updates(run) -> Updates``              ``figures.updates.updates_figure(updates, steps) -> figure``
-``data.passages.passages(looks) -> Passages``          ``figures.through_time.through_time_figure(passages) -> Column``
-``data.health.health(run) -> Health``                 ``figures.health.health_figures(health, steps) -> [figure]``
-``figures.look.step_range(buckets) -> Range1d``       the range of steps that all of them share
+``data.course.course(run) -> Course``                 ``figures.course.course_sketch(course, cards) -> Sketch``
+``data.raster.raster(run) -> Raster``                 ``figures.heat.heat_sketch(raster) -> Sketch``
+``data.depth.snowball(raster, findings) -> Snowball`` ``figures.snowball.snowball_sketch(snowball) -> Sketch``
+``data.updates.updates(run) -> Updates``              ``figures.updates.updates_sketch(updates) -> Sketch``
+``data.passages.passages(looks) -> Passages``          ``figures.through_time.through_time_sketch(passages) -> Sketch``
+``data.health.health(run) -> Health``                 ``figures.health.health_sketch(health) -> Sketch``
+``figures.sketch.Sketch.draw(steps)``                  the models, over ``figures.look.step_range(buckets)``, which all share
 
 ``document.page_template("report.html")`` and ``document.variables(words)`` are what a Bokeh document
 takes as ``template`` and ``template_variables``; every root has the name that the template asks for.

@@ -26,14 +26,15 @@ from steadygrad.report.page.data.words import (
     updates_words,
 )
 from steadygrad.report.page.figures import look
-from steadygrad.report.page.figures.course import course_figures
-from steadygrad.report.page.figures.fitted_time import fitted_findings, fitted_time_figure
-from steadygrad.report.page.figures.health import health_figures, overhead_figure
-from steadygrad.report.page.figures.heat import heat_map
-from steadygrad.report.page.figures.skew import skew_figure
-from steadygrad.report.page.figures.snowball import snowball_figure
-from steadygrad.report.page.figures.through_time import through_time_figure, told_through_time
-from steadygrad.report.page.figures.updates import updates_figure
+from steadygrad.report.page.figures.course import course_sketch
+from steadygrad.report.page.figures.fitted_time import fitted_findings, fitted_time_sketch
+from steadygrad.report.page.figures.health import health_sketch, overhead_sketch
+from steadygrad.report.page.figures.heat import heat_sketch
+from steadygrad.report.page.figures.sketch import Sketch
+from steadygrad.report.page.figures.skew import skew_sketch
+from steadygrad.report.page.figures.snowball import snowball_sketch
+from steadygrad.report.page.figures.through_time import through_time_sketch, told_through_time
+from steadygrad.report.page.figures.updates import updates_sketch
 from steadygrad.report.ranks import skew, told
 from steadygrad.report.wording import plural, visible
 from steadygrad.runfile import Run
@@ -68,6 +69,32 @@ class Section:
         return any(isinstance(model, Column) for model in self.models)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft:
+    """A section of which nothing is drawn yet; the attributes are those of `Section`, but for ``sketch``.
+
+    Attributes:
+        key: its anchor.
+        title: its heading.
+        hint: how to read it.
+        words: the same picture in words.
+        sketch: its picture.
+    """
+
+    key: str
+    title: str
+    hint: str
+    words: str
+    sketch: Sketch
+
+    def drawn(self, steps: Any) -> Section:
+        """Draw it, over the range of steps that pictures share."""
+        models = self.sketch.draw(steps)
+        for model in models:
+            model.name = model.name or f"{self.key} section"
+        return Section(self.key, self.title, self.hint, self.words, models)
+
+
 def sections(
     run: Run, cards: Sequence[Card], findings: Sequence[Finding], ranks: Sequence[Run] = ()
 ) -> list[Section]:
@@ -86,15 +113,45 @@ def sections(
         return []
     columns = buckets((run,), MOST_COLUMNS)
     steps = look.step_range(columns)
+    drafts = [course_draft(run, cards, columns), *_ranks(ranks), *tensor_drafts(run, findings)]
+    return [draft.drawn(steps) for draft in drafts]
+
+
+def course_draft(run: Run, cards: Sequence[Card], columns: Buckets) -> Draft:
+    """The course of a run.
+
+    Args:
+        run: the run; it has steps.
+        cards: what is told, to be marked.
+        columns: those of the picture.
+
+    Returns:
+        The section.
+    """
+    data = course(run, columns)
+    each = plural(-(-int(columns.stop - columns.start) // columns.count), "step")
+    hint = _COURSE + (_MARKED if cards else "")
+    hint = f"A column stands for {each} {_ENVELOPE} {hint}" if columns.width > 1 else hint
+    return Draft("course", "The course of the run", hint, course_words(data), course_sketch(data, cards))
+
+
+def tensor_drafts(run: Run, findings: Sequence[Finding]) -> list[Draft]:
+    """What needs more of a run than its course: the numbers of every tensor, looks, what steadygrad cost.
+
+    Args:
+        run: the run; it has steps.
+        findings: for steps to begin with.
+
+    Returns:
+        The sections, top to bottom.
+    """
     picture, moved = _swept(run)
-    found = [_course(run, cards, steps, columns), *_ranks(ranks, steps)]
-    if run.info.tensors:
-        found += _tensors(picture, steps, findings)
+    found = _tensors(picture, findings) if run.info.tensors else []
     found += _through_time(run, findings)
     if moved is not None:
-        figure = updates_figure(moved, steps)
-        found.append(Section("updates", "How far the steps go", _UPDATES, updates_words(moved), (figure,)))
-    return found + _inside(run, steps) + _overhead(run, steps)
+        title = "How far the steps go"
+        found.append(Draft("updates", title, _UPDATES, updates_words(moved), updates_sketch(moved)))
+    return found + _inside(run) + _overhead(run)
 
 
 def _swept(run: Run) -> tuple[Raster, Updates | None]:
@@ -106,66 +163,52 @@ def _swept(run: Run) -> tuple[Raster, Updates | None]:
     return cells.done(), moved.done()
 
 
-def _course(run: Run, cards: Sequence[Card], steps: Any, columns: Buckets) -> Section:
-    data = course(run, columns)
-    each = plural(-(-int(columns.stop - columns.start) // columns.count), "step")
-    hint = _COURSE + (_MARKED if cards else "")
-    hint = f"A column stands for {each} {_ENVELOPE} {hint}" if columns.width > 1 else hint
-    figures = course_figures(data, cards, steps)
-    return Section("course", "The course of the run", hint, course_words(data), tuple(figures))
-
-
-def _ranks(runs: Sequence[Run], steps: Any) -> list[Section]:
+def _ranks(runs: Sequence[Run]) -> list[Draft]:
     found = skew(runs) if runs else None
     if found is None:
         return []
     words = " ".join(told(runs, found))
     hint = f"Shown: {found.what}. {_RANKS}"
-    return [Section("ranks", "The ranks beside each other", hint, words, (skew_figure(found, steps),))]
+    return [Draft("ranks", "The ranks beside each other", hint, words, skew_sketch(found))]
 
 
-def _tensors(picture: Raster, steps: Any, findings: Sequence[Finding]) -> list[Section]:
-    drawn = heat_map(picture, steps)
-    drawn.name = "heat section"
-    found = [Section("heat", "Every tensor, every step", _HEAT, raster_words(picture), (drawn,))]
+def _tensors(picture: Raster, findings: Sequence[Finding]) -> list[Draft]:
+    title = "Every tensor, every step"
+    found = [Draft("heat", title, _HEAT, raster_words(picture), heat_sketch(picture))]
     ball = snowball(picture, findings)
     if ball is not None:
-        layers = snowball_figure(ball)
-        layers.name = "snowball section"
-        found.append(Section("snowball", "The snowball", _SNOWBALL, snowball_words(ball), (layers,)))
+        found.append(
+            Draft("snowball", "The snowball", _SNOWBALL, snowball_words(ball), snowball_sketch(ball))
+        )
     return found
 
 
-def _through_time(run: Run, findings: Sequence[Finding]) -> list[Section]:
+def _through_time(run: Run, findings: Sequence[Finding]) -> list[Draft]:
     """Norms where the run file has them; a file of an earlier version has the fitted growth of findings alone."""
     heard = passages(run.looks, findings)
     if heard is not None:
-        drawn = through_time_figure(heard)
-        drawn.name = "through time section"
-        words = told_through_time(heard.looks[heard.shown])
-        return [Section("through-time", "The snowball through time", _THROUGH_TIME, words, (drawn,))]
-    fitted = fitted_time_figure(findings)
+        words, title = told_through_time(heard.looks[heard.shown]), "The snowball through time"
+        return [Draft("through-time", title, _THROUGH_TIME, words, through_time_sketch(heard))]
+    fitted = fitted_time_sketch(findings)
     if fitted is None:
         return []
     words = " ".join(visible(one.summary) for one in fitted_findings(findings))
-    return [Section("through-time", "Through time", _FITTED, words, (fitted,))]
+    return [Draft("through-time", "Through time", _FITTED, words, fitted)]
 
 
-def _inside(run: Run, steps: Any) -> list[Section]:
+def _inside(run: Run) -> list[Draft]:
     data = health(run)
     if data is None:
         return []
-    figures = tuple(health_figures(data, steps))
-    return [Section("health", "Inside the model", _HEALTH, health_words(data), figures)]
+    return [Draft("health", "Inside the model", _HEALTH, health_words(data), health_sketch(data))]
 
 
-def _overhead(run: Run, steps: Any) -> list[Section]:
+def _overhead(run: Run) -> list[Draft]:
     share = spent(run)
     if share is None:
         return []
-    figure = overhead_figure(share, steps)
     words = overhead_words(share, mean_overhead(run))
-    return [Section("overhead", "What steadygrad cost", _OVERHEAD, words, (figure,))]
+    return [Draft("overhead", "What steadygrad cost", _OVERHEAD, words, overhead_sketch(share))]
 
 
 _ENVELOPE = "and reaches from its smallest to its largest value, so single spikes stay."

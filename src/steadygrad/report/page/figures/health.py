@@ -5,7 +5,7 @@ Shape legend: K looks.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from bokeh.models import ColumnDataSource, DataRange1d, HoverTool, PrintfTickFormatter, Range1d
@@ -14,27 +14,43 @@ from bokeh.plotting import figure
 from steadygrad.report.page.data.buckets import Float64Array
 from steadygrad.report.page.data.health import Health, Spent
 from steadygrad.report.page.figures import look
+from steadygrad.report.page.figures.sketch import Numbers, Sketch, source
 from steadygrad.report.wording import visible
 
 _PERCENT = "%g %%"
+_FEW = 120
+"""Points up to which each has a dot."""
 
 
-def health_figures(data: Health, steps: Any) -> list[figure]:
-    """Draw activation health.
+def health_sketch(data: Health) -> Sketch:
+    """Prepare the pictures of activation health.
 
     Args:
         data: from `steadygrad.report.page.data.health.health`.
-        steps: the range of steps that other pictures share.
 
     Returns:
         Dead and saturated units of the worst layer, and the largest activation below them; the source of both
         is named ``looks``.
     """
-    source = ColumnDataSource(look_columns(data), name="looks")
-    plots = [_shares(source, steps), _largest(source, steps)]
-    for plot in plots:
-        look.label_steps(plot, shown=plot is plots[-1])
-    return plots
+    numbers = {"looks": {"data": look_columns(data)}}
+    largest = numbers["looks"]["data"]["largest"]
+    plan = _Largest(look.wants_log(largest), bool(np.isfinite(largest).any()))
+    return Sketch(plan, numbers, lambda steps: _health(plan, numbers, steps))
+
+
+class _Largest(NamedTuple):
+    """How the largest activation is drawn: on a logarithmic axis, and whether any is finite."""
+
+    log: bool
+    finite: bool
+
+
+def _health(plan: _Largest, numbers: Numbers, steps: Any) -> tuple[figure, figure]:
+    looks = source(numbers, "looks")
+    shares, largest = _shares(looks, steps), _largest(looks, plan, steps)
+    look.label_steps(shares, shown=False)
+    look.label_steps(largest, shown=True)
+    return shares, largest
 
 
 def look_columns(data: Health) -> dict[str, Any]:
@@ -57,14 +73,14 @@ def _percent(share: Float64Array) -> Float64Array:
     return 100.0 * np.where(np.isfinite(share), share, np.nan)
 
 
-def _shares(source: ColumnDataSource, steps: Any) -> figure:
+def _shares(looks: ColumnDataSource, steps: Any) -> figure:
     plot = look.picture("activation health", 190, steps, y_range=Range1d(0.0, 102.0))
     plot.yaxis.axis_label, plot.yaxis.formatter = "worst layer", PrintfTickFormatter(format=_PERCENT)
     look.few_ticks(plot)
     for name, color, dash in (("dead", look.BLUE, "solid"), ("saturated", look.ORANGE, [6, 3])):
-        line = plot.line("step", name, source=source, line_color=color, line_width=1.6, line_dash=dash,
+        line = plot.line("step", name, source=looks, line_color=color, line_width=1.6, line_dash=dash,
                          legend_label=f"{name} units")  # fmt: skip
-        plot.scatter("step", name, source=source, size=4, fill_color=color, line_color=None)
+        plot.scatter("step", name, source=looks, size=4, fill_color=color, line_color=None)
         tips = [("step", "@step{%d}"), (name, f"@{name}{{%.3g}} % in @{name}_in"),
                 ("mean of the layers", f"@{name}_mean{{%.3g}} %")]  # fmt: skip
         formats = dict.fromkeys(("@step", f"@{name}", f"@{name}_mean"), "printf")
@@ -73,46 +89,51 @@ def _shares(source: ColumnDataSource, steps: Any) -> figure:
     return plot
 
 
-def _largest(source: ColumnDataSource, steps: Any) -> figure:
-    known = np.asarray(source.data["largest"], np.float64)
-    log = look.wants_log(known)
-    axis: dict[str, Any] = {"y_axis_type": "log"} if log else {"y_range": DataRange1d(start=0.0)}
+def _largest(looks: ColumnDataSource, plan: _Largest, steps: Any) -> figure:
+    axis: dict[str, Any] = {"y_axis_type": "log"} if plan.log else {"y_range": DataRange1d(start=0.0)}
     plot = look.picture("largest activation", 140, steps, **axis)
     plot.yaxis.axis_label = "size"
     look.few_ticks(plot, 3)
-    line = plot.line("step", "largest", source=source, line_color=look.PURPLE, line_width=1.6,
+    line = plot.line("step", "largest", source=looks, line_color=look.PURPLE, line_width=1.6,
                      legend_label="largest activation")  # fmt: skip
-    plot.scatter("step", "largest", source=source, size=4, fill_color=look.PURPLE, line_color=None)
+    plot.scatter("step", "largest", source=looks, size=4, fill_color=look.PURPLE, line_color=None)
     tips = [("step", "@step{%d}"), ("largest", "@largest{%.3g} into @largest_in")]
     formats = {"@step": "printf", "@largest": "printf"}
     plot.add_tools(HoverTool(renderers=[line], mode="vline", tooltips=tips, formatters=formats))
-    look.keep_axis(plot, bool(np.isfinite(known).any()), log=log)
+    look.keep_axis(plot, plan.finite, log=plan.log)
     look.legend_above(plot)
     return plot
 
 
-def overhead_figure(data: Spent, steps: Any) -> figure:
-    """Draw what steadygrad cost.
+def overhead_sketch(data: Spent) -> Sketch:
+    """Prepare the picture of what steadygrad cost.
 
     Args:
         data: from `steadygrad.report.page.data.health.spent`.
-        steps: the range of steps that other pictures share.
 
     Returns:
         Percent of the training's time; the source is named ``overhead``.
     """
+    mean = _percent(data.mean)
+    columns = {
+        "step": data.steps.astype(np.float64),
+        "mean": mean,
+        "most": _percent(data.most),
+        "dot": np.full(mean.size, 4.0 if mean.size < _FEW else 0.0),
+    }
+    numbers, spent_any = {"overhead": {"data": columns}}, bool((mean > 0).any())
+    return Sketch(spent_any, numbers, lambda steps: (_overhead(numbers, steps, spent_any=spent_any),))
+
+
+def _overhead(numbers: Numbers, steps: Any, *, spent_any: bool) -> figure:
     plot = look.picture("overhead", 150, steps, y_range=DataRange1d(start=0.0))
     plot.yaxis.axis_label, plot.yaxis.formatter = "of the time", PrintfTickFormatter(format=_PERCENT)
     look.few_ticks(plot, 3)
-    mean = _percent(data.mean)
-    columns = {"step": data.steps.astype(np.float64), "mean": mean, "most": _percent(data.most)}
-    source = ColumnDataSource(columns, name="overhead")
-    plot.varea("step", 0.0, "mean", source=source, fill_color=look.BLUE, fill_alpha=0.2)
-    line = plot.line("step", "mean", source=source, line_color=look.BLUE, line_width=1.6)
-    plot.scatter(
-        "step", "mean", source=source, size=4 if mean.size < 120 else 0, fill_color=look.BLUE, line_color=None
-    )
+    shares = source(numbers, "overhead")
+    plot.varea("step", 0.0, "mean", source=shares, fill_color=look.BLUE, fill_alpha=0.2)
+    line = plot.line("step", "mean", source=shares, line_color=look.BLUE, line_width=1.6)
+    plot.scatter("step", "mean", source=shares, size="dot", fill_color=look.BLUE, line_color=None)
     plot.add_tools(look.hover(line, ("percent", "mean"), ("at most", "most")))
-    look.keep_axis(plot, bool((mean > 0).any()), log=False)
+    look.keep_axis(plot, spent_any, log=False)
     look.label_steps(plot, shown=True)
     return plot

@@ -26,10 +26,12 @@ from bokeh.models import (
 from bokeh.palettes import Viridis256
 from bokeh.plotting import figure
 
+from steadygrad.records import TensorInfo
 from steadygrad.report.page.data.modules import Group, groups, ranking
 from steadygrad.report.page.data.raster import LEAST, Raster, cell_value
 from steadygrad.report.page.figures import look
 from steadygrad.report.page.figures.script import script
+from steadygrad.report.page.figures.sketch import Numbers, Sketch, source
 from steadygrad.report.wording import number
 from steadygrad.runfile.codec import CODE_OF_ONE, STEPS_PER_NAT
 
@@ -51,28 +53,48 @@ _OUTLIERS = 0.1
 """Percent of the smallest norms that share the lowest colour: one denormal must not use up the palette."""
 
 
-def heat_map(picture: Raster, steps: Any = None) -> Column:
-    """Draw the norms of all tensors.
+def heat_sketch(picture: Raster) -> Sketch:
+    """Prepare the norms of all tensors.
 
     Args:
         picture: from `steadygrad.report.page.data.raster.raster`.
-        steps: the range of steps that other pictures share; None makes one.
 
     Returns:
         Two selects (order of rows; modules to fold) above the picture. A click on a module beside it folds it too.
         The source ``cells`` holds all tensors in forward order; what is shown, in the source ``heat``, the browser
         makes of it: when the page opens, and whenever ``cells`` changes.
     """
-    found = groups(picture.tensors)
+    numbers, tensors = _numbers(picture), picture.tensors
+    return Sketch(tensors, numbers, lambda steps: (_layout(tensors, numbers, steps),))
+
+
+def _numbers(picture: Raster) -> dict[str, dict[str, Any]]:
+    """Cells last: they are what the browser paints again."""
     low, high = _limits(picture)
     cells = picture.cells if picture.cells.size else np.zeros((1, 1), np.uint16)
     cells = np.where((cells >= LEAST) & (cells < low), np.uint16(low), cells)
-    source = ColumnDataSource({"cells": [cells]}, name="cells")
-    plot, shown = _picture(picture, cells, (low, high), steps or look.step_range(picture.buckets))
-    fold = len(cells) > FOLD_ABOVE and len(found) >= LEAST_FOLDED
-    folded = [i for i, group in enumerate(found) if group.count > 1] if fold else []
-    plot.tags = [{"folded": folded}]
-    return _with_rows(picture, found, source, plot, shown, low)
+    columns, edges = picture.buckets, picture.buckets.edges - 0.5
+    grid = {
+        "x": [edges[0]], "dw": [edges[-1] - edges[0]], "start": [columns.start], "width": [columns.width],
+        "floor": [low],
+    }  # fmt: skip
+    ticks = _ticks(low, high)
+    return {
+        "tensors": {"data": _about(picture)},
+        "colors": {"low": low, "high": high},
+        "decades": {"ticks": list(ticks)},
+        "color bar": {"major_label_overrides": ticks},
+        "cells": {"data": {"cells": [cells], **grid}},
+    }
+
+
+def _layout(tensors: tuple[TensorInfo, ...], numbers: Numbers, steps: Any) -> Column:
+    cells, about, found = source(numbers, "cells"), source(numbers, "tensors"), groups(tensors)
+    about.tags = [{"groups": [{"name": one.name, "first": one.first, "count": one.count} for one in found]}]
+    plot, shown = _picture(cells, numbers, steps)
+    fold = len(tensors) > FOLD_ABOVE and len(found) >= LEAST_FOLDED
+    plot.tags = [{"folded": [i for i, group in enumerate(found) if group.count > 1] if fold else []}]
+    return _with_rows(found, cells, about, plot, shown)
 
 
 def _limits(picture: Raster) -> tuple[int, int]:
@@ -83,10 +105,8 @@ def _limits(picture: Raster) -> tuple[int, int]:
     return low, max(int(known.max()), low + 1)
 
 
-def _picture(
-    picture: Raster, cells: Any, limits: tuple[int, int], steps: Any
-) -> tuple[figure, ColumnDataSource]:
-    size = len(cells)
+def _picture(cells: ColumnDataSource, numbers: Numbers, steps: Any) -> tuple[figure, ColumnDataSource]:
+    size = len(cells.data["cells"][0])
     plot = look.picture("heat map", int(np.clip(14 * size + 90, 190, 520)), steps)
     plot.min_border_left = 0
     plot.min_border_top, plot.min_border_bottom = ABOVE, BELOW
@@ -95,25 +115,17 @@ def _picture(
     plot.grid.grid_line_color = None
     plot.xaxis.axis_label = "step"
     mapper = LinearColorMapper(
-        Viridis256, low=limits[0], high=limits[1], low_color=NO_GRADIENT_COLOR, high_color=look.NONFINITE
+        Viridis256, **numbers["colors"], low_color=NO_GRADIENT_COLOR, high_color=look.NONFINITE, name="colors"
     )
-    edges = picture.buckets.edges - 0.5
-    shown = ColumnDataSource(
-        {
-            "image": [np.zeros((1, 1), np.uint16)],
-            "x": [edges[0]],
-            "y": [0],
-            "dw": [edges[-1] - edges[0]],
-            "dh": [size],
-        },
-        name="heat",
-    )
+    blank = [np.zeros((1, 1), np.uint16)]
+    place = {"x": cells.data["x"], "y": [0], "dw": cells.data["dw"], "dh": [size]}
+    shown = ColumnDataSource({"image": blank, **place}, name="heat")
     plot.image("image", "x", "y", "dw", "dh", source=shown, color_mapper=mapper)
-    plot.add_layout(_color_bar(mapper, *limits), "above")
+    plot.add_layout(_color_bar(mapper, numbers), "above")
     return plot, shown
 
 
-def _numbers(low: int, high: int) -> dict[int, str]:
+def _ticks(low: int, high: int) -> dict[int, str]:
     """Codes that are labelled: powers of ten, with 2 and 5 where there are few of them, the ends where there is none."""
     first, last = (int((code - CODE_OF_ONE) // _PER_DECADE) for code in (low, high))
     every = max(1, -(-(last - first) // 10))
@@ -128,13 +140,12 @@ def _code(decade: int, times: int = 1) -> int:
     return round(float(CODE_OF_ONE + (decade + log10(times)) * _PER_DECADE))
 
 
-def _color_bar(mapper: LinearColorMapper, low: int, high: int) -> ColorBar:
-    """Numbers above the picture, few enough to be read."""
-    places = _numbers(low, high)
+def _color_bar(mapper: LinearColorMapper, numbers: Numbers) -> ColorBar:
     return ColorBar(
         color_mapper=mapper,
-        ticker=FixedTicker(ticks=list(places)),
-        major_label_overrides=dict(places),
+        ticker=FixedTicker(**numbers["decades"], name="decades"),
+        **numbers["color bar"],
+        name="color bar",
         major_tick_line_color=None,
         major_label_text_font_size="12px",
         height=9,
@@ -145,24 +156,24 @@ def _color_bar(mapper: LinearColorMapper, low: int, high: int) -> ColorBar:
 
 
 def _with_rows(
-    picture: Raster,
     found: list[Group],
     cells: ColumnDataSource,
+    about: ColumnDataSource,
     plot: figure,
     shown: ColumnDataSource,
-    floor: int,
 ) -> Column:
-    about = _about(picture, found)
     rows = ColumnDataSource({"name": [], "detail": []}, name="rows")
     side, strip, labels = _side(plot)
     order = Select(
-        title="Order of the rows", value="forward", options=ORDERS, **_WIDE, stylesheets=[look.CONTROL]
-    )
+        title="Order of the rows", value="forward", options=ORDERS, **_WIDE, stylesheets=[look.CONTROL],
+        name="order",
+    )  # fmt: skip
     choices = [("", "choose …"), ("all", "fold all"), ("none", "unfold all")]
     choices += [(str(i), group.name) for i, group in enumerate(found) if group.count > 1]
     chooser = Select(
-        title="Fold or unfold modules", value="", options=choices, **_WIDE, stylesheets=[look.CONTROL]
-    )
+        title="Fold or unfold modules", value="", options=choices, **_WIDE, stylesheets=[look.CONTROL],
+        name="chooser",
+    )  # fmt: skip
     known = {
         "cells": cells, "shown": shown, "rows": rows, "strip": strip, "labels": labels, "plot": plot,
         "about": about, "order": order, "chooser": chooser,
@@ -177,24 +188,20 @@ def _with_rows(
     strip.selected.js_on_change("indices", then("fold"))
     plot.y_range.js_on_change("start", then("zoom"))
     plot.js_on_change("inner_height", then("begin"))
-    grid = {"start": picture.buckets.start, "width": picture.buckets.width, "floor": floor}
-    _hover(plot, {"rows": rows, "shown": shown, "about": grid})
+    _hover(plot, {"rows": rows, "shown": shown, "cells": cells})
     controls = row(order, chooser, css_classes=["controls"], sizing_mode="stretch_width")
     return column(controls, row(side, plot, sizing_mode="stretch_width"), sizing_mode="stretch_width")
 
 
-def _about(picture: Raster, found: list[Group]) -> ColumnDataSource:
-    """What the script has to know of each tensor: a model, so that all callbacks share one copy."""
+def _about(picture: Raster) -> dict[str, Any]:
+    """What the script has to know of each tensor."""
     rank = ranking(picture)
-    shapes = [" x ".join(map(str, tensor.shape)) or "scalar" for tensor in picture.tensors]
-    columns = {
+    return {
         "name": [tensor.name for tensor in picture.tensors],
-        "shape": shapes,
+        "shape": [" x ".join(map(str, tensor.shape)) or "scalar" for tensor in picture.tensors],
         "worst": rank.worst.astype(np.float32),
         "growth": rank.growth.astype(np.float32),
     }
-    modules = [{"name": group.name, "first": group.first, "count": group.count} for group in found]
-    return ColumnDataSource(columns, name="tensors", tags=[{"groups": modules}])
 
 
 def _side(plot: figure) -> tuple[figure, ColumnDataSource, ColumnDataSource]:

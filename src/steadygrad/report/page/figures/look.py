@@ -175,9 +175,14 @@ def keep_axis(plot: figure, drawn: bool, *, log: bool) -> None:  # noqa: FBT001 
 
 def keep_span(plot: figure, values: Float64Array) -> None:
     """Give numbers that are all alike an axis around them; Bokeh's would tell them apart by their last digits."""
-    known = values[np.isfinite(values)]
-    if known.size and isinstance(plot.y_range, DataRange1d):
-        plot.y_range.default_span = float(min(np.abs(known).max(), 1e300)) or 1.0
+    if np.isfinite(values).any() and isinstance(plot.y_range, DataRange1d):
+        plot.y_range.default_span = span_of(values)
+
+
+def span_of(values: Float64Array) -> float:
+    """How much an axis spans on which they are all alike."""
+    known = np.abs(values[np.isfinite(values)])
+    return float(min(known.max(initial=0.0), 1e300)) or 1.0
 
 
 def wants_log(values: Float64Array) -> bool:

@@ -13,7 +13,7 @@ from bokeh.plotting import figure
 from steadygrad.report.page.data.course import Course
 from steadygrad.report.page.data.envelope import Envelope
 from steadygrad.report.page.figures import look
-from steadygrad.report.page.figures.course import MOST_LANES, bad_columns
+from steadygrad.report.page.figures.course_plan import MOST_LANES, bad_columns
 from steadygrad.report.page.figures.curves import columns, curve
 
 COLORS, HATCHES = (look.BLUE, look.ORANGE), ("right_diagonal_line", "left_diagonal_line")

@@ -10,22 +10,26 @@ from bokeh.plotting import figure
 
 from steadygrad.report.page.data.spread import spread
 from steadygrad.report.page.figures import look
+from steadygrad.report.page.figures.sketch import Sketch
 from steadygrad.report.ranks import Skew
 
 _COLORS = (look.ORANGE, look.GREEN, look.PURPLE, look.SKY)
 _DASHES = ("solid", [6, 3], [2, 2], [8, 3, 2, 3])
 
 
-def skew_figure(found: Skew, steps: Any) -> figure:
-    """Draw one number of every rank.
+def skew_sketch(found: Skew) -> Sketch:
+    """Prepare the picture of one number of every rank.
 
     Args:
         found: from `steadygrad.report.ranks.skew`.
-        steps: the range of steps that other pictures share.
 
     Returns:
-        The picture; its sources are named ``ranks`` and ``rank N``.
+        The picture; its sources are named ``ranks`` and ``rank N``. It is drawn once, of runs that are over.
     """
+    return Sketch("ranks", {}, lambda steps: (_figure(found, steps),))
+
+
+def _figure(found: Skew, steps: Any) -> figure:
     data = spread(found)
     log = look.wants_log(np.concatenate([data.low, data.high]))
     axis: dict[str, Any] = {"y_axis_type": "log"} if log else {"y_range": DataRange1d(start=0.0)}

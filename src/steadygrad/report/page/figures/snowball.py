@@ -5,7 +5,7 @@ Shape legend: L weights in forward order, S steps to choose from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,20 +13,18 @@ from bokeh.layouts import column
 from bokeh.models import (
     Column,
     ColumnDataSource,
-    Div,
     FixedTicker,
     HoverTool,
-    LegendItem,
     NoOverlap,
     Range1d,
-    Slider,
 )
 from bokeh.plotting import figure
 
 from steadygrad.report.page.data.buckets import Float64Array
 from steadygrad.report.page.data.depth import Snowball
 from steadygrad.report.page.figures import look
-from steadygrad.report.page.figures.step_slider import step_slider
+from steadygrad.report.page.figures.sketch import Numbers, Sketch, source
+from steadygrad.report.page.figures.step_slider import choices, step_slider
 from steadygrad.report.profile import Profile
 from steadygrad.report.wording import layer, number, visible
 
@@ -36,46 +34,82 @@ DOTS = ((60, 6), (300, 4), (1000, 2))
 STRETCH, LOST = "stretch that carries it", "non-finite"
 
 
-def snowball_figure(data: Snowball) -> Column:
-    """Draw the snowball.
+def snowball_sketch(data: Snowball) -> Sketch:
+    """Prepare the snowball.
 
     Args:
         data: from `steadygrad.report.page.data.depth.snowball`.
 
     Returns:
-        A slider over steps, what the chosen one says, and the picture. The input is on the left.
+        A slider over steps, what the chosen one says, and the picture, one below the other. The input is on the left.
     """
-    begin = data.profiles[data.shown]
-    plot = _axes(data)
-    place = np.arange(len(data.names))
-    usual = {"depth": place, "name": list(data.names), "norm": look.positive(data.usual)}
-    plot.line("depth", "norm", source=ColumnDataSource(usual), line_color=look.GREY, line_dash=[4, 3],
+    numbers, names = _numbers(data), data.names
+    return Sketch(names, numbers, lambda _: (_layout(names, numbers),))
+
+
+def _numbers(data: Snowball) -> dict[str, dict[str, Any]]:
+    """Every step to choose from, and one scale for all: what the slider moves is the run, not the axis."""
+    profiles = data.profiles
+    notes = [told(profile, data.names) for profile in profiles]
+    every: dict[str, Any] = {
+        "logs": [np.log10(_drawn(profile.norms)).astype(np.float32) for profile in profiles],
+        "bad": [_bad(profile) for profile in profiles],
+        "first": [profile.first for profile in profiles],
+        "last": [profile.last for profile in profiles],
+        "telling": [profile.telling for profile in profiles],
+        **choices([profile.step for profile in profiles], notes, data.shown),
+    }
+    usual = {"depth": np.arange(len(data.names)), "norm": look.positive(data.usual)}
+    return {"usual": {"data": usual}, "norms": _scale(data), "profiles": {"data": every}}
+
+
+def _scale(data: Snowball) -> dict[str, float]:
+    known = np.concatenate([data.usual, *(profile.norms for profile in data.profiles)])
+    known = known[np.isfinite(known) & (known > 0)]
+    if not known.size:
+        return {"start": 1e-3, "end": 1e3}
+    return {"start": float(max(known.min() / 1.6, 1e-300)), "end": float(min(known.max() * 1.6, 1e300))}
+
+
+def _layout(names: tuple[str, ...], numbers: Numbers) -> Column:
+    plot, every = _axes(names, numbers["norms"]), source(numbers, "profiles")
+    plot.line("depth", "norm", source=source(numbers, "usual"), line_color=look.GREY, line_dash=[4, 3],
               legend_label="usual")  # fmt: skip
-    line = ColumnDataSource({**usual, "norm": _drawn(begin.norms)}, name="snowball")
-    stretch = ColumnDataSource(_stretch(begin), name="stretch")
-    bad = ColumnDataSource({"depth": _bad(begin)}, name="bad layers")
+    line, stretch, bad = _begin(names, every)
     _draw(plot, line, stretch, bad)
     marks = [
         next(item for item in plot.legend[0].items if item.label.value == label) for label in (STRETCH, LOST)
     ]
-    for item, source in zip(marks, (stretch, bad), strict=True):
-        item.visible = len(source.data["depth"]) > 0
-    slider, note = _controls(data, line, stretch, bad, marks)
+    for item, drawn in zip(marks, (stretch, bad), strict=True):
+        item.visible = len(drawn.data["depth"]) > 0
+    args = {"line": line, "stretch": stretch, "bad": bad, "marks": marks}
+    slider, note = step_slider(every, args, "snowball.js")
     return column(slider, note, plot, sizing_mode="stretch_width")
 
 
-def _axes(data: Snowball) -> figure:
-    plot = look.picture("snowball", 300, Range1d(-0.5, len(data.names) - 0.5), y_axis_type="log")
+def _begin(names: tuple[str, ...], every: ColumnDataSource) -> tuple[ColumnDataSource, ...]:
+    """The step to begin with: its line, the stretch that carries it, what is non-finite."""
+    data = every.data
+    at = data["shown"].index(True)
+    norms = 10.0 ** data["logs"][at].astype(np.float64)
+    line = {"depth": np.arange(len(names)), "name": list(names), "norm": norms}
+    part = (
+        np.arange(data["first"][at], data["last"][at] + 1) if data["telling"][at] else np.zeros(0, np.int64)
+    )
+    return (
+        ColumnDataSource(line, name="snowball"),
+        ColumnDataSource({"depth": part, "norm": norms[part]}, name="stretch"),
+        ColumnDataSource({"depth": data["bad"][at]}, name="bad layers"),
+    )
+
+
+def _axes(names: tuple[str, ...], scale: Mapping[str, float]) -> figure:
+    plot = look.picture("snowball", 300, Range1d(-0.5, len(names) - 0.5), y_axis_type="log",
+                        y_range=Range1d(**scale, name="norms"))  # fmt: skip
     plot.xaxis.axis_label = "weights: input left, loss right"
     look.few_ticks(plot, 5)
-    _name_weights(plot, data.names)
+    _name_weights(plot, names)
     plot.yaxis.axis_label = "gradient norm"
-    known = np.concatenate([data.usual, *(profile.norms for profile in data.profiles)])
-    known = known[np.isfinite(known) & (known > 0)]
-    look.keep_axis(plot, bool(known.size), log=True)
-    if known.size:
-        # One scale for all steps: what the slider moves is the run, not the axis.
-        plot.y_range = Range1d(float(max(known.min() / 1.6, 1e-300)), float(min(known.max() * 1.6, 1e300)))
     return plot
 
 
@@ -105,31 +139,6 @@ def _draw(plot: figure, line: ColumnDataSource, stretch: ColumnDataSource, bad: 
     look.legend_above(plot)
 
 
-def _controls(
-    data: Snowball,
-    line: ColumnDataSource,
-    stretch: ColumnDataSource,
-    bad: ColumnDataSource,
-    marks: Sequence[LegendItem],
-) -> tuple[Slider, Div]:
-    steps = [profile.step for profile in data.profiles]
-    profiles = ColumnDataSource(
-        {
-            "logs": [np.log10(_drawn(profile.norms)).astype(np.float32) for profile in data.profiles],
-            "bad": [_bad(profile) for profile in data.profiles],
-        },
-        name="profiles",
-    )
-    args: dict[str, Any] = {
-        "profiles": profiles, "line": line, "stretch": stretch, "bad": bad, "marks": list(marks),
-        "firsts": [profile.first for profile in data.profiles],
-        "lasts": [profile.last for profile in data.profiles],
-        "telling": [profile.telling for profile in data.profiles],
-    }  # fmt: skip
-    notes = [told(profile, data.names) for profile in data.profiles]
-    return step_slider(steps, notes, data.shown, args, "snowball.js")
-
-
 def told(profile: Profile, names: tuple[str, ...]) -> str:
     """What one step says, in words.
 
@@ -155,8 +164,3 @@ def _drawn(norms: Float64Array) -> Float64Array:
 
 def _bad(profile: Profile) -> list[int]:
     return [int(i) for i in np.flatnonzero(np.isinf(profile.norms))]
-
-
-def _stretch(profile: Profile) -> dict[str, Any]:
-    part = np.arange(profile.first, profile.last + 1) if profile.telling else np.zeros(0, np.int64)
-    return {"depth": part, "norm": _drawn(profile.norms)[part]}

@@ -15,7 +15,8 @@ from bokeh.plotting import figure
 from steadygrad.records import Look, Passage
 from steadygrad.report.page.data.passages import Passages
 from steadygrad.report.page.figures import look
-from steadygrad.report.page.figures.step_slider import step_slider
+from steadygrad.report.page.figures.sketch import Numbers, Sketch, source
+from steadygrad.report.page.figures.step_slider import choices, step_slider
 from steadygrad.report.wording import number, visible
 
 COLORS, DASHES = (look.BLUE, look.ORANGE, look.GREEN, look.PURPLE), ("solid", [7, 3], [2, 3], [7, 3, 2, 3])
@@ -23,33 +24,50 @@ FLOAT32_EPS = 2.0**-23
 LEAST = 1e-30
 
 
-def through_time_figure(data: Passages) -> Column:
-    """Draw the gradient through time.
+def through_time_sketch(data: Passages) -> Sketch:
+    """Prepare the gradient through time.
 
     Args:
         data: from `steadygrad.report.page.data.passages.passages`.
 
     Returns:
-        A slider over steps, what the chosen one says, and the picture. The first time step is on the left.
+        A slider over steps, what the chosen one says, and the picture, one below the other. The first time step is on
+        the left.
     """
-    plot = _axes(data)
-    begin, lines = data.looks[data.shown], []
-    for module, color, dash in zip(data.modules, COLORS, DASHES, strict=False):
-        source = ColumnDataSource(_points(data.of(begin, module)))
-        name = _called(module)
-        line = plot.line("time", "norm", source=source, line_color=color, line_width=2, line_dash=dash,
+    names = tuple(_called(module) for module in data.modules[: len(COLORS)])
+    numbers = _numbers(data)
+    return Sketch(names, numbers, lambda _: (_layout(names, numbers),))
+
+
+def _numbers(data: Passages) -> dict[str, dict[str, Any]]:
+    """Every step to choose from, and one scale for all: what the slider moves is the run, not the axis."""
+    longest = max(one.length for each in data.looks for one in each.through_time)
+    norms = [norm for each in data.looks for one in each.through_time for norm in one.norms if norm > 0]
+    notes = [told_through_time(one) for one in data.looks]
+    every = {**_all(data), **choices([one.step for one in data.looks], notes, data.shown)}
+    return {
+        "time steps": {"start": -0.5, "end": longest - 0.5},
+        "time norms": {"start": max(min(norms, default=0.1) / 2, LEAST), "end": 2.0},
+        "passages": {"data": every},
+    }
+
+
+def _layout(names: tuple[str, ...], numbers: Numbers) -> Column:
+    plot, every = _axes(numbers), source(numbers, "passages")
+    at, lines = every.data["shown"].index(True), []
+    for i, (name, color, dash) in enumerate(zip(names, COLORS, DASHES, strict=False)):
+        begin = {"time": every.data[f"time {i}"][at], "norm": every.data[f"norm {i}"][at]}
+        points = ColumnDataSource(begin)
+        line = plot.line("time", "norm", source=points, line_color=color, line_width=2, line_dash=dash,
                          legend_label=name)  # fmt: skip
-        plot.scatter("time", "norm", source=source, size=4, fill_color=color, line_color=None)
+        plot.scatter("time", "norm", source=points, size=4, fill_color=color, line_color=None)
         tips = [(name, "@norm{%.2e}"), ("time step", "@time{%d}")]
         formats = {"@norm": "printf", "@time": "printf"}
         plot.add_tools(HoverTool(renderers=[line], mode="vline", tooltips=tips, formatters=formats))
-        lines.append(source)
+        lines.append(points)
     plot.add_layout(Span(location=FLOAT32_EPS, line_color=look.GREY, line_dash=[4, 3]))
     look.legend_above(plot)
-    steps = [one.step for one in data.looks]
-    notes = [told_through_time(one) for one in data.looks]
-    args: dict[str, Any] = {"lines": lines, "passages": ColumnDataSource(_all(data), name="passages")}
-    slider, note = step_slider(steps, notes, data.shown, args, "through_time.js")
+    slider, note = step_slider(every, {"lines": lines}, "through_time.js")
     return column(slider, note, plot, sizing_mode="stretch_width")
 
 
@@ -77,15 +95,12 @@ def _called(module: str) -> str:
     return visible(module) or "the model"
 
 
-def _axes(data: Passages) -> figure:
-    longest = max(one.length for each in data.looks for one in each.through_time)
-    plot = look.picture("through time", 260, Range1d(-0.5, longest - 0.5), y_axis_type="log")
+def _axes(numbers: Numbers) -> figure:
+    steps, norms = (Range1d(**numbers[name], name=name) for name in ("time steps", "time norms"))
+    plot = look.picture("through time", 260, steps, y_axis_type="log", y_range=norms)
     plot.xaxis.axis_label = "time steps: first left, last right"
     plot.yaxis.axis_label = "relative to the largest"
     look.few_ticks(plot, 5)
-    norms = [norm for each in data.looks for one in each.through_time for norm in one.norms if norm > 0]
-    # One scale for all steps: what the slider moves is the run, not the axis.
-    plot.y_range = Range1d(max(min(norms, default=0.1) / 2, LEAST), 2.0)
     return plot
 
 

@@ -2,6 +2,7 @@
 const row = Math.max(0, Math.min(rows.data.name.length - 1, Math.floor(special_vars.y)))
 if (part === "name") return rows.data.name[row]
 if (part === "detail") return rows.data.detail[row]
+const about = {start: cells.data.start[0], width: cells.data.width[0], floor: cells.data.floor[0]}
 const column = Math.floor((special_vars.x + 0.5 - about.start) / about.width)
 if (part === "steps") {
   const first = Math.ceil(about.start + column * about.width)

@@ -1,7 +1,7 @@
 // Puts the heat map's rows in order, folds modules, and writes the labels beside them.
 // Called when the order, a fold or the visible range changes.
 //
-// cells   source: `cells` [P x C] codes of all tensors
+// cells   source: `cells` [P x C] codes of all tensors, and where they lie
 // shown   source: the picture that is drawn
 // rows    source: one entry a row of the picture: name, detail, members
 // strip   source: one entry a module beside the picture; `labels` the names that fit
@@ -103,7 +103,8 @@ if (!only_labels) {
     group: found.map((block) => block.group),
     shade: found.map((block) => (block.group % 2 ? 0.28 : 0.12)),
   }
-  shown.data = {...shown.data, image: [list.length ? paint(list) : matrix], dh: [R]}
+  const {x, dw} = cells.data
+  shown.data = {...shown.data, image: [list.length ? paint(list) : matrix], x, dw, dh: [R]}
   const same = what === "data" && plot.y_range.bounds[1] === R
   plot.y_range.bounds = [0, R]
   plot.y_range.reset_start = R
