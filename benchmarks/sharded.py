@@ -31,7 +31,7 @@ import steadygrad as sg
 from benchmarks.results import machine, write_section
 from benchmarks.workloads import VOCABULARY, Transformer
 from steadygrad.notices import quiet
-from steadygrad.ranks import Flags
+from steadygrad.ranks.letter import Letter
 
 WARM_UP = 6
 BATCH, LENGTH = 4, 64
@@ -79,7 +79,7 @@ def _measure(rank: int, ranks: int, port: int, rounds: int, answer: SimpleQueue[
         stack.enter_context(quiet())
         trainings = {(kind, act): Training(kind, act) for kind in KINDS for act in ACTS}
         tensors = len(list(Transformer().parameters()))
-        word = torch.zeros(tensors + 2 * ranks + len(Flags._fields) + 1, dtype=torch.float64)
+        word = torch.zeros(tensors + len(Letter(rank, ranks).on_host()), dtype=torch.float64)
         steps: dict[tuple[str, str], Callable[[torch.Tensor], float]] = {
             key: training.step for key, training in trainings.items()
         }

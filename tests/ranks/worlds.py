@@ -100,6 +100,14 @@ class Net(nn.Module):
         return self.head(x)
 
 
+class Deep(Net):
+    """68 tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([Block() for _ in range(11)])
+
+
 class Tagger(nn.Module):
     def __init__(self):
         super().__init__()

@@ -93,6 +93,7 @@ def leaders(norms: FloatArray, history: Sequence[FloatArray]) -> tuple[list[int]
         usual = np.median([past[:size].astype(np.float64) for past in history], axis=0)
         score = share.copy()
         score[:size] = np.inf  # from nothing to something is the largest rise
-        np.divide(norms[:size], usual, out=score[:size], where=usual > 0.0)
+        with np.errstate(over="ignore"):  # a float64 may rise by more than it can tell
+            np.divide(norms[:size], usual, out=score[:size], where=usual > 0.0)
     order = np.argsort(-np.where(share >= 0.01, score, 0.0), kind="stable")[:8]
     return [i for i in order.tolist() if share[i] >= 0.01], share

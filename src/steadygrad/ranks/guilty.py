@@ -42,7 +42,7 @@ def tell_rank(ranks: Sequence[Ranks], finding: Finding) -> Finding:
 
 
 def _judge(seen: Seen) -> tuple[str, int | None]:
-    loss_bad = ~np.isfinite(seen.losses) & (not seen.lags)
+    loss_bad = seen.bad_losses & (not seen.lags)
     norm_bad = ~np.isfinite(seen.norms)
     bad = np.flatnonzero(loss_bad | norm_bad).tolist()
     world = len(seen.norms)

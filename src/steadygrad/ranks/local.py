@@ -7,6 +7,7 @@ are enough: no pass over memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -21,7 +22,7 @@ _MAX_NUMEL = 65_536
 
 
 class LocalNorms:
-    """Sums the squares of a few local gradients from one step to the next.
+    """Takes the norm of a few local gradients from one step to the next.
 
     Args:
         params: the parameters; a few small ones, spread from first to last, are hooked.
@@ -35,14 +36,14 @@ class LocalNorms:
         ]
 
     def take(self) -> Tensor | float | None:
-        """Sum of squares since the last call, 0-d on an accelerator; None where there was no gradient."""
+        """Their norm since the last call, 0-d on an accelerator; None where there was no gradient."""
         norms, self._norms = self._norms, []
         if not norms:
             return None
         if all(norm.device.type == "cpu" for norm in norms):
-            found = [norm.item() for norm in norms]
-            return sum(norm * norm for norm in found)  # unlike a power, it doesn't raise where it overflows
-        return torch.stack([norm.to(norms[0].device) for norm in norms]).square().sum()
+            return math.hypot(*[norm.item() for norm in norms])
+        joined: Tensor = torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
+        return joined
 
     def close(self) -> None:
         """Take all hooks off."""

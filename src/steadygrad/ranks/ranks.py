@@ -1,12 +1,17 @@
 """The one collective a step: true norms over all ranks, and what each rank saw by itself.
 
-Every rank puts its own sums of squares into one vector of float64, one ``all_reduce`` adds them up, and all
-ranks go on with the same numbers to the last bit: what is decided from them is the same everywhere, without
-another word. What belongs to one rank (its loss, its local gradient) has a place of its own in the vector that
-the others leave at 0, so it arrives whole by the same sum.
+Every rank puts its own sums of squares into one vector, one ``all_reduce`` adds them up, and all ranks go on with the same
+numbers to the last bit: what is decided from them is the same everywhere, without another word. What belongs to one rank
+(its local gradient, whether its loss is finite) has a place of its own that the others leave at 0, so it arrives whole by
+the same sum.
 
-Shape legend: P parameters, n ranks. Layout: squares ``[P]``, perhaps squares of parameters ``[P]``, losses
-``[n]``, local squares ``[n]``, `Flags` of recovery ``[6]``, lag, fault: ``8 P + 16 n + 64`` bytes.
+Shape legend: P parameters, n ranks. Layout, in float64: squares ``[P]``, sum of losses, small numbers three to a word
+(`lanes`): 11 counts and one for each rank. On the one step in ten that has the parameters' squares too, in float32: squares
+``[2 P]`` (`halves`), squares of parameters ``[P]``, sum of losses ``[2]``, the small numbers one to a word. So
+``8 P + 8 + 8 ceil((11 + n) / 3)`` bytes, and ``12 P + 52 + 4 n``: at most ``16 P`` from ``P = n + 13`` on.
+
+A float64's square can leave a float64's range, a parameter's that of a float32. In host memory such a norm is counted in place of
+its square, and where any rank has one, all add them up once more in halves, 16 bytes a tensor.
 """
 
 from __future__ import annotations
@@ -20,15 +25,26 @@ from torch import Tensor
 
 from steadygrad.measure import LateReads, is_sharded, own_part
 from steadygrad.ranks.flags import SILENT, Flags
+from steadygrad.ranks.halves import (
+    NARROW,
+    SQUARES,
+    WEIGHTS,
+    WIDE,
+    inside,
+    weights_joined,
+    weights_split,
+)
+from steadygrad.ranks.letter import Letter
 from steadygrad.ranks.local import LocalNorms
 from steadygrad.ranks.peers import Peers
-from steadygrad.ranks.seen import NO_LOSS, NO_SQUARE, Seen
+from steadygrad.ranks.seen import Seen
 from steadygrad.ranks.shards import shares
 from steadygrad.records import FloatArray
 
 _KEPT = 64
 PATIENCE_S = 10.0
 """How long each rank is given to answer after a collective has failed."""
+_LONG = (torch.float64, torch.complex128)
 
 
 class Ranks:
@@ -38,11 +54,16 @@ class Ranks:
         peers: who takes part.
         params: the optimizer's parameters.
         late: they live on an accelerator: what the ranks saw is known one step late.
+
+    Attributes:
+        calls: steps that were added up.
+        repeats: norms that had to be added up once more, because some left the range of their squares.
+        bytes_sent: in both.
     """
 
     def __init__(self, peers: Peers, params: Sequence[Tensor], *, late: bool) -> None:
         self.peers = peers
-        self.calls = 0
+        self.calls = self.repeats = 0
         self.bytes_sent = 0
         self.left = False
         self._logged: float | Tensor | None = None
@@ -51,7 +72,7 @@ class Ranks:
         self.sharded = any(map(is_sharded, params))
         self._params = params
         self._late = late
-        self._shares = shares(params, peers.world)
+        self.grow()
         self._local = LocalNorms(params) if peers.replicated else None
         self._reads: LateReads[int] = LateReads()
         self._seen: deque[Seen] = deque(maxlen=_KEPT)
@@ -59,6 +80,8 @@ class Ranks:
     def grow(self) -> None:
         """Take note that parameters were appended."""
         self._shares = shares(self._params, self.peers.world)
+        # The square of any narrower number is a float64.
+        self._can_leave = not self._late and any(param.dtype in _LONG for param in self._params)
 
     def log(self, loss: float | Tensor, lags: bool) -> None:  # noqa: FBT001 - a callback of one call
         """This rank's own loss, for the next collective.
@@ -92,15 +115,22 @@ class Ranks:
             RankLost: a rank doesn't answer any more.
             RuntimeError: a rank has had a fault, or the collective failed; all ranks stop measuring together.
         """
-        given = [one for one in (norms, param_norms) if one is not None]
-        vector = self._on_device(given, step) if self._late else self._on_host(given, step)
-        self._add_up(vector)
-        count = len(norms)
-        if self._note(vector[count * len(given) :], step):
-            self.left = True
-            raise RuntimeError("the measuring of another rank has failed, so all ranks stop together")
-        squares = [vector[i * count : (i + 1) * count] for i in range(len(given))]
-        return [one.sqrt() if self._late else torch.from_numpy(np.sqrt(one.numpy())) for one in squares]
+        letter = self._letter(step)
+        sums = self._sums(norms, param_norms, letter)
+        vector = self._add_up(sums, letter)
+        seen = self._note(vector[len(sums) :], step)
+        repeats = (False, False)
+        if seen is not None and not seen.is_plain:
+            if seen.fault:
+                self.left = True
+                raise RuntimeError("the measuring of another rank has failed, so all ranks stop together")
+            repeats = seen.outside
+        joined = self._joined(vector[: len(sums)], with_weights=param_norms is not None)
+        given = [norms] if param_norms is None else [norms, param_norms]
+        return [
+            self._repeated(own) if again else one
+            for own, again, one in zip(given, repeats, joined, strict=False)
+        ]
 
     def leave(self, *, param_norms: bool) -> None:
         """This rank measures no more: tell the others in the collective they are waiting in, until they know.
@@ -111,11 +141,11 @@ class Ranks:
         if self.left:
             return
         zeros = torch.zeros(len(self._params), dtype=torch.float64, device=self._params[0].device)
-        given = [zeros] * (2 if param_norms else 1)
-        vector = self._on_device(given, -1)
-        vector[-1] = 1.0
-        self._add_up(vector)
-        self.left = self._note(vector[len(zeros) * len(given) :], -1)
+        letter = self._letter(-1)
+        letter.fault = True
+        sums = self._sums(zeros, zeros if param_norms else None, letter)
+        seen = self._note(self._add_up(sums, letter)[len(sums) :], -1)
+        self.left = seen is not None and seen.fault
 
     def seen(self, step: int) -> Seen | None:
         """What the ranks saw in a step, while it is remembered."""
@@ -139,68 +169,82 @@ class Ranks:
         if self._local is not None:
             self._local.close()
 
-    def _on_host(self, norms: Sequence[Tensor], step: int) -> Tensor:
-        """What this rank puts in. In numpy: in host memory a call of torch's takes longer than these sums."""
-        share = self._shares.numpy()
-        with np.errstate(over="ignore"):
-            squares = [np.square(one.numpy(), dtype=np.float64) * share for one in norms]
-        tail, under_way = self._tail(step)
-        for place, number in under_way.items():
-            tail[place] = number.item()
-        return torch.from_numpy(np.concatenate([*squares, tail]))
-
-    def _on_device(self, norms: Sequence[Tensor], step: int) -> Tensor:
-        """The same where the host must not read."""
-        device = norms[0].device
-        share = self._shares.to(device)
-        squares = [one.to(torch.float64).square() * share for one in norms]
-        numbers, under_way = self._tail(step)
-        tail = torch.tensor(numbers, dtype=torch.float64).to(device, non_blocking=True)
-        for place, number in under_way.items():
-            tail[place] = number
-        return torch.cat([*squares, tail])
-
-    def _tail(self, step: int) -> tuple[list[float], dict[int, Tensor]]:
-        """What belongs to this rank alone, and by their place those numbers of it that the host doesn't know."""
-        rank, world = self.peers.rank, self.peers.world
+    def _letter(self, step: int) -> Letter:
+        """What this rank has to say of itself."""
         loss, self._logged = self._logged, None
         local = None if self._local is None else self._local.take()
         said_at, flags = self._says
-        numbers = [0.0] * (2 * world)
-        numbers[rank] = NO_LOSS
-        numbers[world + rank] = NO_SQUARE
-        under_way = {}
-        for place, number in ((rank, loss), (world + rank, local)):
-            if isinstance(number, Tensor):
-                under_way[place] = number
-            elif number is not None:
-                numbers[place] = number
-        return [*numbers, *(flags if said_at == step else SILENT), float(self._lags), 0.0], under_way
+        said = flags if said_at == step else SILENT
+        return Letter(self.peers.rank, self.peers.world, loss, local, self._lags, said)
 
-    def _add_up(self, vector: Tensor) -> None:
+    def _sums(self, norms: Tensor, param_norms: Tensor | None, letter: Letter) -> Tensor:
+        """This rank's squares; what can't be squared is left out, and the letter says so."""
+        if param_norms is None:
+            left_out = False
+            if self._can_leave:
+                norms, left_out = inside(norms, *SQUARES)
+            letter.outside = left_out, False
+            return self._squares(norms)
+        if not self._late:
+            norms, left_out = inside(norms, NARROW.least, NARROW.most)
+            param_norms, weight_left_out = inside(param_norms, *WEIGHTS)
+            letter.outside = left_out, weight_left_out
+        share = self._shares.to(norms.device)
+        return torch.cat([NARROW.split(norms, share), weights_split(param_norms, share)])
+
+    def _squares(self, norms: Tensor) -> Tensor:
+        if self._late:
+            return norms.to(torch.float64).square() * self._shares.to(norms.device)
+        # In numpy: in host memory a call of torch's takes longer than these sums.
+        return torch.from_numpy(np.square(norms.numpy(), dtype=np.float64) * self._shares.numpy())
+
+    def _joined(self, sums: Tensor, *, with_weights: bool) -> list[Tensor]:
+        """True norms in float64."""
+        if with_weights:
+            count = len(sums) // 3
+            return [NARROW.joined(sums[: 2 * count]), weights_joined(sums[2 * count :])]
+        return [sums.sqrt() if self._late else torch.from_numpy(np.sqrt(sums.numpy()))]
+
+    def _repeated(self, norms: Tensor) -> Tensor:
+        """True norms of any size, by a collective of their own; on every rank or on none."""
+        self.repeats += 1
+        sums = WIDE.split(norms, self._shares)
+        self._reduce(sums, f"{self.calls}/{self.repeats}")
+        return WIDE.joined(sums)
+
+    def _add_up(self, sums: Tensor, letter: Letter) -> Tensor:
+        """The one collective of a step."""
         if self.left:
             raise RuntimeError("the ranks have stopped measuring together")
+        if self._late or sums.dtype != torch.float64:
+            vector = torch.cat([sums, letter.on_device(sums.dtype, sums.device)])
+        else:
+            vector = torch.from_numpy(np.concatenate([sums.numpy(), letter.on_host()]))
         self.calls += 1
+        self._reduce(vector, str(self.calls))
+        return vector
+
+    def _reduce(self, vector: Tensor, about: str) -> None:
         self.bytes_sent += vector.numel() * vector.element_size()
         try:
             torch.distributed.all_reduce(vector)
         except Exception as error:
             self.left = True
-            silent = self.peers.silent(str(self.calls), PATIENCE_S)
+            silent = self.peers.silent(about, PATIENCE_S)
             if not silent:
                 raise
             raise self.peers.lost(silent) from error
 
-    def _note(self, tail: Tensor, step: int) -> bool:
-        """Remember what the ranks saw; whether one of them has had a fault."""
+    def _note(self, tail: Tensor, step: int) -> Seen | None:
+        """Remember what the ranks saw, and tell what there is to know by now."""
         arrived: tuple[int, FloatArray] | None
         if self._late:
             self._reads.send(tail, step)
             # The tail of the step before has arrived by now, on all ranks the same one.
             arrived = self._reads.take() if self.calls > 1 else None
         else:
-            arrived = step, tail.numpy().copy()
+            arrived = step, tail.numpy().copy()  # of its own: the sums needn't be kept
         if arrived is None:
-            return False
+            return None
         self._seen.append(Seen(*arrived, self.peers.world))
-        return self._seen[-1].fault
+        return self._seen[-1]

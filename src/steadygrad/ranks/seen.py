@@ -9,10 +9,18 @@ from functools import cached_property
 import numpy as np
 
 from steadygrad.ranks.flags import Flags
-from steadygrad.records import FloatArray
+from steadygrad.ranks.lanes import IntArray, bad_losses_in, norms_in, per_word, unpack
+from steadygrad.records import BoolArray, FloatArray
 
-NO_LOSS = -1e300
-NO_SQUARE = -1.0
+# What all ranks count together, first what every step has to know: they share the first word of a float64.
+FAULT, OUTSIDE, WEIGHTS_OUTSIDE, LOSSES, LAGS, FLAGS = range(6)
+CODES = FLAGS + len(Flags._fields)
+"""Place of the first rank's own number, behind those that are counted."""
+
+
+def loss_words(word_bytes: int) -> int:
+    """Words for the sum of the losses: a float32 has half its digits, so it takes two."""
+    return 8 // word_bytes
 
 
 @dataclass(frozen=True)
@@ -21,52 +29,76 @@ class Seen:
 
     Attributes:
         step: of the optimizer.
-        numbers: losses ``[n]``, squares of local norms ``[n]``, `Flags`, lag, fault.
+        words: sum of the losses, and small numbers side by side (`lanes`): counts, then a code for each rank.
         world: number of ranks.
     """
 
     step: int
-    numbers: FloatArray
+    words: FloatArray
     world: int
 
+    @cached_property
+    def _lanes(self) -> int:
+        return per_word(self.words.itemsize)
+
+    @cached_property
+    def _small(self) -> FloatArray:
+        return self.words[loss_words(self.words.itemsize) :]
+
+    @cached_property
+    def _counts(self) -> list[int]:
+        counted: list[int] = unpack(self._small[: -(-CODES // self._lanes)], self._lanes)[:CODES].tolist()
+        return counted
+
+    @cached_property
+    def _codes(self) -> IntArray:
+        return unpack(self._small, self._lanes)[CODES : CODES + self.world]
+
     @property
-    def losses(self) -> FloatArray:
-        """``[n]``; `NO_LOSS` where none was logged."""
-        return self.numbers[: self.world]
+    def bad_losses(self) -> BoolArray:
+        """Whether each rank's loss was logged and no finite number, ``[n]``."""
+        return bad_losses_in(self._codes)
 
     @cached_property
     def norms(self) -> FloatArray:
-        """Norm of a few local gradients, ``[n]``; NaN or Inf where they are, -1 where unknown."""
-        squares = self.numbers[self.world : 2 * self.world]
-        with np.errstate(invalid="ignore"):
-            norms: FloatArray = np.where(squares == NO_SQUARE, -1.0, np.sqrt(np.abs(squares)))
-        return norms
+        """Norm of a few local gradients, ``[n]``, to 0.4 %; NaN or Inf where they are, -1 where unknown."""
+        return norms_in(self._codes)
 
     def norm_of(self, rank: int) -> float:
         """One rank's number of `norms`."""
-        square = float(self.numbers[self.world + rank])
-        return -1.0 if square == NO_SQUARE else math.sqrt(abs(square))
+        return float(norms_in(self._codes[rank : rank + 1])[0])
 
     @cached_property
     def flags(self) -> Flags:
         """What recovery has to say, added up over the ranks."""
-        return Flags(*self.numbers[2 * self.world : -2].tolist())
+        return Flags(*self._counts[FLAGS:CODES])
 
     @property
     def lags(self) -> bool:
         """Whether the losses are those of the step before."""
         # Perhaps one rank alone logs a loss: what holds for it holds for all.
-        return bool(self.numbers[-2] > 0.0)
+        return self._counts[LAGS] > 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing has to be asked or told beside the sums, as in nearly every step."""
+        return not (self._small[: 1 + WEIGHTS_OUTSIDE] if self._lanes == 1 else self._small[:1]).any()
 
     @property
     def fault(self) -> bool:
         """Whether measuring has failed on a rank."""
-        return bool(self.numbers[-1] != 0.0)
+        return self._counts[FAULT] > 0
+
+    @property
+    def outside(self) -> tuple[bool, bool]:
+        """Whether a rank has a norm whose square can't be added up: of a gradient, of a parameter."""
+        return self._counts[OUTSIDE] > 0, self._counts[WEIGHTS_OUTSIDE] > 0
 
     @cached_property
     def loss(self) -> float | None:
         """Mean of the losses that were logged, the same to the last bit on every rank; None without one."""
-        logged = [loss for loss in self.losses.tolist() if loss != NO_LOSS]
+        logged = self._counts[LOSSES]
         if not logged:
             return None
-        return math.fsum(logged) / len(logged) if all(map(math.isfinite, logged)) else math.nan
+        mean = float(self.words[: loss_words(self.words.itemsize)].sum(dtype=np.float64)) / logged
+        return mean if math.isfinite(mean) else math.nan

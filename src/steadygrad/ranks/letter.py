@@ -1,0 +1,93 @@
+"""What one rank tells of itself in one step, as words behind its sums."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steadygrad.ranks.flags import SILENT, Flags
+from steadygrad.ranks.lanes import BITS, code, device_code, pack, per_word
+from steadygrad.ranks.seen import CODES, FAULT, FLAGS, LAGS, LOSSES, OUTSIDE, WEIGHTS_OUTSIDE, loss_words
+
+_FLOAT64_BYTES = 8
+
+
+@dataclass(slots=True)
+class Letter:
+    """One rank's own numbers; `Seen` is what arrives of all of them.
+
+    Attributes:
+        rank: this one.
+        world: how many there are.
+        loss: its own, 0-d where the host doesn't know it; None where none was logged.
+        norm: of a few gradients before reduction, likewise.
+        lags: the loss belongs to the step before.
+        flags: what recovery has to say.
+        fault: measuring has failed here.
+        outside: a norm is left out of the sums, because its square is no number: of a gradient, of a parameter.
+    """
+
+    rank: int
+    world: int
+    loss: float | Tensor | None = None
+    norm: float | Tensor | None = None
+    lags: bool = False
+    flags: Flags = SILENT
+    fault: bool = False
+    outside: tuple[bool, bool] = (False, False)
+
+    def on_host(self, word_bytes: int = _FLOAT64_BYTES) -> list[float]:
+        """The words; a number that isn't in host memory is waited for.
+
+        Args:
+            word_bytes: 8, or 4 where they are to be float32.
+        """
+        loss, norm = _known(self.loss), _known(self.norm)
+        own = code(norm, bad_loss=loss is not None and not math.isfinite(loss))
+        return self._words(0.0 if loss is None else loss, own, word_bytes)
+
+    def on_device(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """The same where the host mustn't read."""
+        word_bytes = dtype.itemsize
+        words = torch.tensor(self._words(0.0, 0, word_bytes), dtype=dtype).to(device, non_blocking=True)
+        begin, lanes = loss_words(word_bytes), per_word(word_bytes)
+        if self.loss is not None:
+            loss = torch.as_tensor(self.loss, dtype=torch.float64, device=device)
+            words[0] = loss
+            if begin > 1:
+                words[1] = loss - words[0].to(torch.float64)
+        word, lane = divmod(CODES + self.rank, lanes)
+        words[begin + word] += device_code(self.norm, self.loss, device).to(dtype) * float(1 << (BITS * lane))
+        return words
+
+    def _words(self, loss: float, own: int, word_bytes: int) -> list[float]:
+        counts = (
+            (FAULT, self.fault),
+            (OUTSIDE, self.outside[0]),
+            (WEIGHTS_OUTSIDE, self.outside[1]),
+            (LOSSES, self.loss is not None),
+            (LAGS, self.lags),
+            *enumerate(self.flags, FLAGS),
+        )
+        small = pack(
+            [*((place, int(count)) for place, count in counts if count), (CODES + self.rank, own)],
+            CODES + self.world,
+            per_word(word_bytes),
+        )
+        return [*_parts(loss, loss_words(word_bytes)), *small]
+
+
+def _known(number: float | Tensor | None) -> float | None:
+    return float(number) if isinstance(number, Tensor) else number
+
+
+def _parts(loss: float, words: int) -> list[float]:
+    if words == 1:
+        return [loss]
+    with np.errstate(over="ignore"):
+        upper = float(np.float32(loss))
+    return [upper, loss - upper]
