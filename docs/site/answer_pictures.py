@@ -1,21 +1,14 @@
-"""Pictures of data and answers in which nothing differs or nothing fits; drawn by ``pictures.py``."""
+"""Pictures of data and answers in which nothing differs or nothing fits."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
-from pictures import BLUE, GREEN, ORANGE, RED, picture, reproduction
+from forms import BLUE, GREEN, ORANGE, RED, picture, twins
+from reruns import both, reproduction, trained
 from torch import Tensor, nn
-
-
-def draw() -> None:
-    """Draw them all."""
-    constant_input()
-    constant_targets()
-    unscaled_targets()
-    sharp_softmax()
-    constant_prediction()
 
 
 def constant_input() -> None:
@@ -46,28 +39,18 @@ def constant_targets() -> None:
 
 def unscaled_targets() -> None:
     """The loss over that of the best constant, with raw and with scaled targets."""
-    left = reproduction("unscaled_targets")
-    prices: Tensor = left["prices"]
+    courses = {}
+    for name, left in zip(("dollars", "scaled"), both("unscaled_targets").values(), strict=True):
+        loss_fn = partial(nn.functional.mse_loss, target=left["targets"])
+        losses = trained(left["model"], loss_fn, left["inputs"], partial(torch.optim.Adam, lr=1e-2), 300)
+        courses[name] = [loss / float(left["targets"].var()) for loss in losses]
     alt = (
-        "Loss as a share of what the best constant gets, against steps on a log axis: with targets in dollars it stays at "
-        "fifteen, with scaled targets it falls far below one."
+        f"Loss as a share of what the best constant gets, against steps on a log axis: with targets in dollars it stays at "
+        f"{courses['dollars'][-1]:.2g}, with scaled targets it falls to {courses['scaled'][-1]:.2g}."
     )
     with picture("unscaled_targets", alt) as axes:
-        for scaled, colour, style in ((False, RED, "-"), (True, BLUE, "--")):
-            targets = (prices - prices.mean()) / prices.std() if scaled else prices
-            torch.manual_seed(0)
-            model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
-            optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-            losses = []
-            for _ in range(300):
-                loss = nn.functional.mse_loss(model(left["inputs"]), targets)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                losses.append(float(loss.detach() / targets.var()))
-            axes.semilogy(losses, style, color=colour, lw=2, label="scaled" if scaled else "dollars")
-        axes.set(xlabel="step", ylabel="loss / loss of the best constant")
-        axes.legend()
+        twins(axes, courses)
+        axes.set(ylabel="loss / loss of the best constant")
 
 
 def sharp_softmax() -> None:
@@ -98,7 +81,7 @@ def constant_prediction() -> None:
     norms = [reading.total_norm for reading in left["monitor"].recent]
     alt = (
         "Loss and total gradient norm against steps: the loss lies on the line at 1.386, the entropy of four equal classes, "
-        "from the first steps on, while the gradient doesn't vanish."
+        "throughout, while the gradient doesn't vanish."
     )
     with picture("constant_prediction", alt, columns=2) as (first, second):
         first.plot(steps, losses, color=RED, lw=1.5, label="loss")
@@ -107,3 +90,9 @@ def constant_prediction() -> None:
         first.legend()
         second.semilogy(steps, norms, color=GREEN, lw=1.5)
         second.set(xlabel="step", ylabel="total gradient norm")
+
+
+PICTURES = {
+    drawn.__name__: drawn
+    for drawn in (constant_input, constant_targets, unscaled_targets, sharp_softmax, constant_prediction)
+}

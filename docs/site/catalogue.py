@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from cures import CURES
 from mkdocs.structure.files import File, Files
 
 from steadygrad.catalog import CATALOG, Entry
@@ -81,9 +82,8 @@ def finding_page(entry: Entry) -> str:
 def _explained(entry: Entry) -> Iterator[str]:
     yield f"# {entry.title}"
     yield f"\n`{entry.kind}`\n\n{entry.meaning}\n"
-    if (PICTURES / f"{entry.kind}.svg").exists():
-        alt = (PICTURES / f"{entry.kind}.txt").read_text(encoding="utf-8").strip()
-        yield f"![{alt}](../pictures/{entry.kind}.svg){{ .plot }}\n"
+    alt = (PICTURES / f"{entry.kind}.txt").read_text(encoding="utf-8").strip()
+    yield f"![{alt}](../pictures/{entry.kind}.svg){{ .plot }}\n"
     yield "## Why it happens\n"
     yield "The likeliest first.\n"
     yield from (f"{place}. {cause}" for place, cause in enumerate(entry.causes, 1))
@@ -100,9 +100,12 @@ def _shown(kind: str) -> Iterator[str]:
     source = (REPRODUCTIONS / f"{kind}.py").read_text(encoding="utf-8")
     _, story, code = source.split('"""', 2)
     yield f"## A training that shows it\n\n{story}\n\n```python\n{code.strip()}\n```\n"
+    fault, cure = (text.strip() for text in CURES[kind])
+    instead = f"With `{cure}` in place of `{fault}`" if cure else f"Without `{fault}`"
     printed = REPRODUCTIONS / f"{kind}.out"
     if printed.exists():
         yield f"It prints\n\n```text\n{printed.read_text(encoding='utf-8').rstrip()}\n```\n"
+    yield f"{instead} it doesn't say so any more.\n"
 
 
 def _linked(reference: str) -> str:

@@ -11,43 +11,7 @@ from steadygrad.catalog import CATALOG
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reproductions"
 
-CURES = {  # the fault, as it stands in the script, and what a person would write instead
-    "clip_is_step_limiter": ("clip_norm(0.01)", "clip_norm(100.0)"),
-    "constant_input": ("(pixels // 255).float()", "pixels / 255"),
-    "constant_prediction": ("    x = x.mean(dim=0, keepdim=True).expand(256, 8)\n", ""),
-    "constant_targets": ("labels = (labels / 255).long()\n", ""),
-    "dead_units": ("bias, -10.0", "bias, 0.0"),
-    "disconnected_loss": (
-        "torch.tensor(100.0, requires_grad=True)",
-        "model(torch.randn(8, 10)).square().mean()",
-    ),
-    "disconnected_parameters": (".relu().detach()", ".relu()"),
-    "divergence": ("= 3.0", "= 0.05"),
-    "double_softmax": (", nn.Softmax(dim=1)", ""),
-    "exploding_gradient": ("lr=0.05", "lr=0.001"),
-    "exploding_in_time": ("LastStep(1.3)", "LastStep(1.0)"),
-    "learning_rate_too_high": ("lr=1.0", "lr=1e-3"),
-    "loss_spike": ("target + 1.0", "target"),
-    "missing_zero_grad": ("    loss.backward()", "    optimizer.zero_grad()\n    loss.backward()"),
-    "nonfinite_activation": ("0 if step == 6 else 1", "1"),
-    "nonfinite_gradient": ("b[5] = a[5]", "b[5] = a[5] + 1.0"),
-    "nonfinite_input": ('float("nan")', "0.5"),
-    "nonfinite_loss": ("/ positive.sum()", "/ positive.sum().clamp_min(1.0)"),
-    "nonfinite_parameter": ('float("nan")', "0.1"),
-    "optimizer_state_corrupt": ("= 100.0", "*= 1.0"),
-    "output_range_mismatch": (", nn.Sigmoid()", ""),
-    "overflow_streak": (".sum().sqrt()", ".sum()"),
-    "oversized_update": ("lr=0.1", "lr=1e-4"),
-    "saturated_units": ("std=10.0", "std=0.1"),
-    "sharp_softmax": ("factor=1.0", "factor=256**-0.5"),
-    "single_class_softmax": ("nn.Softmax(dim=1)", "nn.Sigmoid()"),
-    "stale_optimizer": ("model[2] = nn.Linear(16, 3)", "model[2].reset_parameters()"),
-    "stalled_update": ("lr=1e-12", "lr=1e-2"),
-    "unnormalised_input": (".float(),", ".float() / 128 - 1,"),
-    "unscaled_targets": ("targets = prices", "targets = (prices - prices.mean()) / prices.std()"),
-    "vanishing_gradient": ("nn.Sigmoid()", "nn.LayerNorm(32), nn.ReLU()"),
-    "vanishing_in_time": ("LastStep(0.7)", "LastStep(1.0)"),
-}
+CURES = runpy.run_path(str(FOLDER.parent / "site" / "cures.py"))["CURES"]
 
 
 def shown(script):
