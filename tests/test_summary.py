@@ -74,6 +74,8 @@ def test_notebooks_get_html_without_letting_names_in():
         EXPLODED.remedies,
     )
     page = finding._repr_html_()
+    assert "<dt>try</dt>" in page
+    assert "<dt>try</dt>" not in replace(finding, remedies=())._repr_html_()
     assert "<b>divergence" not in page
     assert "&lt;b&gt;" in page
     assert "x &lt; y &amp; z" in page
@@ -101,4 +103,6 @@ def test_the_memory_of_the_copies_is_told_while_there_are_any():
 
 def test_copies_made_once_are_not_made_anew():
     assert copies_told(65_000_000, 0) == "recovery: two copies of the state take 65.0 MB of host memory"
-    assert copies_told(1_000, 1).endswith("made anew 1 time")
+    assert copies_told(1_000, 1) == (
+        "recovery: two copies of the state take 1.0 kB of host memory, made anew 1 time"
+    )

@@ -264,7 +264,7 @@ class Monitor:
 
     def _repr_html_(self) -> str:
         """The summary, for a notebook."""
-        return f"<pre>{html.escape(self.summary())}</pre>"
+        return f"<pre style='white-space: pre-wrap'>{html.escape(self.summary())}</pre>"
 
     def state_dict(self) -> dict[str, Any]:
         """Everything learnt, to go on after a restart: step counters and the policies' statistics."""

@@ -133,17 +133,18 @@ class Finding:
         rows = {
             "where": ", ".join(self.where[:4]) + (" ..." if len(self.where) > 4 else ""),
             "numbers": ", ".join(f"{name} {value:.4g}" for name, value in self.evidence.items()),
-            "why": "; ".join(self.causes[:2]),
-            "read": self.reference,
+            "why": " ".join(self.causes[:2]),
         }
         body = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in rows.items() if text)
         tries = "".join(
             f"<li>{html.escape(one.action)}<br><code>{html.escape(one.code)}</code></li>"
             for one in self.remedies
         )
+        tries = f"<dt>try</dt><dd><ol>{tries}</ol></dd>" if tries else ""
+        read = f"<dt>read</dt><dd>{html.escape(self.reference)}</dd>" if self.reference else ""
         return (
-            f"<div><b>{html.escape(self.severity)}: {html.escape(self.kind)}</b>, step {self.step}"
-            f"<p>{html.escape(self.summary)}</p><dl>{body}<dt>try</dt><dd><ol>{tries}</ol></dd></dl></div>"
+            f"<div style='overflow-wrap: anywhere'><b>{html.escape(self.severity)}: {html.escape(self.kind)}</b>, step {self.step}"
+            f"<p>{html.escape(self.summary)}</p><dl>{body}{tries}{read}</dl></div>"
         )
 
 

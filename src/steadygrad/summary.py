@@ -85,7 +85,11 @@ def copies_told(memory_bytes: int, taken: int) -> str:
         taken: copies after the first.
     """
     again = "" if not taken else f", made anew {taken:,} time{'s' if taken != 1 else ''}"
-    return f"recovery: two copies of the state take {memory_bytes / 1e6:,.1f} MB of host memory{again}"
+    return f"recovery: two copies of the state take {_size(memory_bytes)} of host memory{again}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
 
 
 def _tell(chapter: Chapter) -> list[str]:

@@ -210,7 +210,7 @@ def test_text_and_notebook():
     torch.manual_seed(0)
     found = RECIPES["softmax_twice"]().check()
     assert str(found).splitlines()[0] == "checkup: 1 finding, first double_softmax"
-    assert found._repr_html_().startswith("<pre>checkup: 1 finding")
+    assert ">checkup: 1 finding" in found._repr_html_()
     assert found.gain_per_layer > 0
     assert found.time_gain == {}
     assert [name for name, _ in found.gains] == ["0", "2"]

@@ -8,7 +8,7 @@ import pytest
 from steadygrad.records import Finding, RunInfo
 from steadygrad.report.run_table import run_lines
 from steadygrad.report.vitals import STILL_WRITING_S
-from steadygrad.runfile import RunWriter, list_runs
+from steadygrad.runfile import RunSummary, RunWriter, list_runs
 
 
 def test_runs_are_listed_newest_first(record, call, tmp_path):
@@ -103,3 +103,16 @@ def test_a_run_in_place_of_a_folder_is_told_by_another_command(record, call):
     assert (
         f"{path} is a file; expected a folder. If it is a run, `steadygrad explain {path}` tells it." in err
     )
+
+
+@pytest.mark.parametrize("width", [20, 40, 58, 76, 200])
+def test_in_a_narrow_terminal_the_names_stay(width):
+    runs = [
+        RunSummary(f"/somewhere/run-{i}.steady", "n", "watch", 1.7e9, 60, {"error": 3 * i}, 2.0, 1.7e9, True)
+        for i in range(3)
+    ]
+    lines = [line.plain for line in run_lines(runs, 1.7e9, width)]
+    assert [line.split()[-1] for line in lines[1:]] == ["run-0.steady", "run-1.steady", "run-2.steady"]
+    assert all(len(line) <= width for line in lines)
+    assert ("findings" in lines[0]) == (width >= 40)
+    assert ("started" in lines[0]) == (width >= 76)

@@ -104,6 +104,21 @@ def test_a_run_shows_itself_in_a_notebook(record):
     assert "and 3 before" in page
 
 
+@pytest.mark.parametrize(
+    ("losses", "told"),
+    [
+        ([2.0, 1.0], "2 first, 1 last"),
+        ([2.0, math.nan], "2 first, not finite last"),
+        ([math.inf] * 2, "never finite"),
+    ],
+)
+def test_a_loss_that_ended_broken_is_shown_as_such(record, losses, told):
+    changes = {step: {"loss": loss} for step, loss in enumerate(losses)}
+    page = open_run(record([[3.0], [4.0]], changes))._repr_html_()
+    assert f"<dd>{told}</dd>" in page
+    assert "<dd>2, finished</dd>" in page
+
+
 @pytest.mark.parametrize("norms", [np.zeros((0, 2)), np.full((3, 2), np.nan), np.full((3, 2), np.inf)])
 def test_a_run_of_nothing_finite_shows_itself(record, norms):
     assert "no findings" in open_run(record(norms))._repr_html_()

@@ -84,7 +84,7 @@ class Checkup:
 
     def _repr_html_(self) -> str:
         """The same for a notebook."""
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return f"<pre style='white-space: pre-wrap'>{html.escape(str(self))}</pre>"
 
     def _verdict(self) -> str:
         if self.ok:

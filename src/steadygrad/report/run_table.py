@@ -18,22 +18,41 @@ HEADINGS = ("started", "mode", "steps", "last norm", "findings", "state", "run")
 _RIGHT = {"steps", "last norm"}
 
 
-def run_lines(runs: Sequence[RunSummary], now_s: float) -> Iterator[Text]:
+_DISPENSABLE = ("mode", "state", "started", "last norm", "steps", "findings")
+"""What a narrow terminal has no room for, the first to go first."""
+_NAME = 24
+"""Columns by which most runs are told apart."""
+
+
+def run_lines(runs: Sequence[RunSummary], now_s: float, width: int | None = None) -> Iterator[Text]:
     """Write the headings, then one line a run, never wrapped or shortened: the name stands last.
 
     Args:
         runs: the runs.
         now_s: seconds since the epoch; tells a run that is recorded from one that was cut off.
+        width: columns there are; those of the table that leave no room for the names are left out. None keeps all.
 
     Yields:
         Lines of equal columns.
     """
     table = [[Text(heading, "bold") for heading in HEADINGS], *(_cells(run, now_s) for run in runs)]
     widths = [max(cell.cell_len for cell in column) for column in zip(*table, strict=True)]
+    kept = _kept(widths, width)
     for row in table:
-        for heading, cell, width in zip(HEADINGS[:-1], row, widths, strict=False):
-            cell.align("right" if heading in _RIGHT else "left", width)
-        yield Text("  ").join(row)
+        for i in kept[:-1]:
+            row[i].align("right" if HEADINGS[i] in _RIGHT else "left", widths[i])
+        yield Text("  ").join([row[i] for i in kept])
+
+
+def _kept(widths: Sequence[int], width: int | None) -> list[int]:
+    """Places of the columns that there is room for; that of the names always."""
+    kept = list(range(len(HEADINGS)))
+    names = min(widths[-1], max(_NAME, (width or 0) // 2))  # a single long name must not cost all the rest
+    for heading in _DISPENSABLE:
+        if width is None or sum(widths[i] + 2 for i in kept[:-1]) + names <= width:
+            break
+        kept.remove(HEADINGS.index(heading))
+    return kept
 
 
 def ill_first(runs: Sequence[RunSummary]) -> list[RunSummary]:

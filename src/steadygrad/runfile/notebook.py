@@ -30,7 +30,7 @@ def run_html(run: Run) -> str:
     rest = len(run.findings) - _MOST_FINDINGS
     more = f"<p>and {rest:,} before</p>" if rest > 0 else ""
     findings = f"<p>newest findings</p><ul>{told}</ul>{more}" if told else "<p>no findings</p>"
-    return f"<div><b>{html.escape(run.info.name)}</b><dl>{rows}</dl>{findings}</div>"
+    return f"<div style='overflow-wrap: anywhere'><b>{html.escape(run.info.name)}</b><dl>{rows}</dl>{findings}</div>"
 
 
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
@@ -38,15 +38,23 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "trained", ", ".join(part for part in (info.model, *info.optimizers) if part)
     yield "mode", f"{info.mode}, policy {info.policy}" if info.policy else info.mode
     state = "finished" if run.finished else "still written, or cut off"
-    yield "steps", f"{steps:,} of {len(info.tensors):,} tensors, {state}"
-    losses = run.loss[np.isfinite(run.loss)]
-    yield "loss", f"{losses[0]:.4g} first, {losses[-1]:.4g} last" if losses.size else ""
+    yield "steps", f"{steps:,}, {state}"
+    yield "tensors", f"{len(info.tensors):,}"
+    yield "loss", _loss(run)
     norms = run.total_norm[np.isfinite(run.total_norm)]
     yield "total norm", f"median {np.median(norms):.4g}, largest {norms.max():.4g}" if norms.size else ""
     counts = {"scaled down": (run.clip_coef < 1.0) & ~run.skipped, "skipped": run.skipped}
     counts["non-finite"] = run.nonfinite_count > 0
     yield "rows", ", ".join(f"{int(rows.sum()):,} {what}" for what, rows in counts.items() if rows.any())
     yield "file", run.path
+
+
+def _loss(run: Run) -> str:
+    logged = run.loss[run.loss_logged]
+    finite = logged[np.isfinite(logged)]
+    if not finite.size:
+        return "never finite" if logged.size else ""
+    return f"{finite[0]:.4g} first, {f'{logged[-1]:.4g}' if np.isfinite(logged[-1]) else 'not finite'} last"
 
 
 def _line(finding: Finding) -> str:

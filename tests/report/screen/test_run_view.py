@@ -146,3 +146,25 @@ def test_the_end_of_a_name_is_kept():
 
 def test_the_fault_of_a_file_takes_the_place_of_the_verdict(course):
     assert lines_of(course, note="it is gone")[1] == "it is gone"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_narrow_terminal_shows_whole_numbers_the_telling_ones_first(record, width):
+    norms = np.full((60, 4), np.nan)
+    norms[0] = 1.0
+    with open_run(record(norms, {step: {"loss": 1.0} for step in range(60)})) as run:
+        lines = lines_of(run, width, 15)
+    (acts,) = [line for line in lines if "non-finite 59" in line]
+    assert acts.startswith("! non-finite 59 (98 %)") or width >= 80
+    (numbers,) = [line for line in lines if line.startswith("finished")]
+    for line in (acts, numbers):
+        assert all(part.strip()[-1].isdigit() or part.strip()[-1] in ")den" for part in line.split("   "))
+        assert len(line) <= width
+
+
+def test_a_verdict_that_is_cut_says_so(record):
+    name = "blocks.7.attention.projection.output.weight"
+    found = [Finding(kind, "error", 3, (name,), "") for kind in ("exploding_gradient", "nonfinite_gradient")]
+    with open_run(record(np.full((9, 2), np.nan), {}, found)) as run:
+        lines = lines_of(run, 50, 15)
+    assert lines[2].rstrip().endswith(" …")

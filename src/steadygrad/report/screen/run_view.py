@@ -72,10 +72,12 @@ class RunView:
         name = Text(visible(info.name), style="bold")
         yield _line(name.append("  " + ", ".join(visible(fact) for fact in facts if fact), "not bold dim"))
         sentence = visible(self._note or told.sentence)
-        for line in textwrap.wrap(sentence, max(width, 2))[:_MOST_VERDICT_LINES]:
+        for line in textwrap.wrap(
+            sentence, max(width, 2), max_lines=_MOST_VERDICT_LINES, placeholder=" …" if width > 2 else ""
+        ):
             yield _line(Text(line, style=STYLES.get(told.state, "bold")))
-        yield _line(now(run, self._vitals, self._optimizer, self._now_s))
-        yield _line(acted(self._vitals))
+        yield _line(now(run, self._vitals, self._optimizer, self._now_s, width))
+        yield _line(acted(self._vitals, width))
         yield _line(Text("-" * width, style="dim"))
 
 

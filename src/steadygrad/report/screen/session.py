@@ -15,13 +15,12 @@ from rich.text import Text
 
 from steadygrad.errors import RunFileError
 from steadygrad.report.screen.keys import HANG_UP, Keyboard, keyboard
+from steadygrad.report.screen.numbers import fitted
 from steadygrad.report.screen.pauses import Pauses
 from steadygrad.report.screen.sight import Sight
 
 LOOK_EVERY_S = 0.2
 """A look at an unchanged file is one ``stat``; five a second show a step as soon as it is written."""
-
-_KEYS = "q quit   up/down another run   o another optimizer"
 
 
 class Frame:
@@ -41,7 +40,10 @@ class Frame:
         for line in lines:
             yield from (*line, Segment.line())
         yield from [Segment.line()] * (height - len(lines))
-        yield Text(_KEYS, style="dim", no_wrap=True, overflow="crop", end="")
+        keys = [Text(key, "dim") for key in ("q quit", *self._sight.keys)]
+        told = fitted(keys, options.max_width)
+        told.no_wrap, told.overflow, told.end = True, "crop", ""
+        yield told
 
 
 def show(sight: Sight, console: Console) -> None:

@@ -27,6 +27,10 @@ class Sight(Protocol):
     def fault(self) -> str:
         """Why there is nothing to see, in one sentence; empty where there is something."""
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Which keys do something now, and what."""
+
     def look(self) -> bool:
         """Read what changed; whether there is anything new to draw."""
 
@@ -52,6 +56,12 @@ class OneRun:
     def fault(self) -> str:
         """Why no run could be read so far."""
         return self.follower.fault if self.follower.run is None else ""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """``o``, where there are several optimizers."""
+        run = self.follower.run
+        return ("o another optimizer",) if run is not None and len(run.info.optimizers) > 1 else ()
 
     def look(self) -> bool:
         """Read the file if it changed."""
@@ -91,6 +101,12 @@ class ManyRuns:
         """Nothing: a folder without runs can be shown."""
         return ""
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The arrows, where there are several runs, and those of the run that is open."""
+        several = ("up/down another run",) if len(self._folder.runs) > 1 else ()
+        return (*several, *(self._open.keys if self._open is not None else ()))
+
     def look(self) -> bool:
         """Read what changed in the folder, and in the run that is open."""
         changed = self._folder.look()
@@ -114,7 +130,7 @@ class ManyRuns:
             return
         height = options.height
         most = len(runs) if height is None else max(height // _LIST_SHARE, _LEAST_LISTED)
-        listed = list(_listed(runs, self._place(), most))
+        listed = list(_listed(runs, self._place(), most, options.max_width))
         yield from listed
         yield Text()
         rest = None if height is None else max(height - len(listed) - 1, 1)
@@ -153,11 +169,11 @@ def _waiting(follower: Follower) -> RenderableType:
     return Text(f"Waiting for {visible(follower.path)}.")
 
 
-def _listed(runs: Sequence[RunSummary], place: int, most: int) -> Iterator[Text]:
+def _listed(runs: Sequence[RunSummary], place: int, most: int, width: int) -> Iterator[Text]:
     """The headings, and as many runs as fit around the one that is open."""
     first = min(max(place - most // 2, 0), max(len(runs) - most, 0))
     shown = runs[first : first + most]
-    for row, line in enumerate(run_lines(shown, time.time())):
+    for row, line in enumerate(run_lines(shown, time.time(), width - 2)):
         here = row == place - first + 1
         yield Text("> " if here else "  ", no_wrap=True, overflow="crop").append_text(line)
     hidden = len(runs) - len(shown)
