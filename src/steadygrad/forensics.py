@@ -30,6 +30,7 @@ class Forensics:
 
     Attributes:
         capture: what holds on to it.
+        note: why the newest replay has named no origin.
     """
 
     def __init__(self, model: nn.Module, *, guarded: bool) -> None:
@@ -38,8 +39,13 @@ class Forensics:
         self._left = MAX_REPLAYS
         self._origins: dict[tuple[int, int], Origin] = {}
         self._elsewhere: dict[tuple[int, int], str] = {}
+        self._unknown: dict[tuple[int, int], str] = {}
         self._open: dict[int, Finding] = {}
         self.note = ""
+
+    def begins(self, optimizer: int) -> None:
+        """A step is about to be measured."""
+        self.capture.begins(optimizer)
 
     def explain(self, optimizer: int, step: int, origin: Origin) -> None:
         """Somebody else knows where a step's fault began."""
@@ -68,6 +74,8 @@ class Forensics:
             origin = known
         if origin is not None:
             self._origins[optimizer, step] = origin
+        elif self.note:
+            self._unknown[optimizer, step] = self.note
         if peers is not None:
             said = exchange(peers, f"{optimizer}/{step}", "" if origin is None else first_line(origin))
             found = [text for _, text in sorted(said.items()) if text]
@@ -90,7 +98,10 @@ class Forensics:
         there = self._elsewhere.get(place)
         if there is None and finding.kind != "nonfinite_parameter":
             self._open[finding.optimizer] = finding
-        return replace(finding, summary=f"{there}.") if there else finding
+        if there:
+            return replace(finding, summary=f"{there}.")
+        why = self._unknown.get(place)
+        return _unexplained(finding, why) if why else finding
 
     def origin(self, optimizer: int, step: int) -> Origin | None:
         """Where a step's fault began, as far as it was looked for."""
@@ -99,3 +110,8 @@ class Forensics:
     def close(self) -> None:
         """Let go of the model."""
         self.capture.close()
+
+
+def _unexplained(finding: Finding, why: str) -> Finding:
+    summary = finding.summary.removesuffix(".")
+    return replace(finding, summary=f"{summary}. Where it began isn't known: {why}.")

@@ -144,6 +144,8 @@ class Logbook:
         """A step is about to be measured."""
         for part, starter in self.starters:
             self.contained(part, starter)
+        if self.forensics is not None:
+            self.contained("tracing", self.forensics.begins, track.index)
         if self.witness is not None:
             self.contained(BUNDLES, self.witness.begins, track.index, track.lane.step)
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from steadygrad.tracing import Capture
+from steadygrad.tracing.capture import UNHEARD, UNMOVED
 
 
 class Spiky(nn.Module):
@@ -47,7 +48,7 @@ def test_the_newest_step_is_replayed_with_the_same_random_numbers():
     model = Spiky()
     capture = Capture(model)
     make_step(model, healthy())
-    assert capture.replay() == (None, "Replayed with the same inputs and random state, the step was finite.")
+    assert capture.replay() == (None, UNMOVED)
     make_step(model, broken())
     before = torch.get_rng_state()
     grads = [param.grad.clone() for param in model.parameters()]
@@ -81,7 +82,7 @@ def test_validation_is_not_kept():
     capture = Capture(model)
     with torch.no_grad():
         model(broken())
-    assert capture.replay() == (None, "No call of the model was seen in training.")
+    assert capture.replay() == (None, UNHEARD)
 
 
 def test_autocast_is_entered_again():
@@ -120,6 +121,39 @@ def test_a_model_compiled_whole_after_it_was_attached_still_compiles():
     capture.close()
 
 
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_model_compiled_after_it_was_attached_is_heard(backend):
+    model = Spiky()
+    capture = Capture(model)
+    compiled = torch.compile(model, backend=backend)
+    make_step(compiled, broken())
+    origin = capture.replay().origin
+    assert (origin.operation, origin.module, origin.rows) == ("SqrtBackward0", "", (2,))
+    capture.close()
+    assert not compiled._forward_hooks
+    assert not compiled._forward_pre_hooks
+    torch.compile(model, backend=backend)
+    assert not model._forward_hooks
+
+
+def test_another_model_that_is_compiled_is_left_alone():
+    capture = Capture(Spiky())
+    compiled = torch.compile(Spiky(), backend="eager")
+    assert not compiled._forward_hooks
+    capture.close()
+
+
+def test_a_step_is_not_explained_by_calls_from_before_the_last_one():
+    model = Spiky()
+    capture = Capture(model)
+    make_step(model, broken())
+    capture.begins(0)
+    capture.begins(1)  # another optimizer, of the same pass
+    assert capture.replay().origin is not None
+    capture.begins(0)
+    assert capture.replay() == (None, UNHEARD)
+
+
 def pickled(model):
     buffer = io.BytesIO()
     torch.save(model, buffer)
@@ -133,7 +167,7 @@ def test_a_copy_is_not_listened_to(copied):
     capture = Capture(model)
     twin = copied(model)
     make_step(twin, healthy() * math.nan)
-    assert capture.replay().note == "No call of the model was seen in training."
+    assert capture.replay().note == UNHEARD
     assert torch.equal(twin.weight, model.weight)
 
 

@@ -5,6 +5,9 @@ the model's output is kept too; with it the backward pass can be replayed withou
 
 Some models are never called as a whole: a module that only holds two networks, a Lightning module whose
 ``training_step`` calls ``self.net``. Of these the parts are listened to.
+
+Inside compiled code no hook is heard. What `torch.compile` puts around a model is listened to as well, also where
+that is done later; a model compiled in place, or within a function, can't be heard.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
+from torch.utils.hooks import RemovableHandle
 
 from steadygrad.calling import random_states, restore_random_states, tensors_in
 from steadygrad.forward_hook import ForwardHook
@@ -28,6 +32,7 @@ from steadygrad.origin import LOSS, Origin
 from steadygrad.ranks import among_several
 from steadygrad.tracing.finiteness import facts, has_nan, has_numbers, is_finite
 from steadygrad.tracing.replay import Step, instrumented, uncompiled
+from steadygrad.tracing.wrapping import on_compiled
 
 MOST_CALLS = 4
 """Calls held at a time: a step may need two networks' worth (GAN) or a few micro-batches; each holds a batch."""
@@ -35,6 +40,14 @@ MOST_CALLS = 4
 MOST_OUTPUTS = 16
 """Outputs whose gradient is kept; a model with more is replayed forward only."""
 
+
+UNHEARD = (
+    "no call of the model was heard: it isn't called as a whole, or from within compiled code "
+    "(model.compile(), or a compiled function around it), where no hook is heard; attach to what "
+    "torch.compile(model) returns"
+)
+UNMOVED = "replayed with the same inputs and random state, the step was finite"
+ELSEWHERE = "a step of a sharded model, or on several ranks, can't be replayed by one process"
 
 # A call that can't be kept can't be replayed, and that is all.
 _FAILURES = contextlib.suppress(Exception)
@@ -89,19 +102,31 @@ class Capture:
         self._listener: _Listener | None = _Listener()
         parts = _parts(self._model)
         self._listener.nested = bool(parts)
-        self._handles = [
-            handle
-            for one in (model, *parts)
-            # Which takes no hooks.
-            if not isinstance(one, torch.jit.ScriptModule)
-            for handle in (
-                one.register_forward_pre_hook(
-                    ForwardHook(self._listener.before), prepend=True, with_kwargs=True
-                ),
-                # A part that raised must not leave the others looking as if they were inside of it.
-                one.register_forward_hook(ForwardHook(self._listener.after), always_call=bool(parts)),
-            )
+        self._heard: dict[int, int] = {}
+        self._handles: list[RemovableHandle] = []
+        for one in (model, *parts):
+            self._listen(one)
+        self._handles.append(on_compiled(self._model, self._listen))
+
+    def _listen(self, module: nn.Module) -> None:
+        listener = self._listener
+        # Scripted modules take no hooks.
+        if listener is None or isinstance(module, torch.jit.ScriptModule):
+            return
+        self._handles += [
+            module.register_forward_pre_hook(ForwardHook(listener.before), prepend=True, with_kwargs=True),
+            # A part that raised must not leave the others looking as if they were inside of it.
+            module.register_forward_hook(ForwardHook(listener.after), always_call=listener.nested),
         ]
+
+    def begins(self, optimizer: int) -> None:
+        """An optimizer is about to step: what was heard before its last step is of no use to this one."""
+        listener = self._listener
+        if listener is None:
+            return
+        if self._heard.get(optimizer) == listener.heard:
+            listener.calls.clear()
+        self._heard[optimizer] = listener.heard
 
     def replay(self) -> Replay:
         """Run the newest calls again, newest first, until one shows where it became non-finite.
@@ -110,12 +135,10 @@ class Capture:
         """
         listener = self._listener
         if listener is None or not listener.calls:
-            return Replay(None, "No call of the model was seen in training.")
+            return Replay(None, UNHEARD)
         model = _of_this_rank(self._model)
         if model is None:
-            return Replay(
-                None, "A step of a sharded model, or on several ranks, can't be replayed by one process."
-            )
+            return Replay(None, ELSEWHERE)
         listener.deaf = True
         try:
             for call in reversed(listener.calls):
@@ -126,7 +149,7 @@ class Capture:
                     return Replay(origin)
         finally:
             listener.deaf = False
-        return Replay(None, "Replayed with the same inputs and random state, the step was finite.")
+        return Replay(None, UNMOVED)
 
     def mark(self, optimizer: int, step: int) -> None:
         """The calls since this optimizer's last step are those of the step it is about to make."""
@@ -159,12 +182,14 @@ class _Listener:
     Attributes:
         deaf: whether to do nothing.
         calls: the newest calls.
+        heard: how many there have been.
         nested: several modules are listened to, and one may be called within another.
     """
 
     def __init__(self) -> None:
         self.deaf = False
         self.calls: deque[Call] = deque(maxlen=MOST_CALLS)
+        self.heard = 0
         self.nested = False
         self._depth = 0
 
@@ -173,6 +198,7 @@ class _Listener:
         if self.deaf or not torch.is_grad_enabled():
             return
         self._depth += 1
+        self.heard += 1
         if self.nested and self._depth > 1:
             return
         with _FAILURES:
