@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from steadygrad.errors import UsageError
 from steadygrad.monitor import Monitor
 from steadygrad.policies import Policy, auto
+from steadygrad.ranks import ReplicaGroup, ReplicaGroups, as_replica_groups
 from steadygrad.recording import as_run_path
 from steadygrad.recover import Rollback, as_rollback, possible
 from steadygrad.stepping import check_max_consecutive
@@ -30,6 +31,7 @@ class _Attachment:
         policy: the policy that was asked for, written as the call that makes it.
         run: the run file that was asked for; a run already there has made it another.
         plan: how it goes back; None where it doesn't.
+        groups: over which ranks tensors are replicated, where that was handed in.
         size: how many optimizers it is attached to, or one model.
     """
 
@@ -38,6 +40,7 @@ class _Attachment:
     policy: str
     run: Path | None
     plan: Rollback | None
+    groups: ReplicaGroups | None
     size: int
 
 
@@ -50,6 +53,7 @@ def watch(
     *,
     run: str | os.PathLike[str] | None = None,
     overhead: float = 0.02,
+    replica_groups: Mapping[str, ReplicaGroup] | None = None,
 ) -> Monitor:
     """Observe a training run; never change a number.
 
@@ -62,6 +66,12 @@ def watch(
             updates parameters by hand: call ``monitor.clip_()`` there, which then only measures.
         run: path of the run file to write; None records nothing.
         overhead: share of the step time the occasional dearer measurements may help to fill.
+        replica_groups: for ranks that hold *different* tensors (pipeline stages, experts): name pattern (as in
+            ``fnmatch``, the first that matches counts) to the process group over which those tensors are replicated; a
+            DeviceMesh or a list of ranks will do too. None stands for all ranks, as do tensors that no pattern matches;
+            of a DTensor its own mesh decides. Every rank gives the same patterns, each with its own groups:
+            ``{"experts.*": expert_data_group}``, or ``{"*": [torch.distributed.get_rank()]}`` for a stage that no other
+            rank has. Without it ranks are known by DDP and DTensors.
 
     Returns:
         The monitor; the one already attached to just these optimizers, if there is one.
@@ -81,7 +91,7 @@ def watch(
         ...     print(len(monitor.last.norms), round(monitor.last.total_norm, 3))
         2 4.472
     """
-    return _attach("watch", model, optimizer, None, run, None, overhead)
+    return _attach("watch", model, optimizer, None, run, None, overhead, groups=replica_groups)
 
 
 def guard(
@@ -93,6 +103,7 @@ def guard(
     run: str | os.PathLike[str] | None = None,
     max_consecutive_skips: int | None = 10,
     overhead: float = 0.02,
+    replica_groups: Mapping[str, ReplicaGroup] | None = None,
 ) -> Monitor:
     """Keep a training run alive: skip what is poisoned, hold back what is too large, say so.
 
@@ -117,6 +128,12 @@ def guard(
             that explains; None never stops. Ten is long enough for a run of bad batches and short
             enough that nobody finds out in the morning.
         overhead: share of the step time the occasional dearer measurements may help to fill.
+        replica_groups: for ranks that hold *different* tensors (pipeline stages, experts): name pattern (as in
+            ``fnmatch``, the first that matches counts) to the process group over which those tensors are replicated; a
+            DeviceMesh or a list of ranks will do too. None stands for all ranks, as do tensors that no pattern matches;
+            of a DTensor its own mesh decides. Every rank gives the same patterns, each with its own groups:
+            ``{"experts.*": expert_data_group}``, or ``{"*": [torch.distributed.get_rank()]}`` for a stage that no other
+            rank has. Without it ranks are known by DDP and DTensors.
 
     Returns:
         The guard; the one already attached to just these optimizers, if there is one and no other
@@ -142,7 +159,9 @@ def guard(
     plan = as_rollback(recover)
     check_policy(policy)
     check_max_consecutive(max_consecutive_skips)
-    return _attach("guard", model, optimizer, policy, run, max_consecutive_skips, overhead, plan)
+    return _attach(
+        "guard", model, optimizer, policy, run, max_consecutive_skips, overhead, plan, replica_groups
+    )
 
 
 def _attach(
@@ -154,6 +173,7 @@ def _attach(
     max_skips: int | None,
     overhead: float,
     plan: Rollback | None = None,
+    groups: Mapping[str, ReplicaGroup] | None = None,
 ) -> Monitor:
     check_model(mode, model)
     optimizers = as_optimizers(mode, optimizer)
@@ -161,7 +181,8 @@ def _attach(
     check_overhead(mode, overhead)
     path = None if run is None else as_run_path(mode, run).absolute()
     targets = optimizers or (model,)
-    present = _present(targets, _Wish(mode, policy, path, plan))
+    held = as_replica_groups(mode, groups)
+    present = _present(targets, _Wish(mode, policy, path, plan, held))
     if present is not None:
         return present
     _close_watches(targets)
@@ -169,11 +190,19 @@ def _attach(
     own = None if mode == "watch" else auto() if policy is None else policy.fresh()
     plan = None if plan is None else possible(plan, model, optimizers)
     monitor = Monitor(
-        mode, model, optimizers, own, run=run, max_skips=max_skips, overhead=overhead, recover=plan
+        mode,
+        model,
+        optimizers,
+        own,
+        run=run,
+        max_skips=max_skips,
+        overhead=overhead,
+        recover=plan,
+        replica_groups=held,
     )
     asked = "" if own is None else repr(own)
     kept = plan if monitor.recovers else None
-    attachment = _Attachment(weakref.ref(monitor), mode, asked, path, kept, len(targets))
+    attachment = _Attachment(weakref.ref(monitor), mode, asked, path, kept, held, len(targets))
     for target in targets:
         _attached[target] = attachment
     return monitor
@@ -187,6 +216,7 @@ class _Wish:
     policy: Policy | None
     run: Path | None
     plan: Rollback | None
+    groups: ReplicaGroups | None
 
     def unlike(self, there: _Attachment) -> str:
         """What of it the attached one would have to change; empty where it is content."""
@@ -194,6 +224,8 @@ class _Wish:
             return "with another policy"
         if self.mode == "guard" and not _content(self.plan, there.plan):
             return "and its recover= can't be changed"
+        if self.groups not in {None, there.groups}:
+            return "and its replica_groups= can't be changed"
         return "and its run= can't be changed" if self.run not in {None, there.run} else ""
 
 

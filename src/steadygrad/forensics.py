@@ -27,16 +27,17 @@ class Forensics:
     Args:
         model: its forward calls are held on to, one at a time.
         guarded: a guard is attached, so that attaching one is no remedy.
+        replays: a step can be replayed; not where ranks talk to each other in their forward passes.
 
     Attributes:
         capture: what holds on to it.
         note: why the newest replay has named no origin.
     """
 
-    def __init__(self, model: nn.Module, *, guarded: bool) -> None:
+    def __init__(self, model: nn.Module, *, guarded: bool, replays: bool = True) -> None:
         self.capture = Capture(model)
         self._guarded = guarded
-        self._left = MAX_REPLAYS
+        self._left = MAX_REPLAYS if replays else 0
         self._origins: dict[tuple[int, int], Origin] = {}
         self._elsewhere: dict[tuple[int, int], str] = {}
         self._unknown: dict[tuple[int, int], str] = {}

@@ -27,11 +27,12 @@ from steadygrad.forensics import Forensics
 from steadygrad.logbook import Logbook, Sink
 from steadygrad.origin import Origin
 from steadygrad.policies import Policy
+from steadygrad.ranks import ReplicaGroups
 from steadygrad.recording import recorded
 from steadygrad.records import Finding, Reading
 from steadygrad.recover import Rollback, among_ranks, in_words, make_checkpoints, make_rescue
 from steadygrad.runfile.given import as_path
-from steadygrad.stepping import is_late, join_ranks, meet_ranks
+from steadygrad.stepping import check_replica_groups, is_late, join_ranks, meet_ranks
 from steadygrad.summary import Counts, copies_told, no_step_seen, summarise
 from steadygrad.usage import check_max_norm, check_sink, check_teller, policy_name, saved_tracks, stale
 
@@ -64,6 +65,7 @@ class Monitor:
         overhead: float,
         late: bool | None = None,
         recover: Rollback | None = None,
+        replica_groups: ReplicaGroups | None = None,
     ) -> None:
         """See `watch` and `guard`."""
         self.mode, self.closed = mode, False
@@ -73,14 +75,18 @@ class Monitor:
         self._containment = book.containment
         tables = tables_of(model, optimizers)
         asked = in_words(recover) if mode == "guard" else ""
-        met = self._containment.run("ranks", meet_ranks, model, tables, mode, asked, book)
+        told = (model, tables, mode, asked, book, replica_groups, policy, optimizers)
+        met = self._containment.run("ranks", meet_ranks, *told)
+        check_replica_groups(mode, met)
         recover = among_ranks(recover, met)
         self.recovers = recover is not None
         with recorded(book, run, mode, model, optimizers, policy, tables):
             put = partial(tracks_of, optimizers, tables, policy, book, recovers=self.recovers)
             tracks = self._tracks = put(max_skips=max_skips, overhead=overhead, late=late)
             guarded = policy is not None
-            book.forensics = book.contained("tracing", partial(Forensics, model, guarded=guarded))
+            book.forensics = book.contained(
+                "tracing", partial(Forensics, model, guarded=guarded, replays=not replica_groups)
+            )
             waits_not = any(is_late(table.params) for table in tables) if late is None else late
             join = partial(join_ranks, met, tracks, book, late=waits_not)
             self._ranks = book.contained("ranks", join) or []
@@ -222,8 +228,8 @@ class Monitor:
 
         The file is written beside the old one, read back, and takes its place at once: a kill at any
         instant leaves a whole file. What ``recover=sg.recover.rollback(...)`` was given is in it too. Weights that
-        are cut over several ranks are written into a folder, as ``torch.distributed.checkpoint`` does, and every
-        rank has to call; see ``docs/howto/ranks.md``.
+        are cut over several ranks are written into a folder, as ``torch.distributed.checkpoint`` does, those of
+        ``replica_groups=`` as one file a rank, and every rank has to call; see ``docs/howto/ranks.md``.
 
         Args:
             path: ``torch.load(path, weights_only=True)`` gives a dict with ``model``, ``optimizers``,

@@ -13,6 +13,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NEEDS = {
     "plain_loop": ("sklearn",),
+    "pipeline": (),
     "lightning_trainer": ("sklearn", "lightning"),
     "transformers_trainer": ("transformers", "accelerate"),
     "accelerate_loop": ("sklearn", "accelerate"),
@@ -23,6 +24,7 @@ NEEDS = {
 }
 SAYS = {
     "plain_loop": "nonfinite_input",
+    "pipeline": "1 skipped",
     "lightning_trainer": "2 skipped",
     "transformers_trainer": "1 skipped",
     "accelerate_loop": "5 skipped",

@@ -2,9 +2,10 @@
 
 from steadygrad.measure.hyper import GroupHyper, group_hyper, group_kind, heavy_ball, step_bound
 from steadygrad.measure.late import LateReads
+from steadygrad.measure.layout import Layout
 from steadygrad.measure.measurement import PARAM_NORM_EVERY, Measurement
 from steadygrad.measure.measurer import Measurer
-from steadygrad.measure.norms import HostNorms, device_norms, host_total, is_sharded
+from steadygrad.measure.norms import HostNorms, device_norms, host_total, is_sharded, sum_dtype
 from steadygrad.measure.parts import own_part, settle_, unit_norms
 from steadygrad.measure.probe import Budget, UpdateProbe
 from steadygrad.measure.spending import Spending
@@ -16,6 +17,7 @@ __all__ = [
     "GroupHyper",
     "HostNorms",
     "LateReads",
+    "Layout",
     "Measurement",
     "Measurer",
     "ParamTable",
@@ -31,5 +33,6 @@ __all__ = [
     "parameter_names",
     "settle_",
     "step_bound",
+    "sum_dtype",
     "unit_norms",
 ]

@@ -46,6 +46,8 @@ class Measurement:
         absent: on the host: True where a parameter has no gradient, ``[P]``; None when every one has.
         known_total: ``total_norm`` where it is in host memory anyway; None on an accelerator. A policy may
             use it to leave a step alone without a single tensor operation.
+        elsewhere: whether other ranks hold tensors of these that this one doesn't: then a step counts in which only they
+            have gradients.
     """
 
     norms: Tensor
@@ -60,6 +62,7 @@ class Measurement:
     grad_scale: Tensor | None = None
     absent: BoolArray | None = None
     known_total: float | None = None
+    elsewhere: bool = False
 
     def of_present(self, values: Tensor) -> Tensor:
         """The entries of a ``[P]`` tensor that belong to ``grads``, ``[p]``."""
@@ -97,6 +100,7 @@ class HostMeasurement(Measurement):
         made = cls.__new__(cls)
         made.own_norms, made.known_total = norms, total_norm
         made.present = made.param_norms = made.grad_scale = made.absent = None
+        made.elsewhere = False
         for name, value in rest.items():
             setattr(made, name, value)
         return made

@@ -109,6 +109,7 @@ class Measurer:
             grad_scale=grad_scale,
             absent=absent,
             known_total=None if self._late else total.item(),
+            elsewhere=table.layout is not None,
         )
 
     def _measured_on_host(self, grads: list[Tensor], groups: Sequence[Mapping[str, Any]]) -> HostMeasurement:

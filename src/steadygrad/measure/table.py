@@ -7,11 +7,13 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from steadygrad.measure.hyper import GroupHyper, group_hyper
-from steadygrad.records import TensorInfo
+from steadygrad.measure.layout import Layout
+from steadygrad.records import BoolArray, TensorInfo
 
 _COMPILED_PREFIX = "_orig_mod."
 _PARALLEL_PREFIX = "module."
@@ -60,13 +62,16 @@ class ParamTable:
     Groups may change (``add_param_group``, a layer replaced by hand): `grown` is cheap enough to ask
     at every step. A position never changes its meaning. New parameters are appended, except where one
     of the same name and shape has left: its row goes on. The row of one that left for good holds an
-    empty tensor, which never has a gradient.
+    empty tensor, which never has a gradient; so does that of a tensor that only other ranks hold (`lay_out`).
 
     Args:
         names: qualified name by ``id(parameter)``; those of `parameter_names` are read anew when the
             groups have changed.
         groups: the optimizer's ``param_groups``, or one group made of the model's parameters.
         optimizer: index of the optimizer.
+
+    Attributes:
+        layout: the rows of all ranks, where they hold different tensors; else None.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class ParamTable:
         self.params: list[Tensor] = []
         self.tensors: list[TensorInfo] = []
         self.group_of: list[int] = []
+        self.layout: Layout | None = None
         self._names = names
         self._optimizer = optimizer
         self._held: list[list[Tensor]] = []
@@ -103,6 +109,8 @@ class ParamTable:
         """Bring the table up to the groups; returns the entries of the rows appended, in model order."""
         if self._held and isinstance(self._names, ParameterNames):
             self._names = self._names.again()
+        if self.layout is not None:
+            self._refuse_new(groups)
         self._held = [list(group["params"]) for group in groups]
         self._hyper = ()
         entries = _entries(groups)
@@ -114,11 +122,49 @@ class ParamTable:
         added = self._seat(fresh)
         self.tensors.extend(added)
         group_of = {id(param): group for group, _, param in entries}
-        self.group_of = [group_of.get(id(param), 0) for param in self.params]
+        before = [*self.group_of, *[0] * len(added)]
+        elsewhere = self._elsewhere()
+        self.group_of = [
+            before[i] if i in elsewhere else group_of.get(id(param), 0) for i, param in enumerate(self.params)
+        ]
         return added
 
+    def lay_out(self, layout: Layout) -> None:
+        """Take up the rows that all ranks have alike: before anybody has seen this table.
+
+        Args:
+            layout: made for the parameters that are here now.
+        """
+        own = dict(zip(layout.slots, self.params, strict=True))
+        home = self.params[0].device if self.params else None
+        self.params = [
+            own[i] if i in own else torch.empty(0, device=home) for i in range(len(layout.tensors))
+        ]
+        self.tensors, self.group_of = list(layout.tensors), list(layout.group_of)
+        self.layout = layout
+
+    def absent_on_all(self, absent: BoolArray | None) -> BoolArray | None:
+        """Of the rows without a gradient here those that are not another rank's."""
+        return absent if self.layout is None else self.layout.absent_on_all(absent)
+
+    def _elsewhere(self) -> set[int]:
+        """Rows that only other ranks hold."""
+        return set() if self.layout is None else set(np.flatnonzero(self.layout.elsewhere).tolist())
+
+    def _refuse_new(self, groups: Sequence[Mapping[str, Any]]) -> None:
+        known = {id(param) for param in self.params}
+        new = sum(id(entry[2]) not in known for entry in _entries(groups))
+        if new:
+            raise RuntimeError(
+                f"{new} parameters have joined the optimizer on this rank, and the other ranks don't know them; close the "
+                "guard on every rank and attach it again"
+            )
+
     def _vacate(self, staying: set[int]) -> None:
+        elsewhere = self._elsewhere()
         for position, param in enumerate(self.params):
+            if position in elsewhere:
+                continue
             if id(param) not in staying and position not in self._vacant:
                 self.params[position] = torch.empty(0, device=param.device)
                 self._vacant.add(position)

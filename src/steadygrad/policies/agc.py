@@ -83,6 +83,9 @@ class AGC(Policy):
     def _treated(self, measurement: Measurement) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Weights, gradients and this rank's parts of the gradients, without what is left alone."""
         parts = settle_(measurement)
+        if self._unmatched:  # other ranks may hold what a pattern names
+            for tensor in measurement.tensors:
+                self._is_excluded(tensor.name)
         chosen = [
             (measurement.params[i].detach(), grad, part)
             for i, grad, part in zip(measurement.holders(), measurement.grads, parts, strict=True)
@@ -93,7 +96,8 @@ class AGC(Policy):
         return [one[0] for one in chosen], [one[1] for one in chosen], [one[2] for one in chosen]
 
     def _is_excluded(self, name: str) -> bool:
-        matching = {pattern for pattern in self.exclude if fnmatchcase(name, pattern)}
+        own = name.rpartition(": ")[2]  # of a name that ranks hold different tensors under
+        matching = {pattern for pattern in self.exclude if fnmatchcase(own, pattern)}
         self._unmatched -= matching
         return bool(matching)
 

@@ -1,5 +1,6 @@
 """The ranks of one training: one small collective a step, the same numbers and so the same verdict on each."""
 
+from steadygrad.ranks.census import layout_for, tell
 from steadygrad.ranks.farewell import expect_farewell
 from steadygrad.ranks.flags import Flags
 from steadygrad.ranks.guilty import tell_rank
@@ -7,6 +8,7 @@ from steadygrad.ranks.handshake import Apart, among_several, meet
 from steadygrad.ranks.local import LocalNorms
 from steadygrad.ranks.peers import Peers
 from steadygrad.ranks.ranks import Ranks
+from steadygrad.ranks.replica_groups import ReplicaGroup, ReplicaGroups, as_replica_groups
 from steadygrad.ranks.shards import like
 from steadygrad.ranks.word import PATIENCE_S, agree, exchange
 
@@ -17,11 +19,16 @@ __all__ = [
     "LocalNorms",
     "Peers",
     "Ranks",
+    "ReplicaGroup",
+    "ReplicaGroups",
     "agree",
     "among_several",
+    "as_replica_groups",
     "exchange",
     "expect_farewell",
+    "layout_for",
     "like",
     "meet",
+    "tell",
     "tell_rank",
 ]

@@ -36,13 +36,15 @@ def tell_rank(ranks: Sequence[Ranks], finding: Finding) -> Finding:
     if finding.kind not in _ABOUT_NUMBERS or finding.optimizer >= len(ranks):
         return finding
     seen = ranks[finding.optimizer].seen(finding.step)
-    text, guilty = ("", None) if seen is None else _judge(seen)
+    alike = ranks[finding.optimizer].peers.rows is None
+    text, guilty = ("", None) if seen is None else _judge(seen, alike=alike)
     evidence = finding.evidence if guilty is None else {**finding.evidence, "guilty_rank": float(guilty)}
     return replace(finding, summary=f"{finding.summary}{text}", evidence=evidence) if text else finding
 
 
-def _judge(seen: Seen) -> tuple[str, int | None]:
-    loss_bad = seen.bad_losses & (not seen.lags)
+def _judge(seen: Seen, *, alike: bool) -> tuple[str, int | None]:
+    # Where only some log a loss (the last stage of a pipeline, rank 0) it is not theirs alone.
+    loss_bad = seen.bad_losses & (not seen.lags and seen.logged == seen.world)
     norm_bad = ~np.isfinite(seen.norms)
     bad = np.flatnonzero(loss_bad | norm_bad).tolist()
     world = len(seen.norms)
@@ -53,7 +55,7 @@ def _judge(seen: Seen) -> tuple[str, int | None]:
         who = f"Rank {bad[0]} alone" if len(bad) == 1 else f"Ranks {', '.join(map(str, bad))}"
         begun = f" {who} of {world} brought it at step {seen.step}: the {what} there was not finite."
         return f"{begun} Look at the batch or the device of that rank.", bad[0]
-    if (seen.norms < 0.0).any():
+    if not alike or (seen.norms < 0.0).any():
         return "", None
     largest = int(seen.norms.argmax())
     others = float(np.median(np.delete(seen.norms, largest)))

@@ -11,14 +11,16 @@ import json
 import os
 import socket
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from steadygrad.measure import is_sharded
+from steadygrad.ranks.census import laid_out, misfit
 from steadygrad.ranks.peers import Peers
 from steadygrad.ranks.shards import parts
 from steadygrad.ranks.word import agree
@@ -36,10 +38,12 @@ class Apart:
     Attributes:
         reason: why.
         conflict: they were asked for different things: wrong use, on every rank.
+        misfit: why the replica groups handed in can't be: wrong use too, on every rank.
     """
 
     reason: str
     conflict: bool = False
+    misfit: str = ""
 
 
 def among_several() -> bool:
@@ -48,7 +52,13 @@ def among_several() -> bool:
     return bool(dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
 
 
-def meet(model: nn.Module, tensors: Sequence[Tensor], mode: str, recover: str = "") -> Peers | Apart | None:
+def meet(
+    model: nn.Module,
+    tensors: Sequence[Tensor],
+    mode: str,
+    recover: str = "",
+    held: Mapping[str, Any] | None = None,
+) -> Peers | Apart | None:
     """Agree with the other ranks; every rank gets the same answer.
 
     Args:
@@ -56,6 +66,7 @@ def meet(model: nn.Module, tensors: Sequence[Tensor], mode: str, recover: str = 
         tensors: the parameters of all optimizers.
         mode: ``watch`` or ``guard``.
         recover: how recovery was asked for, in words.
+        held: what this rank holds, where replica groups were handed in; see `steadygrad.ranks.census`.
 
     Returns:
         The peers; why there are none; None where one process trains alone, or in a way that is not known here.
@@ -63,12 +74,13 @@ def meet(model: nn.Module, tensors: Sequence[Tensor], mode: str, recover: str = 
     if not among_several():
         return None
     replicated = any(isinstance(one, nn.parallel.DistributedDataParallel) for one in model.modules())
-    if not replicated and not any(map(is_sharded, tensors)):
+    if held is None and not replicated and not any(map(is_sharded, tensors)):
         return None
     dist = torch.distributed
     peers = Peers(dist.get_rank(), dist.get_world_size(), f"steadygrad/{next(_attached)}", replicated)
     place = {"host": socket.gethostname(), "pid": os.getpid()}
-    own = {"print": _fingerprint(tensors, mode), "recover": recover, **place}
+    own = {"recover": recover, "replicated": replicated, **place}
+    own |= {"print": _fingerprint(tensors, mode)} if held is None else {"print": mode, "held": held}
     answer = agree(
         peers,
         "meet",
@@ -81,15 +93,18 @@ def meet(model: nn.Module, tensors: Sequence[Tensor], mode: str, recover: str = 
     return Apart(**word) if "reason" in word else replace(peers, **word)
 
 
-def _apart(reason: str, *, conflict: bool = False) -> dict[str, str | bool]:
-    return {"reason": reason, "conflict": conflict}
+def _apart(reason: str, *, conflict: bool = False, misfit: str = "") -> dict[str, Any]:
+    return {"reason": reason, "conflict": conflict, "misfit": misfit}
 
 
-def _judge(heard: dict[int, str], world: int) -> dict[str, str | bool] | dict[str, int]:
+def _judge(heard: dict[int, str], world: int) -> dict[str, Any]:
     missing = [rank for rank in range(world) if rank not in heard]
     if missing:
         return _apart(f"ranks {missing} attached nothing")
     notes = [json.loads(heard[rank]) for rank in range(world)]
+    held = [note.get("held") for note in notes]
+    if any(held) and (why := misfit([one or {} for one in held])):
+        return _apart("the replica groups don't fit", misfit=why)
     if len({note["print"] for note in notes}) > 1:
         return _apart("the ranks train different parameters")
     asked: dict[str, list[int]] = {}
@@ -98,7 +113,11 @@ def _judge(heard: dict[int, str], world: int) -> dict[str, str | bool] | dict[st
     if len(asked) > 1:
         told = (f"{what} on rank {', '.join(map(str, ranks[:8]))}" for what, ranks in asked.items())
         return _apart("; ".join(told), conflict=True)
-    return {"on_host": max(Counter(note["host"] for note in notes).values())}
+    on_host = max(Counter(note["host"] for note in notes).values())
+    if not any(held):
+        return {"on_host": on_host}
+    replicated = all(note["replicated"] for note in notes)
+    return {"on_host": on_host, "replicated": replicated, "rows": laid_out(held)}
 
 
 def _fingerprint(tensors: Sequence[Tensor], mode: str) -> str:

@@ -25,6 +25,7 @@ class Peers:
         prefix: begins the name of every note in the store.
         replicated: each rank has a gradient of its own before DDP reduces it.
         on_host: how many share one machine's memory; of several machines the most.
+        rows: of each optimizer the tensors of all ranks, where these hold different ones; see `steadygrad.ranks.census`.
     """
 
     rank: int
@@ -32,6 +33,7 @@ class Peers:
     prefix: str
     replicated: bool
     on_host: int = 1
+    rows: list[list[dict[str, Any]]] | None = None
 
     def silent(self, about: str, patience_s: float) -> list[int]:
         """Ranks that don't answer when asked after something has failed.

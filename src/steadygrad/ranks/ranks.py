@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygrad.measure import LateReads, is_sharded, own_part
+from steadygrad.measure import LateReads, Layout, is_sharded, own_part
 from steadygrad.ranks.flags import SILENT, Flags
 from steadygrad.ranks.halves import (
     NARROW,
@@ -54,6 +54,7 @@ class Ranks:
         peers: who takes part.
         params: the optimizer's parameters.
         late: they live on an accelerator: what the ranks saw is known one step late.
+        layout: the rows of all ranks, where they hold different tensors.
 
     Attributes:
         calls: steps that were added up.
@@ -61,7 +62,9 @@ class Ranks:
         bytes_sent: in both.
     """
 
-    def __init__(self, peers: Peers, params: Sequence[Tensor], *, late: bool) -> None:
+    def __init__(
+        self, peers: Peers, params: Sequence[Tensor], *, late: bool, layout: Layout | None = None
+    ) -> None:
         self.peers = peers
         self.calls = self.repeats = 0
         self.bytes_sent = 0
@@ -69,7 +72,8 @@ class Ranks:
         self._logged: float | Tensor | None = None
         self._lags = False
         self._says = (-1, SILENT)
-        self.sharded = any(map(is_sharded, params))
+        self.sharded = layout is not None or any(map(is_sharded, params))
+        self._layout = layout
         self._params = params
         self._late = late
         self.grow()
@@ -79,7 +83,10 @@ class Ranks:
 
     def grow(self) -> None:
         """Take note that parameters were appended."""
-        self._shares = shares(self._params, self.peers.world)
+        layout = self._layout
+        self._shares = (
+            shares(self._params, self.peers.world) if layout is None else torch.from_numpy(layout.shares)
+        )
         # The square of any narrower number is a float64.
         self._can_leave = not self._late and any(param.dtype in _LONG for param in self._params)
 

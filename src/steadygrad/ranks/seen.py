@@ -59,6 +59,11 @@ class Seen:
         """Whether each rank's loss was logged and no finite number, ``[n]``."""
         return bad_losses_in(self._codes)
 
+    @property
+    def logged(self) -> int:
+        """How many ranks have logged a loss."""
+        return self._counts[LOSSES]
+
     @cached_property
     def norms(self) -> FloatArray:
         """Norm of a few local gradients, ``[n]``, to 0.4 %; NaN or Inf where they are, -1 where unknown."""
@@ -97,8 +102,7 @@ class Seen:
     @cached_property
     def loss(self) -> float | None:
         """Mean of the losses that were logged, the same to the last bit on every rank; None without one."""
-        logged = self._counts[LOSSES]
-        if not logged:
+        if not self.logged:
             return None
-        mean = float(self.words[: loss_words(self.words.itemsize)].sum(dtype=np.float64)) / logged
+        mean = float(self.words[: loss_words(self.words.itemsize)].sum(dtype=np.float64)) / self.logged
         return mean if math.isfinite(mean) else math.nan

@@ -62,7 +62,7 @@ class Checkpoints:
         target = Path(path)
         if self._refuses(target, step):
             return False
-        with replacing(target, _reads_back, _writer()) as fresh:
+        with replacing(target, reads_back, _writer()) as fresh:
             torch.save(self._everything(step, learnt), fresh)
         return True
 
@@ -113,7 +113,7 @@ def _writer() -> str:
     return f".{torch.distributed.get_rank()}" if among_several() else ""
 
 
-def _reads_back(path: Path) -> bool:
+def reads_back(path: Path) -> bool:
     """True; raises a UsageError unless the file loads as the docstring promises. Only its index is read."""
     try:
         torch.load(path, weights_only=True, mmap=True, map_location="cpu")

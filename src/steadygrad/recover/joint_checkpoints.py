@@ -55,8 +55,11 @@ class JointCheckpoints(Checkpoints):
         with self._all_or_none("save", target) as slot:
             parts = self._parts(step, learnt)
             self._all_well("save", "")  # nobody waits in there for one who never comes
-            _write(parts, slot)
+            self._write(parts, slot)
         return True
+
+    def _write(self, parts: dict[str, Any], slot: Path) -> None:
+        _write_sharded(parts, slot)
 
     @contextmanager
     def protect(self, path: str | os.PathLike[str], step: int) -> Iterator[Path]:
@@ -164,7 +167,7 @@ class JointCheckpoints(Checkpoints):
         return found
 
 
-def _write(parts: dict[str, Any], folder: Path) -> None:
+def _write_sharded(parts: dict[str, Any], folder: Path) -> None:
     from torch.distributed.checkpoint.api import CheckpointException  # noqa: PLC0415 - as above
     from torch.distributed.checkpoint.state_dict_saver import save  # noqa: PLC0415 - as above
 

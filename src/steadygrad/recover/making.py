@@ -18,6 +18,7 @@ from steadygrad.recover.joint_rescue import JointRescue
 from steadygrad.recover.plan import Rollback
 from steadygrad.recover.rescue import Rescue
 from steadygrad.recover.roles import Guarded, Outlet
+from steadygrad.recover.stage_checkpoints import StageCheckpoints
 
 PART = "recovery"
 
@@ -88,6 +89,11 @@ def make_checkpoints(
         late: the numbers live on an accelerator.
         book: where a refusal is told.
     """
-    cut = any(one.sharded for one in ranks)
-    kind: Callable[..., Checkpoints] = partial(JointCheckpoints, ranks[0].peers) if cut else Checkpoints
-    return kind(model, tracks, plan, late=late, outlet=book)
+    return _kind(ranks)(model, tracks, plan, late=late, outlet=book)
+
+
+def _kind(ranks: Sequence[Ranks]) -> Callable[..., Checkpoints]:
+    if not any(one.sharded for one in ranks):
+        return Checkpoints
+    peers = ranks[0].peers
+    return partial(JointCheckpoints if peers.rows is None else StageCheckpoints, peers)

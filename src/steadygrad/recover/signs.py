@@ -134,10 +134,13 @@ class Signs:
 
 def _nonfinite(track: Guarded, norms: FloatArray) -> list[int]:
     """Positions of ruined parameters. Of one that is cut each rank says so of its own part."""
-    params = track.table.params
+    params, layout = track.table.params, track.table.layout
     return [
         i
         for i, norm in enumerate(norms.tolist())
         if not math.isfinite(norm)
-        and not (is_sharded(params[i]) and bool(torch.isfinite(own_part(params[i].detach())).all()))
+        and not (
+            (layout is not None or is_sharded(params[i]))
+            and bool(torch.isfinite(own_part(params[i].detach())).all())
+        )
     ]

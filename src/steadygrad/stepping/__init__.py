@@ -5,7 +5,7 @@ from steadygrad.stepping.brake import Brake, BrakedPolicy
 from steadygrad.stepping.hooks import StepHooks
 from steadygrad.stepping.lane import Lane, is_late
 from steadygrad.stepping.streak import SkipStreak, check_max_consecutive
-from steadygrad.stepping.together import join_ranks, meet_ranks
+from steadygrad.stepping.together import check_replica_groups, join_ranks, meet_ranks
 from steadygrad.stepping.track import Track
 from steadygrad.stepping.undo import StepUndo, moves_while_evaluating
 from steadygrad.stepping.zero_grad import ZeroGradCheck
@@ -23,6 +23,7 @@ __all__ = [
     "Track",
     "ZeroGradCheck",
     "check_max_consecutive",
+    "check_replica_groups",
     "is_late",
     "join_ranks",
     "meet_ranks",

@@ -22,6 +22,8 @@ _UNSET = object()
 
 def multiply_(grads: Sequence[Tensor], factors: Tensor) -> None:
     """Multiply gradients in place by one factor (0-d) or by one each (``[p]``)."""
+    if not grads:  # other ranks have some
+        return
     # Of a DTensor this rank's part: lists of plain tensors and DTensors, or of several meshes, are refused.
     if any(map(is_sharded, grads)):
         grads = [grad.to_local() if is_sharded(grad) else grad for grad in grads]  # type: ignore[attr-defined]

@@ -79,7 +79,7 @@ def judge_on_host(measurement: Measurement, policy: Policy, treatment: Treatment
         treatment.skip(measurement)
         return Verdict(skipped=True, overflow=treatment.under_scaler)
     verdict = Verdict()
-    if not measurement.grads:
+    if not _counts(measurement):
         return verdict
     scale = policy.scale(measurement)
     verdict.cap = policy.cap
@@ -101,7 +101,7 @@ def judge_on_device(measurement: Measurement, policy: Policy, treatment: Treatme
     An optimizer without a fused kernel can't be told to skip by a number the host hasn't seen: there
     one flag a step is read, as a ``GradScaler`` does.
     """
-    if not measurement.grads:
+    if not _counts(measurement):
         return Verdict()
     verdict = Verdict(overflow=treatment.under_scaler)
     nonfinite = torch.isfinite(measurement.total_norm).logical_not()
@@ -134,7 +134,7 @@ def judge_again(measurement: Measurement, policy: Policy, treatment: Treatment, 
     asked only for what it rewrites (fixed limits, alike in every evaluation).
     """
     known = measurement.known_total
-    if not measurement.grads:
+    if not _counts(measurement):
         return verdict
     if known is None:
         skipped = _skips_on_device(
@@ -156,6 +156,11 @@ def judge_again(measurement: Measurement, policy: Policy, treatment: Treatment, 
     coef = rewritten.to(torch.float64)
     first = verdict.device_coef
     return replace(verdict, device_coef=coef if first is None else torch.minimum(first, coef))
+
+
+def _counts(measurement: Measurement) -> bool:
+    """Whether there are gradients, here or on other ranks: a policy must learn the same everywhere."""
+    return bool(measurement.grads) or measurement.elsewhere
 
 
 def _skips_on_device(measurement: Measurement, treatment: Treatment, nonfinite: Tensor) -> bool:

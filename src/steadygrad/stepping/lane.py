@@ -82,7 +82,9 @@ class Lane:
         self.step = 0
         # Probes are spaced by each process's own clock. One that measures a DTensor while the others
         # don't would wait for them for ever.
-        spent = 0.0 if any(map(is_sharded, table.params)) else overhead
+        # Nor does a rank know how far the tensors of others have moved.
+        alone = table.layout is None and not any(map(is_sharded, table.params))
+        spent = overhead if alone else 0.0
         self.budget = Budget(spent, spending=spending)
         self.loss: float | None = None
         self._treatment: Treatment = HandLoop()
@@ -190,7 +192,7 @@ class Lane:
             step=self.step,
             norms=_NO_NORMS if self._late else measurement.host_norms(),
             total_norm=measurement.known_total or 0.0,
-            absent=measurement.absent,
+            absent=self.table.absent_on_all(measurement.absent),
             clip_coef=verdict.clip_coef,
             cap=verdict.cap,
             skipped=verdict.skipped,
@@ -217,7 +219,8 @@ class Lane:
         if policy is None:
             return self._watched(measurement)
         known = measurement.known_total
-        if known is not None and measurement.grads and not self._unlearnt.full:
+        counts = measurement.grads or measurement.elsewhere
+        if known is not None and counts and not self._unlearnt.full:
             # A NaN would get past a comparison with the loop's own bound.
             self.left_alone = known < math.inf and policy.leaves_alone(measurement, known)
             if self.left_alone:

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from steadygrad.measure import ParamTable
-from steadygrad.ranks import Apart, Peers, Ranks, expect_farewell, meet, tell_rank
+from steadygrad.errors import UsageError
+from steadygrad.measure import ParamTable, group_hyper
+from steadygrad.policies.base import Policy
+from steadygrad.ranks import (
+    Apart,
+    Peers,
+    Ranks,
+    ReplicaGroups,
+    expect_farewell,
+    layout_for,
+    meet,
+    tell,
+    tell_rank,
+)
 from steadygrad.records import Finding, Reading
 from steadygrad.stepping.track import Track
 
@@ -38,7 +52,14 @@ class Book(Protocol):
 
 
 def meet_ranks(
-    model: nn.Module, tables: Sequence[ParamTable], mode: str, recover: str, book: Book
+    model: nn.Module,
+    tables: Sequence[ParamTable],
+    mode: str,
+    recover: str,
+    book: Book,
+    groups: ReplicaGroups | None = None,
+    policy: Policy | None = None,
+    optimizers: Sequence[Optimizer] = (),
 ) -> Peers | Apart | None:
     """See whether several processes train this model, and whether all of them attach.
 
@@ -48,12 +69,33 @@ def meet_ranks(
         mode: ``watch`` or ``guard``.
         recover: how recovery was asked for, in words.
         book: is told why they don't work together.
+        groups: over which ranks tensors are replicated, where that was handed in; then the tables get the rows of all
+            ranks.
+        policy: what to do with gradients.
+        optimizers: one for each table, or none.
     """
-    met = meet(model, [param for table in tables for param in table.params], mode, recover)
-    if isinstance(met, Apart) and not met.conflict:
+    held = None if groups is None else {**tell(tables, groups), **_told_of(policy, optimizers)}
+    met = meet(model, [param for table in tables for param in table.params], mode, recover, held)
+    if groups is not None and isinstance(met, Peers) and met.rows is not None:
+        for index, (table, rows) in enumerate(zip(tables, met.rows, strict=True)):
+            table.lay_out(layout_for(met.rank, rows, table, groups, index))
+    if isinstance(met, Apart) and not (met.conflict or met.misfit):
         alone = f"each rank that has a {mode} judges by its own numbers"
         book.say("ranks", f"{mode}(): {met.reason}: {alone}.")
     return met
+
+
+def check_replica_groups(mode: str, met: Peers | Apart | None) -> None:
+    """Raise a UsageError, on every rank alike, where what was handed in can't be."""
+    if isinstance(met, Apart) and met.misfit:
+        raise UsageError(f"{mode}(replica_groups=...): {met.misfit}.")
+
+
+def _told_of(policy: Policy | None, optimizers: Sequence[Optimizer]) -> dict[str, Any]:
+    """What must be alike on ranks that hold different tensors, for them to come to one verdict."""
+    needs_rates = policy is not None and policy.needs_param_norms
+    rates = [[astuple(group_hyper(group)) for group in one.param_groups] for one in optimizers]
+    return {"policy": "" if policy is None else repr(policy), "rates": rates if needs_rates else []}
 
 
 def join_ranks(met: Peers | Apart | None, tracks: Sequence[Track], book: Book, *, late: bool) -> list[Ranks]:
@@ -68,7 +110,8 @@ def join_ranks(met: Peers | Apart | None, tracks: Sequence[Track], book: Book, *
     if not isinstance(met, Peers):
         return []
     expect_farewell(met)
-    joined = [Ranks(met, track.table.params, late=late) for track in tracks]
+    tables = [track.table for track in tracks]
+    joined = [Ranks(met, table.params, late=late, layout=table.layout) for table in tables]
     for track, ranks in zip(tracks, joined, strict=True):
         track.lane.join(ranks)
         book.scalars.loss_to.append(ranks.log)

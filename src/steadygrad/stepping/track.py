@@ -317,8 +317,13 @@ class Track:
             self._contained(PART, self._prepare, self._policy)
 
     def _prepare(self, policy: Policy) -> None:
-        norms = torch.stack([host_norm(param) for param in self.table.params])
-        policy.prepare(self.table.tensors, norms.numpy())
+        layout = self.table.layout
+        norms = (
+            torch.stack([host_norm(param) for param in self.table.params]).numpy()
+            if layout is None
+            else layout.param_norms
+        )
+        policy.prepare(self.table.tensors, norms)
 
     def _trace(self) -> None:
         self._outlet.nonfinite(self)

@@ -1,0 +1,221 @@
+"""Which tensors there are on all ranks together, and who holds each: told once, when they meet, and judged on rank 0.
+
+A tensor is the same one on two ranks where its name and the ranks that hold it are; so a name that two pipeline stages have
+each for its own tensor is two tensors, told apart by their ranks.
+
+Shape legend: P tensors of all ranks together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+
+from steadygrad.measure import Layout, ParamTable, own_part, sum_dtype
+from steadygrad.ranks.replica_groups import ReplicaGroups
+from steadygrad.ranks.shards import parts
+from steadygrad.records import TensorInfo
+
+Key: TypeAlias = tuple[str, tuple[int, ...]]
+Told: TypeAlias = dict[str, Any]
+_MOST_RANKS = 4
+
+
+def tell(tables: Sequence[ParamTable], groups: ReplicaGroups) -> dict[str, Any]:
+    """What this rank holds, for the others: as plain values."""
+    told = [[_told(table, i, groups) for i in range(len(table))] for table in tables]
+    matched = {groups.match(one["name"]) for rows in told for one in rows}
+    return {
+        "patterns": groups.patterns,
+        "matched": [i in matched for i in range(len(groups.patterns))],
+        "tables": told,
+    }
+
+
+def _told(table: ParamTable, row: int, groups: ReplicaGroups) -> Told:
+    info, param = table.tensors[row], table.params[row]
+    return {
+        "name": info.name,
+        "shape": info.shape,
+        "dtype": info.dtype,
+        "trainable": info.trainable,
+        "group": table.group_of[row],
+        "holders": groups.holders(info.name, param),
+        "parts": parts(param),
+        "norm": _norm(param),
+    }
+
+
+def _norm(param: Tensor) -> float:
+    if is_lazy(param):
+        return 0.0
+    part = own_part(param.detach())
+    return float(torch.linalg.vector_norm(part, dtype=sum_dtype(part.device, part)))
+
+
+def misfit(notes: Sequence[dict[str, Any]]) -> str:
+    """Why what the ranks told can't be put together; empty where it can.
+
+    Args:
+        notes: what `tell` returned on each rank, in their order, with ``policy`` and ``rates``.
+    """
+    patterns = [note.get("patterns") for note in notes]
+    if any(one != patterns[0] for one in patterns):
+        other = next(rank for rank, one in enumerate(patterns) if one != patterns[0])
+        return f"expected the same patterns on every rank, got {patterns[0]} on rank 0 and {patterns[other]} on rank {other}"
+    return _misnamed(notes) or _unlike(notes) or _misheld(notes)
+
+
+def _misnamed(notes: Sequence[dict[str, Any]]) -> str:
+    for i, pattern in enumerate(notes[0]["patterns"]):
+        if not any(note["matched"][i] for note in notes):
+            return (
+                f"expected names of parameters, but {pattern!r} matches none on any rank (or patterns before it match them "
+                "all)"
+            )
+    return ""
+
+
+def _unlike(notes: Sequence[dict[str, Any]]) -> str:
+    """What would lead the ranks to other verdicts."""
+    first = notes[0]
+    if len({note["policy"] for note in notes}) > 1:
+        told = " and ".join(sorted({note["policy"] for note in notes}))
+        return f"expected the same policy on every rank, got {told}"
+    unlike = [rank for rank, note in enumerate(notes) if note["rates"] != first["rates"]]
+    if unlike:
+        return (
+            f"{first['policy']} sets the step beside the weights of all ranks, so it expected optimizers with the same "
+            f"parameter groups (rate, momentum) on every rank, got others on rank {unlike[0]} than on rank 0. Give each of "
+            'them the same groups, {"params": []} where a rank has none, or use a policy that needs no weights, such as '
+            "steadygrad.policies.clip_norm(1.0)"
+        )
+    if len({len(note["tables"]) for note in notes}) > 1:
+        return "expected as many optimizers on every rank, got another number on some"
+    return ""
+
+
+def _misheld(notes: Sequence[dict[str, Any]]) -> str:
+    tables = range(len(notes[0]["tables"]))
+    held = (item for table in tables for item in _holdings(notes, table).items())
+    return next((why for key, there in held if (why := _wrong(key, there))), "")
+
+
+def _holdings(notes: Sequence[dict[str, Any]], table: int) -> dict[Key, dict[int, Told]]:
+    found: dict[Key, dict[int, Told]] = {}
+    for rank, note in enumerate(notes):
+        for one in note["tables"][table]:
+            found.setdefault((one["name"], tuple(one["holders"])), {})[rank] = one
+    return found
+
+
+def _wrong(key: Key, there: dict[int, Told]) -> str:
+    name, holders = key
+    strangers = sorted(set(there) - set(holders))
+    if strangers:
+        group = f"has only ranks {_listed(holders)}" if holders else "doesn't have that rank"
+        return f"rank {strangers[0]} holds {name}, but the group handed in for it there {group}"
+    missing = sorted(set(holders) - set(there))
+    if missing:
+        return (
+            f"{name} is said to be replicated over ranks {_listed(holders)}, but rank {missing[0]} doesn't hold it, or was "
+            "handed in another group for it. Hand in the ranks that do, such as [torch.distributed.get_rank()] for one that no "
+            "other rank has"
+        )
+    kinds = {(tuple(one["shape"]), one["dtype"], one["parts"], one["trainable"]) for one in there.values()}
+    if len(kinds) > 1:
+        shapes = sorted({str(tuple(one["shape"])) for one in there.values()})
+        return (
+            f"{name} isn't the same tensor on ranks {_listed(holders)} ({' and '.join(shapes)}; or another dtype or cut), "
+            "so it can't be replicated over them. Hand in the ranks that hold the same one"
+        )
+    return ""
+
+
+def laid_out(notes: Sequence[dict[str, Any]]) -> list[list[Told]]:
+    """The rows of each table, the same for all ranks.
+
+    Args:
+        notes: what `tell` returned on each rank, without a `misfit`.
+    """
+    return [_rows(notes, table) for table in range(len(notes[0]["tables"]))]
+
+
+def _rows(notes: Sequence[dict[str, Any]], table: int) -> list[Told]:
+    order: list[Key] = []
+    for note in notes:
+        order = _woven(order, [(one["name"], tuple(one["holders"])) for one in note["tables"][table]])
+    holdings = _holdings(notes, table)
+    twice = Counter(name for name, _ in order)
+    rows = []
+    for name, holders in order:
+        there = holdings[name, holders]
+        first = there[min(there)]
+        square = sum(one["parts"] / len(holders) * one["norm"] * one["norm"] for one in there.values())
+        label = "rank" if len(holders) == 1 else "ranks"
+        told = name if twice[name] == 1 else f"{label} {_listed(holders)}: {name}"
+        rows.append({**first, "told": told, "norm": math.sqrt(square)})
+    return rows
+
+
+def _woven(order: list[Key], more: list[Key]) -> list[Key]:
+    """Both in one, what is new before the next that was known: so layers stay in the order of their depth."""
+    known = set(order)
+    before: dict[Key | None, list[Key]] = {}
+    run: list[Key] = []
+    for key in more:
+        if key in known:
+            before[key], run = run, []
+        else:
+            run.append(key)
+    if not any(before.values()):
+        return order + run
+    return [one for key in order for one in (*before.get(key, ()), key)] + run
+
+
+def layout_for(
+    rank: int, rows: Sequence[Told], table: ParamTable, groups: ReplicaGroups, optimizer: int
+) -> Layout:
+    """One table's rows as this rank needs them.
+
+    Args:
+        rank: this one.
+        rows: of `laid_out`.
+        table: the optimizer's parameters here.
+        groups: what was handed in here.
+        optimizer: index of the optimizer.
+    """
+    places = {(row["name"], tuple(row["holders"])): i for i, row in enumerate(rows)}
+    slots = [
+        places[info.name, groups.holders(info.name, param)]
+        for info, param in zip(table.tensors, table.params, strict=True)
+    ]
+    own = [rank in row["holders"] for row in rows]
+    last = max(table.group_of, default=0)
+    return Layout(
+        tensors=[
+            TensorInfo(row["told"], tuple(row["shape"]), row["dtype"], optimizer, row["trainable"])
+            for row in rows
+        ],
+        slots=slots,
+        group_of=[min(row["group"], last) for row in rows],
+        shares=np.array(
+            [mine * row["parts"] / max(1, len(row["holders"])) for mine, row in zip(own, rows, strict=True)]
+        ),
+        param_norms=np.array([row["norm"] for row in rows], np.float32),
+        elsewhere=~np.array(own, np.bool_),
+    )
+
+
+def _listed(ranks: Sequence[int]) -> str:
+    if len(ranks) > 1 and list(ranks) == list(range(ranks[0], ranks[-1] + 1)):
+        return f"{ranks[0]}-{ranks[-1]}"
+    more = ", ..." if len(ranks) > _MOST_RANKS else ""
+    return ", ".join(map(str, ranks[:_MOST_RANKS])) + more
