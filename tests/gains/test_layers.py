@@ -65,7 +65,7 @@ def test_the_stretch_that_carries_it_is_named():
     gains = measure_gains(model, torch.randn(16, 8), square)
     assert (gains.stretch.first, gains.stretch.last) == ("10", "20")
     assert gains.stretch.per_layer == pytest.approx(1.9, rel=1e-3)
-    assert "x1.9 per layer over 10 to 20" in str(gains)
+    assert "x1.9 per layer over layer 10 to layer 20" in str(gains)
 
 
 def test_a_layer_that_the_loss_doesnt_reach_is_no_part_of_the_chain():

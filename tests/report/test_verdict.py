@@ -258,3 +258,9 @@ def test_a_loss_that_ends_broken_is_not_told_as_if_it_ended_well(record, losses,
     changes = {step: {"loss": loss} for step, loss in enumerate(losses)}
     with open_run(record(np.ones((3, 2)), changes)) as run:
         assert told_loss(gather(run), "->") == text
+
+
+def test_a_run_that_ended_without_a_step_says_what_to_look_for(record):
+    with open_run(record(np.zeros((0, 3)))) as run:
+        assert sentence_of(run).startswith("Empty: no step was recorded. Was it the optimizer")
+    assert told(steps=0).sentence == "Empty: no step was recorded."

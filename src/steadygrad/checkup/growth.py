@@ -11,6 +11,7 @@ from steadygrad.detect.finding import make
 from steadygrad.detect.through_time import through_time
 from steadygrad.gains import Gains
 from steadygrad.records import Finding
+from steadygrad.report.wording import layer
 
 LOST = 1e-4
 """Share of the last layer's gradient that must reach the first. PyTorch's own initialisation multiplies it
@@ -76,9 +77,9 @@ def _over_layers(gains: Gains) -> Iterator[Finding]:
         "error" if hopeless else "warning",
         0,
         f"On its way back the gradient {'grows' if explodes else 'shrinks'} x{part.per_layer:.3g} per layer from "
-        f"{part.last} to {part.first}: {part.factor:.1e} in all."
+        f"{layer(part.last)} to {layer(part.first)}: {part.factor:.1e} in all."
         if total > 0
-        else f"No gradient at all reaches {gains.layers[0].module}: on its way back it shrinks x{gains.per_layer:.3g} "
+        else f"No gradient at all reaches {layer(gains.layers[0].module)}: on its way back it shrinks x{gains.per_layer:.3g} "
         "per layer, and then is 0.",
         where=[part.first, part.last],
         evidence={

@@ -10,6 +10,7 @@ from steadygrad.checkup.remedies import Trials
 from steadygrad.errors import UsageError
 from steadygrad.gains import Gains
 from steadygrad.records import SEVERITIES, Finding
+from steadygrad.report.wording import layer
 
 _MOST_REMEDIES = 3
 
@@ -75,7 +76,7 @@ class Checkup:
         """The verdict, then each finding with its reason and what to change."""
         lines = [f"checkup: {self._verdict()}", *(f"  {line}" for line in str(self.measured).splitlines())]
         for finding in self.findings:
-            place = f" in {', '.join(finding.where[:3])}" if finding.where else ""
+            place = f" in {', '.join(layer(name) for name in finding.where[:3])}" if finding.where else ""
             lines.append(f"  {finding.severity}: {finding.kind}{place}: {finding.summary}")
             lines += [f"      why: {cause}" for cause in finding.causes[:1]]
             lines += [f"      try: {remedy}" for remedy in finding.remedies[:_MOST_REMEDIES]]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from steadygrad.gains.fit import growth_per_place, steepest_stretch
 from steadygrad.gains.time_gain import TimeGain
+from steadygrad.report.wording import layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class Gains:
         if len(self.layers) > 1:
             part = self.stretch
             where = (
-                f"; x{part.per_layer:.3g} per layer over {part.first} to {part.last}: {part.factor:.2g} in all"
+                f"; x{part.per_layer:.3g} per layer over {layer(part.first)} to {layer(part.last)}: {part.factor:.2g} in all"
                 if part.layers and not 1e-2 < part.factor < 1e2
                 else ""
             )

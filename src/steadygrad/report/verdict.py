@@ -16,6 +16,7 @@ from steadygrad.report.wording import layer, number, plural, visible
 from steadygrad.runfile import Run
 
 _LONGEST = 60
+_WHY_EMPTY = "Was it the optimizer that steadygrad was given whose step() was called? Where none is, call the guard's clip_()."
 _NONFINITE = frozenset(
     {"nonfinite_activation", "nonfinite_loss", "nonfinite_gradient", "nonfinite_parameter"}
 )
@@ -48,7 +49,8 @@ def verdict(
         The verdict.
     """
     if not facts.steps and not told:
-        return Verdict("empty", "Empty: no step was recorded.")
+        ended = run is not None and run.finished
+        return Verdict("empty", "Empty: no step was recorded." + (f" {_WHY_EMPTY}" if ended else ""))
     for severity in ("error", "warning"):
         worst = [chapter for chapter in told if chapter.severity == severity]
         if worst:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from steadygrad.records import TensorInfo
 from steadygrad.report.page.data.buckets import buckets
-from steadygrad.report.page.data.modules import MOST_GROUPS, groups, ranking
+from steadygrad.report.page.data.modules import LEAST_GROUPS, MOST_GROUPS, groups, ranking
 from steadygrad.report.page.data.raster import raster
 from steadygrad.runfile import open_run
 
@@ -41,3 +41,15 @@ def test_the_worst_and_the_fastest_growing_come_first(record):
         rank = ranking(raster(run, buckets((run,), 100)))
     assert np.argsort(-rank.worst)[:2].tolist() == [3, 2]
     assert np.argmax(rank.growth) == 1
+
+
+def test_a_deep_stack_is_put_together_in_stretches():
+    names = [
+        "inp.weight",
+        *(f"blocks.{i}.{end}" for i in range(5000) for end in ("weight", "bias")),
+        "out.weight",
+    ]
+    found = groups([TensorInfo(name) for name in names])
+    assert [found[i].name for i in (0, 1, 2, -1)] == ["inp", "blocks.0–125", "blocks.126–251", "out"]
+    assert LEAST_GROUPS <= len(found) <= MOST_GROUPS
+    assert {group.count for group in found[1:-2]} == {252}

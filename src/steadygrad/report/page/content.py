@@ -94,9 +94,10 @@ def _byline(run: Run) -> str:
 
 def _facts(run: Run, facts: Facts) -> list[tuple[str, str]]:
     size = sum(tensor.numel for tensor in run.info.tensors)
+    many = counted_steps(facts)
     least = "at least " if facts.at_least else ""
     rows = [
-        ("steps", f"{counted_steps(facts).removesuffix(' steps')} in {duration(facts.seconds)}"),
+        ("steps", f"{many if facts.optimizers > 1 else f'{facts.steps:,}'} in {duration(facts.seconds)}"),
         ("model", f"{plural(len(run.info.tensors), 'tensor')}, {plural(size, 'parameter')}"),
     ]
     if run.loss_logged.any():
@@ -110,7 +111,12 @@ def _facts(run: Run, facts: Facts) -> list[tuple[str, str]]:
     rows += [(name, f"{least}{count:,} ({share(count, facts.steps)})") for name, count in counts if count]
     overhead = mean_overhead(run)
     if facts.steps:
-        cost = "not recorded" if np.isnan(overhead) else f"{100 * overhead:.2g} % of the time"
+        each = 1e3 * overhead * facts.seconds / facts.steps
+        cost = (
+            "not recorded"
+            if np.isnan(overhead)
+            else f"{100 * overhead:.2g} % of the time, {each:.2g} ms a step"
+        )
         rows.append(("spent in steadygrad", cost))
     clip = own_clip(run)
     if clip is not None and len(clip.steps):

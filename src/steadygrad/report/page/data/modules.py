@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from steadygrad.report.page.data.raster import NONFINITE, Raster
 
 MOST_GROUPS = 80
 """More names than that are no overview: modules are then joined one level higher."""
+LEAST_GROUPS = 12
+"""Where one level higher leaves fewer than that, neighbours are joined instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,22 @@ def groups(tensors: Sequence[TensorInfo]) -> list[Group]:
     for level in range(2, deepest + 1):
         finer = _group(paths, level)
         if len(finer) > MOST_GROUPS:
-            break
+            return found if len(found) >= LEAST_GROUPS else _joined(finer)
         if sum(group.count for group in finer) < 2 * len(finer):
             return finer if len(found) == 1 else found
         found = finer
+    return found
+
+
+def _joined(groups: Sequence[Group]) -> list[Group]:
+    """Neighbours of one parent put together: hundreds of blocks in a row become some stretches of them."""
+    most = -(-2 * len(groups) // MOST_GROUPS)
+    found = []
+    for _, siblings in groupby(groups, lambda group: group.name.rpartition(".")[0]):
+        row = list(siblings)
+        for part in (row[at : at + most] for at in range(0, len(row), most)):
+            last = f"–{part[-1].name.rpartition('.')[2]}" if len(part) > 1 else ""
+            found.append(Group(part[0].name + last, part[0].first, sum(group.count for group in part)))
     return found
 
 
