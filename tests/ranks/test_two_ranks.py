@@ -28,7 +28,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from torch.nn.parallel import DistributedDataParallel
 
 import steadygrad as sg
-from steadygrad.errors import RankLost
+from steadygrad.errors import RankLost, UsageError
 from steadygrad.monitor import Monitor
 from steadygrad.policies import auto, clip_norm
 from steadygrad.ranks import Peers, Ranks
@@ -211,6 +211,44 @@ def check_only_one_attaches(rank, monkeypatch):
         watch.close()
 
 
+def check_only_one_attaches_to_sharded(rank, monkeypatch):
+    """The norm of a whole tensor would wait for ever: a watch measures its own parts, a guard is refused."""
+    monkeypatch.setattr("steadygrad.ranks.handshake.PATIENCE_S", 1.0)
+    for late in (False, True):
+        model = fsdp()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        if rank == 0:
+            with pytest.raises(
+                UsageError, match=r"ranks \[1\] attached nothing, and parameters are cut over"
+            ):
+                guarded(model, auto())
+            watch = Monitor(
+                "watch", model, [optimizer], None, run=None, max_skips=None, overhead=0.5, late=late
+            )
+        for batch in batches(2):
+            train_step(model, optimizer, own_rows(batch, rank, RANKS))
+        if rank == 0:
+            own = [param.grad.to_local().norm().item() for param in model.parameters()]
+            assert "switched off" not in watch.summary()  # which asks for what is under way
+            assert watch.last.norms.tolist() == pytest.approx(own, rel=1e-5)
+            assert watch.counts.steps == 2
+            watch.close()
+        dist.barrier()
+
+
+def check_watch_here_and_guard_there(rank):
+    model = fsdp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    if rank == 0:
+        with pytest.raises(UsageError, match=r"ranks \[1\] have a watch, the others a guard"):
+            sg.guard(model, optimizer, recover=False)
+    else:
+        sg.watch(model, optimizer)
+    for batch in batches(2):
+        train_step(model, optimizer, own_rows(batch, rank, RANKS))
+    dist.barrier()
+
+
 def check_accumulation(rank):
     """Only the last of two backward passes reduces; still one collective a step."""
     alone, model = seeded(), ddp()
@@ -247,8 +285,10 @@ def every_check(rank):
         check_accumulation(rank)
         check_a_fault_of_one(rank)
         dist.barrier()
+        check_watch_here_and_guard_there(rank)
         check_only_one_attaches(rank, monkeypatch)
         dist.barrier()
+        check_only_one_attaches_to_sharded(rank, monkeypatch)
         check_last_words(rank)
         check_a_rank_that_dies(rank)
 

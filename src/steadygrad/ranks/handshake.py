@@ -39,11 +39,22 @@ class Apart:
         reason: why.
         conflict: they were asked for different things: wrong use, on every rank.
         misfit: why the replica groups handed in can't be: wrong use too, on every rank.
+        misses: some of them will not be there when the others measure.
+        cut: parameters are cut over the ranks.
+        guards: it is a guard that was to be attached here.
     """
 
     reason: str
     conflict: bool = False
     misfit: str = ""
+    misses: bool = False
+    cut: bool = False
+    guards: bool = False
+
+    @property
+    def owns_parts(self) -> bool:
+        """Whether to measure this rank's parts alone: for the norm of a whole tensor all its ranks must come."""
+        return self.misses and self.cut
 
 
 def among_several() -> bool:
@@ -79,32 +90,37 @@ def meet(
     dist = torch.distributed
     peers = Peers(dist.get_rank(), dist.get_world_size(), f"steadygrad/{next(_attached)}", replicated)
     place = {"host": socket.gethostname(), "pid": os.getpid()}
-    own = {"recover": recover, "replicated": replicated, **place}
+    own = {"mode": mode, "recover": recover, "replicated": replicated, **place}
     own |= {"print": _fingerprint(tensors, mode)} if held is None else {"print": mode, "held": held}
     answer = agree(
         peers,
         "meet",
         json.dumps(own),
         lambda heard: json.dumps(_judge(heard, peers.world)),
-        unheard=json.dumps(_apart("rank 0 attached nothing")),
+        unheard=json.dumps(_apart("rank 0 attached nothing", misses=True)),
         patience_s=PATIENCE_S,
     )
     word = json.loads(answer)
-    return Apart(**word) if "reason" in word else replace(peers, **word)
+    if "reason" in word:
+        return Apart(**word, cut=any(map(is_sharded, tensors)), guards=mode == "guard")
+    return replace(peers, **word)
 
 
-def _apart(reason: str, *, conflict: bool = False, misfit: str = "") -> dict[str, Any]:
-    return {"reason": reason, "conflict": conflict, "misfit": misfit}
+def _apart(reason: str, *, conflict: bool = False, misfit: str = "", misses: bool = False) -> dict[str, Any]:
+    return {"reason": reason, "conflict": conflict, "misfit": misfit, "misses": misses}
 
 
 def _judge(heard: dict[int, str], world: int) -> dict[str, Any]:
     missing = [rank for rank in range(world) if rank not in heard]
     if missing:
-        return _apart(f"ranks {missing} attached nothing")
+        return _apart(f"ranks {missing} attached nothing", misses=True)
     notes = [json.loads(heard[rank]) for rank in range(world)]
     held = [note.get("held") for note in notes]
     if any(held) and (why := misfit([one or {} for one in held])):
         return _apart("the replica groups don't fit", misfit=why)
+    watching = [rank for rank, note in enumerate(notes) if note["mode"] == "watch"]
+    if 0 < len(watching) < world:
+        return _apart(f"ranks {watching} have a watch, the others a guard", misses=True)
     if len({note["print"] for note in notes}) > 1:
         return _apart("the ranks train different parameters")
     asked: dict[str, list[int]] = {}

@@ -38,17 +38,32 @@ class Peers:
     def silent(self, about: str, patience_s: float) -> list[int]:
         """Ranks that don't answer when asked after something has failed.
 
+        Each leaves a note, and whoever is the first to lose patience reads those of all and writes down who is missing:
+        a few requests a rank, and not one for each pair of ranks. Nobody waits for one rank in particular.
+
         Args:
             about: what has failed, the same on every rank and never used twice.
-            patience_s: seconds to wait for each answer.
+            patience_s: seconds to wait for all others together.
         """
+        notes = f"{self.prefix}/here/{about}"
+        word = f"{notes}/word"
         try:
             store = store_of_all()
-            store.set(f"{self.prefix}/here/{about}/{self.rank}", "1")
+            store.set(f"{notes}/{self.rank}", "1")
+            if store.add(f"{notes}/count", 1) == self.world:
+                store.set(word, "[]")
+            # The second wait is for the one who reads; whoever waits in vain then reads too.
+            has_come = comes(store, word, patience_s)
+            reads = not has_come and store.add(f"{notes}/reads", 1) == 1
+            if not (has_come or reads):
+                has_come = comes(store, word, patience_s)
+            if not has_come:
+                missing = [rank for rank in range(self.world) if not store.check([f"{notes}/{rank}"])]
+                store.compare_set(word, "", json.dumps(missing))
+            told: list[int] = json.loads(store.get(word))
         except (RuntimeError, OSError):
             return [0]  # it serves the store
-        others = [rank for rank in range(self.world) if rank != self.rank]
-        return [r for r in others if not comes(store, f"{self.prefix}/here/{about}/{r}", patience_s)]
+        return [rank for rank in told if rank != self.rank]
 
     def gone(self, silent: list[int]) -> list[int]:
         """Of ranks that don't answer, those that are to blame.
@@ -56,8 +71,6 @@ class Peers:
         A rank that lives may wait in the collective that has failed here, and not know of it yet. So where the process
         of one is seen to be gone, which it is on the same machine, that one alone is told.
         """
-        if 0 in silent:
-            return [0]  # it serves the store: nobody else could answer
         keys = {rank: f"{self.prefix}/meet/{rank}" for rank in silent}
         try:
             store = store_of_all()

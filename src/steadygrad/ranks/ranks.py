@@ -147,7 +147,7 @@ class Ranks:
         """
         if self.left:
             return
-        zeros = torch.zeros(len(self._params), dtype=torch.float64, device=self._params[0].device)
+        zeros = torch.zeros(len(self._shares), dtype=torch.float64, device=self._params[0].device)
         letter = self._letter(-1)
         letter.fault = True
         sums = self._sums(zeros, zeros if param_norms else None, letter)

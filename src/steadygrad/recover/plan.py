@@ -183,12 +183,19 @@ def among_ranks(plan: Rollback | None, met: Peers | Apart | None) -> Rollback | 
         met: what came of meeting the other ranks.
 
     Raises:
-        UsageError: the ranks were asked for different things; or they can't, and were asked to.
+        UsageError: the ranks were asked for different things; or they can't, and were asked to; or weights are cut over
+            ranks some of which have no guard.
     """
     if isinstance(met, Apart) and met.conflict:
         raise UsageError(
             f"guard(recover=...): expected the same on every rank, got {met.reason}. All ranks go back together or none "
             "does: give each of them the same recover=."
+        )
+    if isinstance(met, Apart) and met.owns_parts and met.guards:
+        raise UsageError(
+            f"guard(): {met.reason}, and parameters are cut over the ranks (DTensors): the norm of a whole gradient takes all "
+            "of them, and a clip or skip that one rank makes alone tears the model apart. Attach a guard on every rank, in "
+            "the same place; watch() measures this rank's own parts."
         )
     if plan is None or isinstance(met, Peers) or not among_several():
         return plan

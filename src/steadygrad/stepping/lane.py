@@ -28,7 +28,7 @@ from steadygrad.measure import (
 )
 from steadygrad.policies.base import Policy
 from steadygrad.policies.relative import facts_of
-from steadygrad.ranks import Ranks
+from steadygrad.ranks import OwnParts, Ranks
 from steadygrad.records import FloatArray, Reading
 from steadygrad.stepping.apply import ClipCall, HandLoop
 from steadygrad.stepping.arrears import Arrears
@@ -120,6 +120,10 @@ class Lane:
     def join(self, ranks: Ranks) -> None:
         """Measure together with the other ranks from here on."""
         self.ranks = self._measurer.together = ranks
+
+    def own_parts(self) -> None:
+        """Measure this rank's parts and wait for nobody: some of the others aren't there."""
+        self._measurer.together = OwnParts()
 
     def leave(self) -> None:
         """Tell the other ranks that this one measures no more."""

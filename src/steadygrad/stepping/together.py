@@ -80,7 +80,8 @@ def meet_ranks(
         for index, (table, rows) in enumerate(zip(tables, met.rows, strict=True)):
             table.lay_out(layout_for(met.rank, rows, table, groups, index))
     if isinstance(met, Apart) and not (met.conflict or met.misfit):
-        alone = f"each rank that has a {mode} judges by its own numbers"
+        parts = ", of its own parts of the parameters" if met.owns_parts else ""
+        alone = f"each rank that has a {mode} judges by its own numbers{parts}"
         book.say("ranks", f"{mode}(): {met.reason}: {alone}.")
     return met
 
@@ -108,6 +109,9 @@ def join_ranks(met: Peers | Apart | None, tracks: Sequence[Track], book: Book, *
         late: the numbers live on an accelerator.
     """
     if not isinstance(met, Peers):
+        if met is not None and met.owns_parts:
+            for track in tracks:
+                track.lane.own_parts()
         return []
     expect_farewell(met)
     tables = [track.table for track in tracks]
