@@ -79,7 +79,9 @@ class Story:
         facts, tensors = self._facts, run.info.tensors
         yield Heading("Measured")
         size = sum(tensor.numel for tensor in tensors)
-        yield Paragraph(f"{plural(facts.steps, 'optimizer step')} in {duration(facts.seconds)}", "steps")
+        ended = "" if run.finished else "; still being written, or cut off"
+        steps = f"{plural(facts.steps, 'optimizer step')} in {duration(facts.seconds)}{ended}"
+        yield Paragraph(steps, "steps")
         yield Paragraph(f"{plural(len(tensors), 'tensor')}, {plural(size, 'parameter')}", "model")
         counts = (("scaled down", facts.clipped), ("skipped", facts.skipped), ("overflow", facts.overflowed))
         acted = [f"{count:,} {what} ({share(count, facts.steps)})" for what, count in counts if count]

@@ -57,6 +57,16 @@ def test_where_the_worst_step_has_no_number_the_last_before_it_is_shown(record, 
     assert made.profiles[made.shown].step == shown
 
 
+def test_a_warning_is_shown_first_where_there_is_no_error(record):
+    found = [
+        Finding("loss_spike", "info", 250, (), ""),
+        Finding("vanishing_gradient", "warning", 0, (), ""),
+    ]
+    with open_run(record(np.ones((300, 4)))) as run:
+        both = [snowball(raster(run), some) for some in (found, found[:1])]
+    assert [made.profiles[made.shown].step for made in both] == [0, 299]
+
+
 def test_without_weights_there_is_none(record):
     with open_run(record([[1.0] * 4] * 5, tensors=tuple(TensorInfo(str(i), (3,)) for i in range(4)))) as run:
         assert snowball(raster(run)) is None

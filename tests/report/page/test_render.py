@@ -133,7 +133,9 @@ def test_a_run_that_is_being_written(tmp_path):
         assert writer.flush()
         with open_run(writer.path) as run:
             text = render(run)
+            words, _ = page(run)
     assert "still being written, or cut off" in text
+    assert dict(words["facts"])["steps"].startswith("100 so far, in ")
 
 
 def test_a_part_of_a_file_is_refused(record, tmp_path):

@@ -94,10 +94,11 @@ def _byline(run: Run) -> str:
 
 def _facts(run: Run, facts: Facts) -> list[tuple[str, str]]:
     size = sum(tensor.numel for tensor in run.info.tensors)
-    many = counted_steps(facts)
+    many = counted_steps(facts) if facts.optimizers > 1 else f"{facts.steps:,}"
+    ended = "" if run.finished else " so far,"
     least = "at least " if facts.at_least else ""
     rows = [
-        ("steps", f"{many if facts.optimizers > 1 else f'{facts.steps:,}'} in {duration(facts.seconds)}"),
+        ("steps", f"{many}{ended} in {duration(facts.seconds)}"),
         ("model", f"{plural(len(run.info.tensors), 'tensor')}, {plural(size, 'parameter')}"),
     ]
     if run.loss_logged.any():
@@ -115,7 +116,7 @@ def _facts(run: Run, facts: Facts) -> list[tuple[str, str]]:
         cost = (
             "not recorded"
             if np.isnan(overhead)
-            else f"{100 * overhead:.2g} % of the time, {each:.2g} ms a step"
+            else f"{100 * overhead:.2g} % of the time, {number(each)} ms a step"
         )
         rows.append(("spent in steadygrad", cost))
     clip = own_clip(run)

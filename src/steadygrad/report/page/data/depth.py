@@ -89,7 +89,8 @@ def _chosen(picture: Raster, findings: Sequence[Finding], held: IntArray) -> Int
 
 def _shown(chosen: IntArray, heard: IntArray, picture: Raster, findings: Sequence[Finding]) -> int:
     """The step of the worst finding, or the last before it that has a finite number to draw."""
-    worst = next((one for one in findings if one.severity == "error"), None)
+    ill = [one for one in findings if one.severity in {"error", "warning"}]
+    worst = next((one for one in ill if one.severity == "error"), ill[0] if ill else None)
     if worst is None:
         return len(chosen) - 1
     column = int(picture.buckets.place(np.array([worst.step], np.int64))[0])
