@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from bokeh.models import ColorBar
 
-from steadygrad.records import Finding
+from steadygrad.records import SEVERITIES, Finding
 from steadygrad.report.page.data.buckets import Buckets
 from steadygrad.report.page.data.raster import raster
 from steadygrad.report.page.figures import look
+from steadygrad.report.page.figures.course_plan import SEVERITY_COLORS, SEVERITY_INKS
 from steadygrad.report.page.figures.heat import heat_sketch
 from steadygrad.report.page.render import page
 from steadygrad.runfile import open_run
@@ -82,3 +83,16 @@ def test_the_colours_of_the_heat_map_have_numbers(record, norms, texts):
     mapper = bar.color_mapper
     assert all(mapper.low <= code <= mapper.high for code in told)
     assert list(told) == bar.ticker.ticks
+
+
+def _luminance(color):
+    parts = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_the_number_on_a_mark_can_be_read(severity):
+    """WCAG 2.1, 1.4.11: at least 3 to 1 for what is bold and large or part of a picture."""
+    light, dark = sorted((_luminance(c[severity]) for c in (SEVERITY_COLORS, SEVERITY_INKS)), reverse=True)
+    assert (light + 0.05) / (dark + 0.05) > 4

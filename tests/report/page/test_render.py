@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -90,6 +91,13 @@ def test_every_picture_has_a_text_and_can_be_reached_by_keyboard(wild_run):
     # Nobody hears what is inside an image: a picture with controls is none.
     assert [attrs["role"] for attrs in pictures][:3] == ["img", "group", "group"]
     assert all(len(attrs["aria-label"]) > 40 and attrs["tabindex"] == "0" for attrs in pictures)
+
+
+def test_headings_leave_out_no_level(evil_run):
+    for text in (render(evil_run), render_pair(evil_run, evil_run)):
+        levels = [int(tag[1]) for tag, _ in Page(text).elements if re.fullmatch("h[1-6]", tag)]
+        assert levels[0] == 1
+        assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def _marks(plot: figure, numbers: Numbers) -> None:
     )
     plot.text(
         "step", "lane", "number", source=told, text_align="center", text_baseline="middle",
-        text_font_size="11px", text_font_style="bold", text_color="white",
+        text_font_size="11px", text_font_style="bold", text_color="ink",
     )  # fmt: skip
     tap = TapTool(renderers=[disc], callback=CustomJS(args={"source": told}, code=_OPEN))
     plot.add_tools(

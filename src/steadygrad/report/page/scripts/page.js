@@ -80,7 +80,7 @@
     if (button.matches(".mark")) open(button.dataset.finding)
     if (button.matches(".copy")) {
       const code = button.parentElement.querySelector("code").textContent
-      const said = (text) => { button.textContent = text; told.textContent = `${text}.` }
+      const said = (text) => { button.textContent = text; button.removeAttribute("aria-label"); told.textContent = `${text}.` }
       const byHand = () => {
         getSelection().selectAllChildren(button.parentElement.querySelector("code"))
         said("Selected")
