@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.test_no_host_read import HostReads
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 import steadygrad as sg
 
@@ -123,6 +123,27 @@ def test_growth_through_time_is_found_in_the_first_steps(radius, kind, packed):
     finding = next(f for f in monitor.findings if "in_time" in f.kind)
     assert (finding.kind, finding.where, finding.step) == (kind, ("rnn",), 1)
     assert finding.evidence["gain per time step"] == pytest.approx(radius, rel=0.1)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_last_steps_that_the_loss_has_nothing_more_to_say_about_are_no_explosion(packed):
+    """A trained model of sequences is sure of all but the first steps: only there does a gradient come in."""
+
+    class Tagger(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.out = nn.LSTM(3, 16, 3, batch_first=True), nn.Linear(16, 1)
+
+        def forward(self, x):
+            if packed:
+                made = pad_packed_sequence(self.rnn(pack_sequence(list(x)))[0], batch_first=True)[0]
+            else:
+                made = self.rnn(x)[0]
+            weight = torch.where(torch.arange(x.shape[1]) < 2, 1.0, 1e-7)
+            return self.out(made)[..., 0] * weight
+
+    _, monitor = train(Tagger, (8, 30, 3), sg.watch, steps=6)
+    assert not [f for f in monitor.findings if f.kind == "exploding_in_time"]
 
 
 def test_copies_and_pickles_of_a_model_that_is_listened_to_are_deaf():

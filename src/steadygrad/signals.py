@@ -32,7 +32,8 @@ from steadygrad.forward_hook import ForwardHook
 from steadygrad.gains import TimeGain
 from steadygrad.measure import Budget, LateReads, Spending
 from steadygrad.measure.answers import NUMBERS, answers, listen
-from steadygrad.measure.fired import WEIGHTED, fired, norms_in_time, samples
+from steadygrad.measure.fired import WEIGHTED, fired, samples
+from steadygrad.measure.sequence import Sequence
 from steadygrad.records import Finding, FloatArray, Look, Reading
 
 PART = "signal probe"
@@ -51,8 +52,7 @@ class _Look:
         fed: three numbers by layer that the data enters, see `Size`.
         few: places of which it can't be said that all data is one number: it is little, or tokens.
         made: the same of what layers have returned.
-        sequences: gradient norms ``[T]`` on the device by recurrent module.
-        kinds: the recurrent modules' classes and whether they read both ways.
+        sequences: the first call of each recurrent module.
         answers: what was told from the last layer's output and its gradient.
         last: that layer.
         handles: the hooks.
@@ -65,13 +65,19 @@ class _Look:
     fed: dict[str, Tensor] = field(default_factory=dict)
     few: set[str] = field(default_factory=set)
     made: dict[str, Tensor] = field(default_factory=dict)
-    sequences: dict[str, Tensor] = field(default_factory=dict)
-    kinds: dict[str, tuple[bool, bool]] = field(default_factory=dict)
+    sequences: dict[str, Sequence] = field(default_factory=dict)
     answers: Tensor | None = None
     last: str = ""
     handles: list[Any] = field(default_factory=list)
     cost_s: float = 0.0
     heard_s: float = 0.0
+
+    def timed(self, call: Callable[..., Any], *args: Any) -> Any:
+        """Call what is ours inside of a backward pass."""
+        began = time.perf_counter()
+        result = self.run(PART, call, *args)
+        self.heard(began)
+        return result
 
     def heard(self, began: float) -> None:
         """Account for the time since ``began``, spent in a hook."""
@@ -193,6 +199,7 @@ class SignalProbe:
         for name, module in model.named_modules():
             if isinstance(module, nn.RNNBase):
                 look.handles.append(module.register_forward_pre_hook(ForwardHook(_Ear(look, _follow, name))))
+                look.handles.append(module.register_forward_hook(ForwardHook(_Ear(look, _return, name))))
             elif isinstance(module, WEIGHTED):
                 look.handles.append(module.register_forward_pre_hook(ForwardHook(_Ear(look, _hear, name))))
             elif isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
@@ -212,9 +219,10 @@ class SignalProbe:
         began, step, self._looked = time.perf_counter(), reading.step, True
         self._last = look.last or self._last
         _take_off(look)
+        sequences = {name: one for name, one in look.sequences.items() if one.norms is not None}
         numbers = [
             *look.layers.values(),
-            *look.sequences.values(),
+            *(one.norms for one in sequences.values() if one.norms is not None),
             *look.fed.values(),
             *look.made.values(),
             *([] if look.answers is None else [look.answers]),
@@ -222,12 +230,11 @@ class SignalProbe:
         if numbers:
             home = numbers[0].device
             packet = torch.cat([one.to(home, torch.float32, non_blocking=True) for one in numbers])
-            sequences = tuple((name, len(norms), *look.kinds[name]) for name, norms in look.sequences.items())
             jumped = self._start is not None and is_past_start(self._start, reading)
             note = _Note(
                 step,
                 tuple(look.layers),
-                sequences,
+                tuple((name, one.length, one.gated, one.both_ways) for name, one in sequences.items()),
                 tuple(look.fed),
                 tuple(look.made),
                 jumped,
@@ -314,9 +321,7 @@ def _answer(look: _Look, name: str, module: nn.Module, output: tuple[Any, ...]) 
 
 def _answered(look: _Look, name: str, output: Tensor, grad: Tensor) -> None:
     if look.answers is None:
-        began = time.perf_counter()
-        look.last, look.answers = name, look.run(PART, answers, output, grad)
-        look.heard(began)
+        look.last, look.answers = name, look.timed(answers, output, grad)
 
 
 def _has_matrix(module: nn.Module) -> bool:
@@ -333,30 +338,21 @@ def _size(values: Tensor) -> Tensor:
 
 def _follow(look: _Look, name: str, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
     """Hook onto the input of a recurrent module; returns what it is to be called with, where that changes."""
-    given = args[0]
-    packed = given if isinstance(given, PackedSequence) else None
-    values = given.data if isinstance(given, PackedSequence) else given
-    if name in look.kinds or type(values) is not Tensor or not isinstance(module, nn.RNNBase):
+    values = args[0].data if isinstance(args[0], PackedSequence) else args[0]
+    if name in look.sequences or type(values) is not Tensor or not isinstance(module, nn.RNNBase):
         return None
-    fresh = not values.requires_grad
-    if fresh:
+    if not values.requires_grad:
         _feed(look, name, module, values)
-        values = values.detach().requires_grad_()
-    look.kinds[name] = isinstance(module, (nn.LSTM, nn.GRU)), module.bidirectional
-    time_dim = 1 if module.batch_first and values.dim() == 3 else 0
-    sizes = None if packed is None else packed.batch_sizes.tolist()
+    look.sequences[name] = Sequence(module)
+    given = look.sequences[name].given(args[0], look.timed)
+    return None if given is args[0] else (given, *args[1:])
 
-    def keep(grad: Tensor) -> None:
-        began = time.perf_counter()
-        norms = look.run(PART, norms_in_time, grad.detach(), time_dim, sizes)
-        look.heard(began)
-        if norms is not None:
-            look.sequences[name] = norms
 
-    values.register_hook(keep)  # type: ignore[no-untyped-call]
-    if not fresh:
-        return None
-    return (values if packed is None else packed._replace(data=values), *args[1:])
+def _return(look: _Look, name: str, module: nn.Module, output: tuple[Any, ...]) -> None:
+    """Hook onto what a recurrent module returns."""
+    del module
+    if name in look.sequences:
+        look.sequences[name].returned(output, look.timed)
 
 
 def _signals(note: _Note, numbers: FloatArray, answered: Answers | None) -> Signals:
@@ -366,10 +362,13 @@ def _signals(note: _Note, numbers: FloatArray, answered: Answers | None) -> Sign
     ]
     at, growths = len(note.layers) * _NUMBERS, []
     for name, length, gated, both_ways in note.sequences:
-        norms = numbers[at : at + length]
-        at += length
+        norms, entered = numbers[at : at + length], float(numbers[at + length])
+        at += length + 1
         if length > 1 and np.isfinite(norms).all():
-            growths.append(TimeGain(name, tuple(norms.tolist()), gated=gated, both_ways=both_ways))
+            known = entered if math.isfinite(entered) else 0.0
+            growths.append(
+                TimeGain(name, tuple(norms.tolist()), gated=gated, both_ways=both_ways, entered=known)
+            )
     sizes = numbers[at:].reshape(-1, _SIZES).tolist()
     fed = tuple(Size(name, *three) for name, three in zip(note.fed, sizes, strict=False))
     made = tuple(Size(name, *three) for name, three in zip(note.made, sizes[len(fed) :], strict=True))

@@ -23,6 +23,7 @@ class Growth:
     both_ways: bool = False
     per_step: float = 1.0
     rise: float = 1.0
+    amplified: float = math.inf
     total: float = 1.0
     horizon: int = 50
 
@@ -85,6 +86,8 @@ def test_no_numbers_raise(rows):
         (Growth(), None, None),
         (Growth(rise=1e5, per_step=1.3), "exploding_in_time", "warning"),
         (Growth(rise=1e9, per_step=1.6), "exploding_in_time", "error"),
+        (Growth(rise=1e5, per_step=1.3, amplified=1e3), "exploding_in_time", "warning"),
+        (Growth(rise=1e9, per_step=1.6, amplified=2.0), None, None),
         (Growth(total=1e-12, per_step=0.6), "vanishing_in_time", "warning"),
         (Growth(total=1e-12, per_step=0.5, gated=True), "vanishing_in_time", "info"),
         (Growth(total=1e-12, per_step=0.1, gated=True), "vanishing_in_time", "warning"),

@@ -51,6 +51,15 @@ def test_a_long_first_step_by_hand_is_a_note_and_tells_no_rate(stream, context):
     assert "rate" not in finding.summary
 
 
+def test_a_whole_descent_may_be_long_but_not_a_hundred_lengths(stream, context):
+    descends = context(2, descends=True)
+    assert not found(run(stream, 30.0), descends, "oversized_update")
+    assert not found(run(stream, 0.0), descends, "stalled_update")
+    (finding,) = found(run(stream, lambda t: 1e5 if t == 4 else 1.0), descends, "oversized_update")
+    assert (finding.severity, finding.step) == ("warning", 4)
+    assert "strong_wolfe" in finding.remedies[0].code
+
+
 @given(st.floats(1e-5, 0.4), st.integers(1, 6))
 def test_steps_of_healthy_runs_are_silent(ratio, tensors):
     from tests.detect.conftest import _context, _stream  # hypothesis and fixtures don't mix

@@ -19,6 +19,8 @@ from torch import nn
 
 import steadygrad as sg
 from steadygrad.policies import Policy, clip_norm
+from steadygrad.report.chapters import chapters
+from steadygrad.report.judging import judge
 
 both_paths = pytest.mark.parametrize("late", [False, True], ids=["host", "late"])
 
@@ -136,16 +138,65 @@ def norm_of(model):
     return float(torch.cat([param.grad.flatten() for param in model.parameters()]).norm())
 
 
-def test_a_step_of_several_evaluations_is_not_measured_for_its_length():
+def several_evaluations(optimizer, model):
+    def closure():
+        optimizer.zero_grad()
+        loss = (model(torch.ones(4, 3)) - 3.0).square().mean()
+        loss.backward()
+        return loss
+
+    return closure
+
+
+def test_a_whole_descent_is_measured_at_every_step():
     model = torch.nn.Linear(3, 1)
-    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=4)
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=4, tolerance_change=0.0)
     with sg.watch(model, optimizer) as monitor:
+        for _ in range(4):
+            before = model.weight.detach().clone()
+            optimizer.step(several_evaluations(optimizer, model))
+            moved = float((model.weight.detach() - before).norm())
+            assert monitor.last.update_norms[0] == pytest.approx(moved, rel=1e-5)
 
-        def closure():
-            optimizer.zero_grad()
-            loss = (model(torch.ones(4, 3)) - 3.0).square().mean()
-            loss.backward()
-            return loss
 
-        optimizer.step(closure)
+def test_a_step_of_several_evaluations_that_is_none_is_not_measured_for_its_length():
+    class Twice(torch.optim.SGD):
+        def step(self, closure=None):
+            closure()
+            return super().step(closure)
+
+    model = torch.nn.Linear(3, 1)
+    optimizer = Twice(model.parameters(), lr=0.1)
+    with sg.watch(model, optimizer) as monitor:
+        optimizer.step(several_evaluations(optimizer, model))
         assert monitor.last.update_norms is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("search", [None, "strong_wolfe"])
+def test_lbfgs_that_leaps_on_batches_that_change_is_told_and_a_line_search_cures_it(seed, search, tmp_path):
+    torch.manual_seed(seed)
+    inputs = torch.randn(256, 8)
+    labels = (inputs[:, :1].sin() + 0.5 * inputs[:, 1:2] * inputs[:, 2:3] > 0).long()[:, 0]
+    model = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 2))
+    optimizer = torch.optim.LBFGS(model.parameters(), line_search_fn=search)
+    with sg.watch(model, optimizer, run=tmp_path / "run.steady") as monitor:
+        for _ in range(6):
+            rows = torch.randint(0, 256, (32,))
+
+            def closure(rows=rows):
+                optimizer.zero_grad()
+                loss = nn.functional.cross_entropy(model(inputs[rows]), labels[rows])
+                loss.backward()
+                return loss
+
+            monitor.log(loss=optimizer.step(closure).detach())
+    recorded = judge(sg.open_run(tmp_path / "run.steady"))
+    for findings in (monitor.findings, recorded):
+        told = [one for one in findings if one.kind == "oversized_update"]
+        assert bool(told) == (search is None)
+        for one in told:
+            assert "strong_wolfe" in one.remedies[0].code
+            assert one.evidence["update_ratio"] > 100
+    if told:
+        assert chapters(monitor.findings)[0].root.kind == "oversized_update"

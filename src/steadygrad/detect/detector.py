@@ -40,6 +40,7 @@ class Context:
         weight_decay: largest decay of the optimizer's groups, for the bound.
         momentum: heavy-ball momentum, where every group is SGD's and one has any; None otherwise.
         by_hand: the loop updates its parameters itself, at a rate that nobody else knows.
+        descends: one step is a whole descent of many evaluations (LBFGS), as long as its own estimates make it.
     """
 
     tensors: tuple[TensorInfo, ...]
@@ -51,6 +52,7 @@ class Context:
     weight_decay: float = 0.0
     momentum: float | None = None
     by_hand: bool = False
+    descends: bool = False
 
     def name(self, index: int) -> str:
         """Qualified name of a tensor; a stand-in for one that was added and not announced yet."""

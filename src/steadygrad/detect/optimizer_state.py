@@ -49,6 +49,8 @@ class OptimizerStateCorrupt:
         moved, lengths = reading.update_norms, reading.param_norms
         if state or moved is None or lengths is None or reading.skipped or reading.lr <= 0.0:
             return state, None
+        if context.descends:  # the gradients that ruined it may be those of a later evaluation
+            return state, None
         size = min(len(context.tensors), moved.size, lengths.size, reading.norms.size)
         sound = np.isfinite(lengths[:size]) & np.isfinite(reading.norms[:size])
         # A clip in the loop, which comes after the measurement, spreads one NaN to every gradient.

@@ -91,7 +91,8 @@ class LearningRateTooHigh:
         self, state: RateState, reading: Reading, context: Context
     ) -> tuple[RateState, Finding | None]:
         """Take in one reading with its loss."""
-        if state.told or state.seen > self.young:
+        # What makes a whole descent (LBFGS) too long is no rate: `OversizedUpdate` tells it.
+        if state.told or state.seen > self.young or context.descends:
             return state, None
         if reading.update_norms is not None:
             state = state._replace(

@@ -15,6 +15,10 @@ from steadygrad.records import Finding, Remedy
 LOST = 1e-4
 """Growth over the whole sequence, either way, that counts: ten thousandfold."""
 
+AMPLIFIED = 100.0
+"""Largest gradient over what came in from the loss, up to which nothing has exploded, however small the near end is: a
+trained model of sequences is sure of its last steps, which then have no gradient of their own beside the first."""
+
 HOPELESS = 1e-8
 """Below float32's resolution of the last step's gradient: no optimizer makes up for it."""
 
@@ -54,6 +58,10 @@ class Growth(Protocol):
         """Gradient at the far end relative to the near end."""
 
     @property
+    def amplified(self) -> float:
+        """Largest gradient relative to what came in from the loss; Inf where that isn't known."""
+
+    @property
     def total(self) -> float:
         """Gradient at the far end relative to the largest."""
 
@@ -71,10 +79,10 @@ def through_time(one: Growth, step: int = 0, *, guarded: bool = False) -> Findin
         guarded: a guard is attached already.
 
     Returns:
-        ``exploding_in_time`` where it grows ten thousandfold or more over the sequence;
+        ``exploding_in_time`` where it grows ten thousandfold or more over the sequence, and beyond what came in;
         ``vanishing_in_time`` where float32 hears nothing of the first time step; None otherwise.
     """
-    if one.rise > 1 / LOST:
+    if one.rise > 1 / LOST and one.amplified > AMPLIFIED:
         return make(
             "exploding_in_time",
             "error" if one.rise > 1 / HOPELESS else "warning",

@@ -10,14 +10,19 @@ Shape legend: P gradient tensors.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from steadygrad.detect.detector import Context
 from steadygrad.detect.finding import at_rate, listed, make
-from steadygrad.records import Finding, FloatArray, Reading
+from steadygrad.records import Finding, FloatArray, Reading, Remedy
+
+_UNCHECKED = "The step goes as far as LBFGS takes the curvature to allow, and no line search checks whether the loss falls."
+_SEARCH = Remedy(
+    "Search along the line", 'torch.optim.LBFGS(model.parameters(), line_search_fn="strong_wolfe")'
+)
 
 
 class LengthState(NamedTuple):
@@ -44,19 +49,22 @@ class OversizedUpdate:
     a rate of 0.01 in a network 512 wide), while Adam with a rate of 0.5 in a small one makes 0.8. Later in a
     run a catapult may pass through such steps and land: so there it takes ``lasting`` measured steps in a
     row for a warning, and one is an ``info``. It does so from the start in a loop by hand: those that are well known
-    begin with weights of 0.01 and Adagrad's first step of 0.1, and train.
+    begin with weights of 0.01 and Adagrad's first step of 0.1, and train. A step of LBFGS is a whole descent, which
+    may well make weights of another length; from ``leap`` times it, no descent comes back.
 
     Attributes:
         ratio: length of a step relative to the weights.
         lasting: measured steps in a row.
         young: the first measured steps, where one is enough; only the very first, since a line search
             (LBFGS) may make a long second one.
+        leap: the same as ``ratio`` for a step that is a whole descent, where one is enough at any time.
         matrices: matrices with a length there must be: one alone (a linear model) has no scale of its own.
     """
 
     ratio: float = 0.6
     lasting: int = 3
     young: int = 1
+    leap: float = 100.0
     matrices: int = 2
 
     def start(self) -> LengthState:
@@ -73,12 +81,12 @@ class OversizedUpdate:
         ratios = update_ratios(reading, context)
         ratio = whole_ratio(reading, ratios, self.matrices)
         measured += 1
-        if not ratio >= self.ratio:
+        if not ratio >= (self.leap if context.descends else self.ratio):
             return LengthState(measured, 0, 0, told), None
         began = began if large else reading.step
         large += 1
         first = measured <= self.young and not context.by_hand
-        warns = not told and (first or large >= self.lasting)
+        warns = not told and (first or context.descends or large >= self.lasting)
         moved = LengthState(measured, large, began, told or warns)
         if not warns and large > 1:
             return moved, None
@@ -96,7 +104,7 @@ class OversizedUpdate:
     ) -> Finding:
         order = np.argsort(-ratios, kind="stable")
         names = [context.name(i) for i in order.tolist() if ratios[i] > 0.0]
-        return make(
+        finding = make(
             "oversized_update",
             "warning" if severe else "info",
             began,
@@ -107,6 +115,10 @@ class OversizedUpdate:
             optimizer=context.optimizer,
             guarded=context.mode == "guard",
         )
+        if not context.descends:
+            return finding
+        causes, remedies = (_UNCHECKED, *finding.causes), (_SEARCH, *finding.remedies)
+        return replace(finding, causes=causes, remedies=remedies)
 
 
 class StallState(NamedTuple):
@@ -158,7 +170,7 @@ class StalledUpdate:
         if moved is None or lengths is None or reading.skipped or not 0.0 < reading.total_norm < math.inf:
             return state, None
         still = self._still(reading, context)
-        if still is None:
+        if still is None or context.descends:  # a descent that finds nothing more to do stays where it is
             return StallState(moving=reading.total_norm), None
         if reading.total_norm < self.fallen * state.moving:
             return state._replace(steps=0), None

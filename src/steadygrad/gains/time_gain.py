@@ -75,6 +75,11 @@ class TimeGain:
         return self.path[0] / self.path[-1] if self.path and self.path[-1] > 0 else 1.0
 
     @property
+    def amplified(self) -> float:
+        """Largest gradient of the chain relative to what came in from the loss; Inf where that isn't known."""
+        return max(self.path, default=0.0) / self.entered if self.entered > 0 else math.inf
+
+    @property
     def horizon(self) -> int:
         """Time steps of which float32 still hears something, counted from the last that the loss reads."""
         largest = max(self.path, default=0.0)
@@ -86,4 +91,4 @@ class TimeGain:
     def _explodes_both_ways(self) -> bool:
         # The quiet middle of a U looks alike whether both directions die towards it or grow away from it; only
         # the gradient that came in tells.
-        return self.both_ways and self.entered > 0 and max(self.path, default=0.0) > 1e2 * self.entered
+        return self.both_ways and 1e2 < self.amplified < math.inf

@@ -1,6 +1,6 @@
-"""What the units of a layer fired, in six numbers, and how large a gradient is at each time step.
+"""What the units of a layer fired, in six numbers.
 
-Shape legend: T time steps, S samples (rows, positions), U units.
+Shape legend: S samples (rows, positions), U units.
 """
 
 from __future__ import annotations
@@ -48,13 +48,3 @@ def fired(values: Tensor) -> Tensor:
             ((values < 0.01) | (values > 0.99)).float().mean(),
         ]
     )
-
-
-def norms_in_time(grad: Tensor, time_dim: int, sizes: list[int] | None) -> Tensor:
-    """Gradient norm at each time step ``[T]``, relative to the largest element: float32 squares nothing away."""
-    wide = grad.float()
-    wide = wide / wide.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
-    if sizes is not None:
-        return torch.stack([torch.linalg.vector_norm(part) for part in torch.split(wide, sizes)])
-    norms: Tensor = torch.linalg.vector_norm(wide.movedim(time_dim, 0).flatten(1), dim=1)
-    return norms

@@ -56,11 +56,16 @@ class Budget:
         self._next = 0
         self.spent_s = 0.0
 
-    def due(self, step: int) -> bool:
-        """Whether a probe fits the budget at this step; ask at every step from the first on."""
+    def due(self, step: int, *, always: bool = False) -> bool:
+        """Whether a probe fits the budget at this step; ask at every step from the first on.
+
+        Args:
+            step: index of the step.
+            always: the step costs many times as much as a probe.
+        """
         if self._began is None:
             self._began, self._began_s, self._next = step, self._clock(), step
-        return step >= self._next and self._share > 0.0
+        return (always or step >= self._next) and self._share > 0.0
 
     def owe(self, cost_s: float) -> None:
         """Account for time spent beside the probes: later ones wait for it."""

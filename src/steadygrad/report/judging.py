@@ -49,6 +49,7 @@ def judge(run: Run) -> tuple[Finding, ...]:
             policy_always_on=any(f"{name}(" in info.policy for name in _ALWAYS_ON),
             optimizer=optimizer,
             by_hand=not info.optimizers,
+            descends="LBFGS" in "".join(info.optimizers[optimizer : optimizer + 1]),
         )
         found += over(readings(run, optimizer), context)
     return tuple(sorted(found, key=lambda finding: finding.step))

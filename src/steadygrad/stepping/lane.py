@@ -35,6 +35,7 @@ from steadygrad.stepping.arrears import Arrears
 from steadygrad.stepping.judge import Treatment, Verdict, judge_again, judge_on_device, judge_on_host
 from steadygrad.stepping.packet import pack, unpack
 from steadygrad.stepping.under_way import Sent, StepUnderWay
+from steadygrad.stepping.undo import descends
 
 _NO_NORMS: FloatArray = np.zeros(0, np.float32)
 _PROBE = "update probe"
@@ -100,6 +101,7 @@ class Lane:
         self._contained = containment.run
         self._stop: TrainingStopped | None = None
         self._clock = clock
+        self._descends = False
         self._param_norms = policy is not None and policy.needs_param_norms
         self._measurer = Measurer(table, late=late, param_norms=self._param_norms)
         self._reads: LateReads[Sent] = LateReads()
@@ -213,7 +215,8 @@ class Lane:
         # A policy learns from parameter norms, and probes come when the clock allows: were they to
         # bring norms of their own, the same seed would not give the same run twice.
         fits = fresh is not None or not self._param_norms
-        if self.budget.due(self.step) and fits and not verdict.skipped:
+        # Beside a whole descent, whose length nothing bounds, the probe is cheap.
+        if self.budget.due(self.step, always=self._descends) and fits and not verdict.skipped:
             self._contained(_PROBE, self._open_probe, self._now)
         return measurement
 
@@ -244,7 +247,10 @@ class Lane:
         now = self._now
         if now is None:
             return True
-        if now.probing:  # several evaluations make one step: its length says nothing about the rate
+        self._descends = self._descends or descends(groups)
+        if (
+            now.probing and not self._descends
+        ):  # such a step may go anywhere and come back: its length says nothing
             now.probing = False
             self._probe.forget()
         measurement = self._measurer.measure(groups, self._treatment.loss_scale, self.step)

@@ -388,6 +388,7 @@ class Track:
             weight_decay=max((one for one in decay if isinstance(one, (int, float))), default=0.0),
             momentum=heavy_ball(groups),
             by_hand=self._optimizer is None,
+            descends=_undo_of(self.optimizer) is not None,
         )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import weakref
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +27,12 @@ _HISTORY = ("old_dirs", "old_stps", "ro")
 
 def moves_while_evaluating(optimizer: Optimizer) -> bool:
     """Whether a step of this optimizer evaluates its closure several times (LBFGS and its kin)."""
-    return any("max_eval" in group or "line_search_fn" in group for group in optimizer.param_groups)
+    return descends(optimizer.param_groups)
+
+
+def descends(groups: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a step of an optimizer with these parameter groups is a whole descent."""
+    return any("max_eval" in group or "line_search_fn" in group for group in groups)
 
 
 class StepUndo:
