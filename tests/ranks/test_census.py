@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 import steadygrad as sg
 from steadygrad.measure import ParamTable
-from steadygrad.ranks.census import laid_out, layout_for, misfit, tell
+from steadygrad.ranks.census import laid_out, layout_for, misfit, packed, read, tell
 from steadygrad.ranks.replica_groups import ReplicaGroups
 
 
@@ -47,7 +46,7 @@ def test_every_tensor_has_one_row_in_the_order_of_the_first_rank(drawn):
     held = [[(f"t{i}", one) for i, one in enumerate(tensors) if rank in one] for rank in range(world)]
     notes = [note(*one) for one in held]
     assert misfit(notes) == ""
-    rows = laid_out(json.loads(json.dumps(notes)))[0]
+    rows = laid_out(read(list(map(packed, notes))))[0]
     assert sorted(row["name"] for row in rows) == sorted(f"t{i}" for i in range(len(tensors)))
     assert all(row["norm"] == pytest.approx(3.0) for row in rows)
     order = [row["name"] for row in rows]
@@ -73,7 +72,7 @@ def test_one_name_of_two_tensors_is_told_apart():
 def test_a_norm_that_is_no_number_does_no_harm(norm):
     one = note(("w", (0,)))
     one["tables"][0][0]["norm"] = norm
-    row = laid_out(json.loads(json.dumps([one])))[0][0]
+    row = laid_out(read([packed(one)]))[0][0]
     assert not row["norm"] < 1e300
 
 
@@ -126,7 +125,7 @@ def test_a_rank_finds_its_own_rows_and_shares():
         {**tell(table, one), "policy": "", "rates": []}
         for table, one in zip([[table] for table in tables], groups, strict=True)
     ]
-    rows = laid_out(json.loads(json.dumps(notes)))[0]
+    rows = laid_out(read(list(map(packed, notes))))[0]
     layouts = [layout_for(rank, rows, tables[rank], groups[rank], 0) for rank in range(2)]
     for rank, (table, layout) in enumerate(zip(tables, layouts, strict=True)):
         table.lay_out(layout)

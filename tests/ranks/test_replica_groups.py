@@ -19,6 +19,7 @@ from tests.ranks.stages import (
     whole_step,
 )
 from tests.ranks.worlds import assert_same_norms, everywhere, own_rows, run_world
+from torch.nn.parallel import DistributedDataParallel
 
 import steadygrad as sg
 from steadygrad.policies import auto, clip_norm, relative_update, steady
@@ -71,9 +72,9 @@ def check_pipeline(rank, schedule, policy, optimizer_of, late=False):
         guard = sg.guard(stage, optimizer, policy=policy(), recover=False, replica_groups={"*": [rank]})
     running = pipeline(stage, rank, schedule)
     for step, batch in enumerate(batches(torch.float32, STEPS)):
-        for done in (poison(alone[0].embed.weight, step),):
-            whole_step(alone, alone_optimizer, batch, alone_guard)
-            done()
+        done = poison(alone[0].embed.weight, step)
+        whole_step(alone, alone_optimizer, batch, alone_guard)
+        done()
         done = poison(stage.embed.weight, step) if rank == 0 else lambda: None
         pipeline_step(running, rank, optimizer, batch, guard)
         done()
@@ -129,8 +130,43 @@ def check_experts(rank, policy, optimizer_of, poisoned, groups):
     alone_guard.close()
 
 
+def check_experts_beside_ddp(rank, groups):
+    """DDP for what all ranks hold; a NaN in the rows of one data rank is that rank's, and no forward pass is replayed."""
+    parallel, data = groups
+    inner = mixture(rank % 2, parallel)
+    names = [name for name, _ in inner.named_parameters() if name.startswith("experts")]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(inner, names)
+    model = DistributedDataParallel(inner)
+    optimizer = sgd(model)
+    guard = sg.guard(model, optimizer, recover=False, replica_groups={"experts.*": data})
+    for step, batch in enumerate(batches(torch.float32, 6)):
+        rows = own_rows(batch, rank // 2, 2)
+        if step == POISONED and rank >= 2:
+            rows[0][0] = math.nan
+        optimizer.zero_grad()
+        loss = torch.nn.functional.mse_loss(model(rows[0]), rows[1])
+        loss.backward()
+        for name in names:
+            gradient = inner.get_parameter(name).grad
+            dist.all_reduce(gradient, group=data)
+            gradient /= 2
+        guard.log(loss=loss.item())
+        total = guard.clip_()
+        assert len(set(everywhere(repr(total.item())))) == 1
+        optimizer.step()
+        assert guard.last.skipped is (step == POISONED)
+    found = next(one for one in guard.findings if one.kind.startswith("nonfinite"))
+    assert "Ranks 2, 3 of 4 brought it at step 4" in found.summary
+    assert sorted(one.name for one in guard._tracks[0].table.tensors) == sorted(
+        name for name, _ in mixture().named_parameters()
+    )
+    assert "switched off" not in guard.summary()
+    guard.close()
+
+
 def mixtures(rank):
     groups = expert_groups(rank)
+    check_experts_beside_ddp(rank, groups)
     check_experts(rank, auto, sgd, "experts.1.0.weight", groups)
     check_experts(rank, auto, adamw, "experts.0.2.bias", groups)
     for policy in POLICIES[1:]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -98,6 +100,20 @@ def check_misuse(rank):
     guard.close()
 
 
+def check_it_is_said(rank):
+    """Without a word on the groups each stage judges alone, and rank 0 says so."""
+    stage = both_stages()[rank]
+    optimizer = torch.optim.SGD(stage.parameters(), lr=0.1)
+    del os.environ["STEADYGRAD_QUIET"]
+    with pytest.MonkeyPatch.context() as patch, io.StringIO() as heard:
+        patch.setattr("sys.stderr", heard)
+        with sg.guard(stage, optimizer) as guard:
+            assert guard._tracks[0].lane.ranks is None
+        text = heard.getvalue()
+    os.environ["STEADYGRAD_QUIET"] = "1"
+    assert ("2 ranks, whose model is no DistributedDataParallel" in text) is (rank == 0)
+
+
 def check_new_parameters(rank):
     """Parameters that join on one rank are unknown to the other: measuring ends on both, and nobody waits."""
     stage = both_stages()[rank]
@@ -119,6 +135,7 @@ def two_ranks(rank):
         check_goes_back(rank)
         check_saves(rank, folder)
         check_misuse(rank)
+        check_it_is_said(rank)
         check_new_parameters(rank)
         dist.barrier()
     finally:
@@ -156,7 +173,7 @@ def sharded_stages(rank):
     for mine, whole in zip(stage.parameters(), alone[index].parameters(), strict=True):
         torch.testing.assert_close(mine.full_tensor(), whole, rtol=1e-4, atol=1e-6)
     with pytest.raises(UsageError, match="can't be written as one file a rank"):
-        guard.save("never")
+        guard.save(Path(tempfile.gettempdir()) / "never")
     assert "switched off" not in guard.summary()
     guard.close()
 

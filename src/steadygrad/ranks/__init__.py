@@ -1,6 +1,6 @@
 """The ranks of one training: one small collective a step, the same numbers and so the same verdict on each."""
 
-from steadygrad.ranks.census import layout_for, tell
+from steadygrad.ranks.census import laid_out, layout_for, misfit, packed, read, tell
 from steadygrad.ranks.farewell import expect_farewell
 from steadygrad.ranks.flags import Flags
 from steadygrad.ranks.guilty import tell_rank
@@ -28,9 +28,13 @@ __all__ = [
     "as_replica_groups",
     "exchange",
     "expect_farewell",
+    "laid_out",
     "layout_for",
     "like",
     "meet",
+    "misfit",
+    "packed",
+    "read",
     "tell",
     "tell_rank",
 ]

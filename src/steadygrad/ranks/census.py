@@ -8,9 +8,12 @@ Shape legend: P tensors of all ranks together.
 
 from __future__ import annotations
 
+import base64
+import json
 import math
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -58,6 +61,35 @@ def _norm(param: Tensor) -> float:
         return 0.0
     part = own_part(param.detach())
     return float(torch.linalg.vector_norm(part, dtype=sum_dtype(part.device, part)))
+
+
+def packed(note: Mapping[str, Any]) -> str:
+    """As text for the store: what repeats itself is written once, so it is a few bytes a tensor.
+
+    Args:
+        note: with the rows of each optimizer under ``tables``: what `tell` returned, or all ranks together.
+    """
+    sets: dict[tuple[int, ...], int] = {}
+    for one in (one for rows in note["tables"] for one in rows):
+        sets.setdefault(tuple(one["holders"]), len(sets))
+    tables = [[{**one, "holders": sets[tuple(one["holders"])]} for one in rows] for rows in note["tables"]]
+    text = json.dumps({**note, "tables": tables, "sets": list(sets)})
+    return base64.b85encode(zlib.compress(text.encode())).decode()
+
+
+def unpacked(text: str) -> dict[str, Any]:
+    """What was `packed`."""
+    note: dict[str, Any] = json.loads(zlib.decompress(base64.b85decode(text)))
+    sets = [tuple(one) for one in note.pop("sets")]
+    for one in (one for rows in note["tables"] for one in rows):
+        one["holders"] = sets[one["holders"]]
+    return note
+
+
+def read(texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Notes of the ranks in their order, empty where one has none; replicas mostly tell the same, which is read once."""
+    known = {text: unpacked(text) if text else {} for text in set(texts)}
+    return [known[text] for text in texts]
 
 
 def misfit(notes: Sequence[dict[str, Any]]) -> str:
@@ -150,8 +182,12 @@ def laid_out(notes: Sequence[dict[str, Any]]) -> list[list[Told]]:
 
 def _rows(notes: Sequence[dict[str, Any]], table: int) -> list[Told]:
     order: list[Key] = []
+    seen: set[tuple[Key, ...]] = set()
     for note in notes:
-        order = _woven(order, [(one["name"], tuple(one["holders"])) for one in note["tables"][table]])
+        own = tuple((one["name"], tuple(one["holders"])) for one in note["tables"][table])
+        if own not in seen:  # replicas of a stage hold the same
+            seen.add(own)
+            order = _woven(order, own)
     holdings = _holdings(notes, table)
     twice = Counter(name for name, _ in order)
     rows = []
@@ -165,7 +201,7 @@ def _rows(notes: Sequence[dict[str, Any]], table: int) -> list[Told]:
     return rows
 
 
-def _woven(order: list[Key], more: list[Key]) -> list[Key]:
+def _woven(order: list[Key], more: Sequence[Key]) -> list[Key]:
     """Both in one, what is new before the next that was known: so layers stay in the order of their depth."""
     known = set(order)
     before: dict[Key | None, list[Key]] = {}

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.measure import is_sharded
-from steadygrad.ranks.census import laid_out, misfit
+from steadygrad.ranks.census import laid_out, misfit, packed, read, unpacked
 from steadygrad.ranks.peers import Peers
 from steadygrad.ranks.shards import parts
 from steadygrad.ranks.word import agree
@@ -91,7 +91,7 @@ def meet(
     peers = Peers(dist.get_rank(), dist.get_world_size(), f"steadygrad/{next(_attached)}", replicated)
     place = {"host": socket.gethostname(), "pid": os.getpid()}
     own = {"mode": mode, "recover": recover, "replicated": replicated, **place}
-    own |= {"print": _fingerprint(tensors, mode)} if held is None else {"print": mode, "held": held}
+    own |= {"print": _fingerprint(tensors, mode)} if held is None else {"print": mode, "held": packed(held)}
     answer = agree(
         peers,
         "meet",
@@ -103,6 +103,8 @@ def meet(
     word = json.loads(answer)
     if "reason" in word:
         return Apart(**word, cut=any(map(is_sharded, tensors)), guards=mode == "guard")
+    if "rows" in word:
+        word["rows"] = unpacked(word["rows"])["tables"]
     return replace(peers, **word)
 
 
@@ -115,12 +117,12 @@ def _judge(heard: dict[int, str], world: int) -> dict[str, Any]:
     if missing:
         return _apart(f"ranks {missing} attached nothing", misses=True)
     notes = [json.loads(heard[rank]) for rank in range(world)]
-    held = [note.get("held") for note in notes]
-    if any(held) and (why := misfit([one or {} for one in held])):
-        return _apart("the replica groups don't fit", misfit=why)
     watching = [rank for rank, note in enumerate(notes) if note["mode"] == "watch"]
     if 0 < len(watching) < world:
         return _apart(f"ranks {watching} have a watch, the others a guard", misses=True)
+    held = read([note.get("held", "") for note in notes])
+    if any(held) and (why := misfit(held)):
+        return _apart("the replica groups don't fit", misfit=why)
     if len({note["print"] for note in notes}) > 1:
         return _apart("the ranks train different parameters")
     asked: dict[str, list[int]] = {}
@@ -133,7 +135,7 @@ def _judge(heard: dict[int, str], world: int) -> dict[str, Any]:
     if not any(held):
         return {"on_host": on_host}
     replicated = all(note["replicated"] for note in notes)
-    return {"on_host": on_host, "replicated": replicated, "rows": laid_out(held)}
+    return {"on_host": on_host, "replicated": replicated, "rows": packed({"tables": laid_out(held)})}
 
 
 def _fingerprint(tensors: Sequence[Tensor], mode: str) -> str:

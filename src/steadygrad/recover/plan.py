@@ -203,7 +203,8 @@ def among_ranks(plan: Rollback | None, met: Peers | Apart | None) -> Rollback | 
         return None
     why = (
         "several processes train, and the guard doesn't know how they belong together: the model is no "
-        "DistributedDataParallel, and its parameters no DTensors"
+        "DistributedDataParallel, its parameters are no DTensors, and no replica_groups= say over which ranks they are "
+        "replicated"
         if met is None
         else met.reason
     )

@@ -7,6 +7,7 @@ from dataclasses import astuple
 from functools import partial
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -18,6 +19,7 @@ from steadygrad.ranks import (
     Peers,
     Ranks,
     ReplicaGroups,
+    among_several,
     expect_farewell,
     layout_for,
     meet,
@@ -83,7 +85,17 @@ def meet_ranks(
         parts = ", of its own parts of the parameters" if met.owns_parts else ""
         alone = f"each rank that has a {mode} judges by its own numbers{parts}"
         book.say("ranks", f"{mode}(): {met.reason}: {alone}.")
+    if met is None and among_several() and torch.distributed.get_rank() == 0:
+        book.say("ranks", _unknown(mode))
     return met
+
+
+def _unknown(mode: str) -> str:
+    return (
+        f"{mode}(): {torch.distributed.get_world_size()} ranks, whose model is no DistributedDataParallel and has no DTensors: "
+        "each judges by its own numbers. If they train one model (pipeline stages, experts, gradients reduced by hand), say over "
+        f"which ranks its tensors are replicated: {mode}(..., replica_groups=...)."
+    )
 
 
 def check_replica_groups(mode: str, met: Peers | Apart | None) -> None:
