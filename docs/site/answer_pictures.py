@@ -6,7 +6,7 @@ import math
 from functools import partial
 
 import torch
-from forms import BLUE, GREEN, ORANGE, RED, picture, twins
+from forms import BLUE, GREEN, INK, RED, key, picture, twins
 from reruns import both, reproduction, trained
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ def constant_input() -> None:
     """Values of the pixels before and after the division."""
     left = reproduction("constant_input")
     alt = "Two histograms of a batch: the pixels are spread from 0 to 254, and what enters the model is 0 throughout."
-    with picture("constant_input", alt, columns=2, height=2.4) as (before, after):
+    with picture("constant_input", alt, columns=2, height=2.6) as (before, after):
         before.hist(left["pixels"].flatten().tolist(), bins=32, color=BLUE)
         after.hist(left["inputs"].flatten().tolist(), bins=32, range=(-1, 1), color=RED)
         before.set(xlabel="pixels", ylabel="how many")
@@ -30,11 +30,11 @@ def constant_targets() -> None:
     torch.randn(256, 64)
     meant = torch.bincount(torch.randint(10, (256,)), minlength=10)
     shown = torch.bincount(left["labels"], minlength=10)
-    with picture("constant_targets", alt, height=2.4) as axes:
+    with picture("constant_targets", alt, height=2.6) as axes:
         axes.bar([place - 0.2 for place in range(10)], meant.tolist(), 0.4, color=BLUE, label="as they were")
         axes.bar([place + 0.2 for place in range(10)], shown.tolist(), 0.4, color=RED, label="divided by 255")
         axes.set(xlabel="class", ylabel="how many", xticks=range(10))
-        axes.legend()
+        key(axes)
 
 
 def unscaled_targets() -> None:
@@ -62,7 +62,7 @@ def sharp_softmax() -> None:
         "Weight that one query gives to each of 32 positions: without the division one position has nearly all of it, with "
         "the division by the root of the width it is spread over all."
     )
-    with picture("sharp_softmax", alt, height=2.4) as axes:
+    with picture("sharp_softmax", alt, height=2.6) as axes:
         places = range(len(scores))
         axes.bar(
             [p - 0.2 for p in places], scores.softmax(0).tolist(), 0.4, color=RED, label="scores as they are"
@@ -70,7 +70,7 @@ def sharp_softmax() -> None:
         divided = (scores / 256**0.5).softmax(0).tolist()
         axes.bar([p + 0.2 for p in places], divided, 0.4, color=BLUE, label="divided by 16")
         axes.set(xlabel="position", ylabel="weight")
-        axes.legend()
+        key(axes)
 
 
 def constant_prediction() -> None:
@@ -85,9 +85,9 @@ def constant_prediction() -> None:
     )
     with picture("constant_prediction", alt, columns=2) as (first, second):
         first.plot(steps, losses, color=RED, lw=1.5, label="loss")
-        first.axhline(math.log(4.0), color=ORANGE, ls="--", label="entropy of the labels")
+        first.axhline(math.log(4.0), color=INK, ls="--", label="entropy of the labels")
         first.set(xlabel="step", ylabel="loss", ylim=(0, 1.8))
-        first.legend()
+        key(first)
         second.semilogy(steps, norms, color=GREEN, lw=1.5)
         second.set(xlabel="step", ylabel="total gradient norm")
 

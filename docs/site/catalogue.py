@@ -70,7 +70,7 @@ def _origins(results: str) -> str:
 
 def overview() -> str:
     """All kinds in a table."""
-    rows = [f"| [`{kind}`]({kind}.md) | {entry.meaning} |" for kind, entry in CATALOG.items()]
+    rows = [f"| [`{kind}`]({kind}.md) | {_plain(entry.meaning)} |" for kind, entry in CATALOG.items()]
     return "\n".join([_OVERVIEW, *rows, ""])
 
 
@@ -81,18 +81,18 @@ def finding_page(entry: Entry) -> str:
 
 def _explained(entry: Entry) -> Iterator[str]:
     yield f"# {entry.title}"
-    yield f"\n`{entry.kind}`\n\n{entry.meaning}\n"
+    yield f"\n`{entry.kind}`\n\n{_plain(entry.meaning)}\n"
     alt = (PICTURES / f"{entry.kind}.txt").read_text(encoding="utf-8").strip()
     yield f"![{alt}](../pictures/{entry.kind}.svg){{ .plot }}\n"
     yield "## Why it happens\n"
     yield "The likeliest first.\n"
-    yield from (f"{place}. {cause}" for place, cause in enumerate(entry.causes, 1))
+    yield from (f"{place}. {_plain(cause)}" for place, cause in enumerate(entry.causes, 1))
     yield "\n## What to change\n"
     for place, remedy in enumerate(entry.remedies, 1):
-        yield f"{place}. {remedy.action}" + (":" if remedy.code else ".")
+        yield f"{place}. {_plain(remedy.action)}" + (":" if remedy.code else ".")
         if remedy.code:
             yield f"\n    ```text\n    {remedy.code}\n    ```\n"
-    yield f"\n## How to see that it is cured\n\n{entry.verify}\n"
+    yield f"\n## How to see that it is cured\n\n{_plain(entry.verify)}\n"
     yield f"## Where to read on\n\n{_linked(entry.reference)}\n"
 
 
@@ -108,6 +108,11 @@ def _shown(kind: str) -> Iterator[str]:
     yield f"{instead} it doesn't say so any more.\n"
 
 
+def _plain(text: str) -> str:
+    """Text in which no character means anything to Markdown, as the terminal shows it."""
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", text).replace("<", "&lt;")
+
+
 def _linked(reference: str) -> str:
     words = [f"<{word}>" if word.startswith("https://") else word for word in reference.split()]
     return " ".join(words)
@@ -121,7 +126,7 @@ def commands_page() -> str:
         command = program.get_command(context, name)
         if command is not None:
             inner = click.Context(command, info_name=name, parent=context)
-            parts.append(f"## steadygrad {name}\n\n```text\n{command.get_help(inner)}\n```\n")
+            parts.append(f"## steadygrad {name}\n\n```{{ .text .help }}\n{command.get_help(inner)}\n```\n")
     return "\n".join(parts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from explode_pictures import gradient_through_time
-from forms import BLUE, GREEN, ORANGE, RED, picture
+from forms import BLUE, GREEN, INK, RED, key, picture
 from matplotlib.axes import Axes
 from reruns import finding_of, reproduction
 
@@ -24,14 +24,14 @@ def course(kind: str) -> None:
         first.semilogy(steps, [reading.total_norm for reading in monitor.recent], color=BLUE, lw=1.5)
         caps = [reading.cap for reading in monitor.recent]
         if caps[-1] is not None:
-            first.semilogy(steps, caps, "--", color=ORANGE, label="cap")
+            first.semilogy(steps, caps, "--", color=INK, label="cap")
         first.set(xlabel="step", ylabel="total gradient norm")
         if logged:
             axes[1].semilogy(steps, losses, color=GREEN, lw=1.5)
             axes[1].set(xlabel="step", ylabel="loss")
         for one in axes if logged else [axes]:
             one.axvline(finding.step, color=RED, lw=1.5, ls=":", label="found")
-        first.legend()
+        key(first)
 
 
 def in_time(kind: str) -> None:

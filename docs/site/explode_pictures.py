@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from forms import BLUE, GREEN, RED, picture
+from forms import BLUE, GREEN, RED, key, picture
 from torch import Tensor, nn
 
 import steadygrad as sg
@@ -45,8 +45,8 @@ def through_time() -> None:
             torch.manual_seed(0)
             norms = gradient_through_time(Recurrent(radius), 1e-9 * torch.randn(8, 100, 4))
             axes.semilogy([n / norms[0] for n in norms], style, color=colour, label=f"radius {radius}", lw=2)
-        axes.set(xlabel="time steps back from the loss", ylabel="gradient / gradient at the last step")
-        axes.legend()
+        axes.set(xlabel="time steps back from the loss", ylabel="gradient, last step = 1")
+        key(axes)
 
 
 def through_depth() -> None:
@@ -65,8 +65,8 @@ def through_depth() -> None:
         for gain, colour, style in ((1.4, RED, "-"), (1.0, GREEN, "--"), (0.7, BLUE, ":")):
             norms = _gradients_by_layer(gain, x, y)
             axes.semilogy(range(len(norms)), norms, style, color=colour, label=f"{gain:g} x He", lw=2)
-        axes.set(xlabel="layers back from the loss", ylabel="gradient / gradient at the last layer")
-        axes.legend()
+        axes.set(xlabel="layers back from the loss", ylabel="gradient, last layer = 1")
+        key(axes)
 
 
 def _gradients_by_layer(gain: float, x: Tensor, y: Tensor) -> list[float]:
@@ -99,7 +99,7 @@ def transformer() -> None:
             right.semilogy(norms, style, color=colour, label=label, lw=1.5)
         left.set(xlabel="step", ylabel="loss", yscale="log", ylim=(1.5, 300))
         right.set(xlabel="step", ylabel="total gradient norm")
-        left.legend()
+        key(left)
 
 
 def _train_transformer(*, guarded: bool) -> tuple[list[float], list[float]]:

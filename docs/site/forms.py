@@ -15,8 +15,19 @@ from torch import Tensor
 
 # Okabe and Ito's colours: told apart by everybody, and in grey too where line styles differ.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+INK = "#555555"
 FAULTY, CURED = {"color": RED, "ls": "-"}, {"color": BLUE, "ls": "--"}
-LOOK = {"svg.hashsalt": "steadygrad", "font.size": 10, "legend.frameon": False, "axes.labelsize": 10}
+LEVEL = {"color": INK, "ls": ":", "lw": 2}  # what a course is held against
+LOOK = {
+    "svg.hashsalt": "steadygrad",
+    "font.size": 11,
+    "legend.fontsize": 10,
+    "legend.frameon": False,
+    "axes.labelsize": 11,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "axes.titlesize": 11,
+}
 
 
 class Drawn:
@@ -30,7 +41,7 @@ class Drawn:
 
 
 @contextmanager
-def picture(name: str, alt: str, width: float = 6.0, height: float = 2.9, columns: int = 1) -> Iterator[Any]:
+def picture(name: str, alt: str, width: float = 5.6, height: float = 3.2, columns: int = 1) -> Iterator[Any]:
     """A figure that is saved at the end, with its text alternative."""
     mpl.rcParams.update(LOOK)
     figure, axes = plt.subplots(1, columns, figsize=(width, height), layout="constrained")
@@ -43,12 +54,28 @@ def picture(name: str, alt: str, width: float = 6.0, height: float = 2.9, column
     (Drawn.folder / f"{name}.txt").write_text(alt + "\n", encoding="utf-8")
 
 
+def key(axes: Axes, told: Sequence[Any] | None = None) -> None:
+    """What is what, above the picture, where it hides nothing: everything that has a name, or what is told."""
+    assert axes.figure is not None
+    alone = len(axes.figure.axes) == 1
+    axes.legend(
+        handles=told,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=3 if alone else 1,
+        borderaxespad=0.3,
+        handlelength=1.6,
+        borderpad=0,
+        columnspacing=1.4,
+    )
+
+
 def twins(axes: Axes, courses: Mapping[str, Iterable[float]], *, log: bool = True) -> None:
     """Two courses against steps: the faulty one first, then its cured twin, each under its name."""
     for (label, values), style in zip(courses.items(), (FAULTY, CURED), strict=True):
         axes.plot(list(values), label=label, lw=1.8, **style)
     axes.set(xlabel="step", yscale="log" if log else "linear")
-    axes.legend()
+    key(axes)
 
 
 def histograms(axes: Axes, values: Mapping[str, Tensor], bins: int, between: tuple[float, float]) -> None:
@@ -65,7 +92,7 @@ def histograms(axes: Axes, values: Mapping[str, Tensor], bins: int, between: tup
             lw=1.8,
         )
     axes.set(ylabel="how many")
-    axes.legend()
+    key(axes)
 
 
 def by_tensor(axes: Axes, sizes: Mapping[str, float | None], missing: str) -> None:
@@ -93,12 +120,12 @@ def stations(axes: Axes, seen: Sequence[tuple[str, int, int]]) -> None:
     for place, (_, bad, size) in enumerate(seen):
         if bad:
             axes.barh(place, bad / size, 0.6, color=RED)
-            axes.text(bad / size, place, f" {bad:,} of {size:,}", va="center", fontsize=9)
+            axes.text(bad / size, place, f" {bad:,} of {size:,}", va="center", fontsize=10)
         else:
-            axes.text(least, place, " all finite", va="center", fontsize=9, color=BLUE)
+            axes.text(least, place, " all finite", va="center", fontsize=10, color=BLUE)
     axes.axhline(first - 0.5, color=RED, ls=":", lw=1.2)
-    axes.text(12, first - 0.45, "begins here", color=RED, va="top", ha="right", fontsize=9, weight="bold")
-    _rows(axes, [name for name, _, _ in seen])
+    axes.text(12, first - 0.45, "begins here", color=RED, va="top", ha="right", fontsize=10, weight="bold")
+    _rows(axes, [name.removeprefix("backward: ") for name, _, _ in seen])
     ticks = [10.0**power for power in range(math.ceil(math.log10(least)), 1)]
     axes.set(xscale="log", xlim=(least, 12), xticks=ticks, xlabel="share that isn't finite")
     axes.set_xticklabels(

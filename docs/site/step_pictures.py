@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from forms import BLUE, CURED, FAULTY, GREEN, ORANGE, RED, histograms, picture, twins
+from forms import BLUE, CURED, FAULTY, GREEN, INK, LEVEL, ORANGE, RED, histograms, key, picture, twins
 from reruns import both, finding_of, reproduction, trained
 from torch import Tensor
 
@@ -25,7 +25,7 @@ def oversized_update() -> None:
         for (name, course), style in zip(courses.items(), (FAULTY, CURED), strict=True):
             axes.semilogy(list(course), list(course.values()), marker="o", ms=3, lw=1.8, label=name, **style)
         axes.set(xlabel="step", ylabel="‖update‖ / ‖weights‖")
-        axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, 1.18))
+        key(axes)
 
 
 def _ratios(monitor: Any) -> dict[int, float]:
@@ -50,7 +50,7 @@ def stalled_update() -> None:
     with picture("stalled_update", alt) as axes:
         histograms(axes, ratios, 60, (-8.0, 8.0))
         axes.axvspan(-8.0, 0.0, color=ORANGE, alpha=0.12, lw=0)
-        axes.text(-0.2, axes.get_ylim()[1] * 0.97, "rounded away", ha="right", va="top", fontsize=9)
+        axes.text(-0.2, axes.get_ylim()[1] * 0.97, "rounded away", ha="right", va="top", fontsize=10)
         axes.set(xlabel="step / half the distance to the next float32 number", xticks=range(-8, 9, 4))
         axes.set_xticklabels(["1e-8", "1e-4", "1", "1e4", "1e8"])
 
@@ -95,10 +95,10 @@ def learning_rate_too_high() -> None:
         twins(first, courses)
         first.set(ylabel="loss on one batch")
         second.loglog(rates, ends, "o-", color=BLUE, ms=3, lw=1.8)
-        second.axhline(begins, color=ORANGE, ls=":", lw=2, label="before training")
+        second.axhline(begins, label="before training", **LEVEL)
         second.plot([1.0], [courses["lr 1"][-1]], "X", color=RED, ms=9, label="lr 1")
         second.set(xlabel="learning rate", ylabel="loss after 16 steps")
-        second.legend()
+        key(second)
 
 
 def overflow_streak() -> None:
@@ -147,10 +147,10 @@ def optimizer_state_corrupt() -> None:
         twins(second, losses, log=False)
         first.set(ylabel="largest first moment")
         second.set(ylabel="loss", xlim=(60, 120))
-        second.legend(loc="upper left")
         for axes in (first, second):
-            axes.axvline(80.5, color=ORANGE, ls=":", lw=2)
-            axes.axvline(found, color=GREEN, ls=":", lw=2)
+            bit = axes.axvline(80.5, color=INK, ls=":", lw=1.5, label="flipped bit")
+            rolled = axes.axvline(found, color=GREEN, ls="-.", lw=1.5, label="found")
+        key(second, [bit, rolled])
 
 
 PICTURES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from forms import BLUE, CURED, FAULTY, ORANGE, histograms, picture, twins
+from forms import BLUE, CURED, FAULTY, LEVEL, ORANGE, histograms, key, picture, twins
 from reruns import both, finding_of, trained
 from torch import nn
 
@@ -25,14 +25,13 @@ def dead_units() -> None:
         names = ("bias -10", "bias 0")
         histograms(left, dict(zip(names, entering.values(), strict=True)), 48, (-14.0, 4.0))
         left.axvspan(-14.0, 0.0, color=ORANGE, alpha=0.12, lw=0)
-        left.text(-5.0, left.get_ylim()[1] * 0.5, "ReLU gives 0", ha="center", fontsize=9)
-        left.legend(loc="upper center")
+        left.text(-5.2, left.get_ylim()[1] * 0.5, "ReLU\ngives 0", ha="center", fontsize=10)
         left.set(xlabel="value that enters the ReLU")
         for share, label, style in zip(answers.values(), names, (FAULTY, CURED), strict=True):
             right.plot(share.tolist(), label=label, lw=2.5, **style)
-        right.set(xlabel="unit, the quietest first", ylabel="rows with an answer", ylim=(-0.04, 1))
+        right.set(xlabel="unit, the quietest first", ylabel="rows it answers", ylim=(-0.04, 1))
         right.yaxis.set_major_formatter("{x:.0%}")
-        right.legend()
+        key(right)
 
 
 def saturated_units() -> None:
@@ -82,9 +81,9 @@ def output_range_mismatch() -> None:
         histograms(left, {"outputs": outputs, "targets": targets}, 40, (0.0, 160.0))
         left.set(xlabel="value")
         twins(right, courses)
-        right.axhline(floor, color=ORANGE, ls=":", lw=2, label="floor")
+        right.axhline(floor, label="floor", **LEVEL)
         right.set(ylabel="loss")
-        right.legend()
+        key(right)
 
 
 def double_softmax() -> None:
@@ -113,12 +112,12 @@ def double_softmax() -> None:
             [p - 0.2 for p in places], certain.softmax(0).tolist(), 0.4, color=FAULTY["color"], label="twice"
         )
         left.bar([p + 0.2 for p in places], certain.tolist(), 0.4, color=BLUE, label="once")
-        left.set(xlabel="class", ylabel="probability, perfect answer")
-        left.legend()
+        left.set(xlabel="class, for a perfect answer", ylabel="probability")
+        key(left)
         twins(right, courses, log=False)
-        right.axhline(floor, color=ORANGE, ls=":", lw=2, label="floor")
+        right.axhline(floor, label="floor", **LEVEL)
         right.set(ylabel="loss", ylim=(0, None))
-        right.legend()
+        key(right)
 
 
 def single_class_softmax() -> None:

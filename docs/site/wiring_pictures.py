@@ -32,7 +32,6 @@ def _gradients(kind: str, faulty: str, cured: str) -> None:
         for axes, size, title in zip(both_axes, sizes, (faulty, cured), strict=True):
             by_tensor(axes, size, "no gradient")
             axes.set(xlabel="gradient norm", title=title)
-            axes.title.set_size(10)
 
 
 def _norms(model: nn.Module) -> dict[str, float | None]:
