@@ -150,9 +150,15 @@
   const controlled = (view) => CONTROLS.includes(view.model.type) || (view.child_views ?? []).some(controlled)
   function forPaper(view) {
     if (view.model.type === "Div" || !controlled(view)) {
-      const copy = view.model.type === "Div" ? document.createElement("p") : new Image()
+      const copy = document.createElement(view.model.type === "Div" ? "p" : "img")
       if (view.model.type === "Div") copy.textContent = view.model.text
-      else copy.src = view.export("png", true).canvas.toDataURL()
+      else {
+        const {canvas} = view.export("png", true)
+        // Pages are broken before an image is decoded: its size has to be known.
+        copy.width = canvas.width
+        copy.height = canvas.height
+        copy.src = canvas.toDataURL()
+      }
       copy.className = "copy-for-paper"
       return [copy]
     }
