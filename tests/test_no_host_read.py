@@ -143,6 +143,28 @@ def test_copying_the_state_reads_nothing(name):
     assert own_reads(name, guard, steps=30) == [0] * 30
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_compiled_model_and_a_compiled_step_read_nothing(backend):
+    def reads(*, guarded):
+        model, optimizer = workload("AdamW fused")
+        compiled = torch.compile(model, backend=backend)
+        step_ = torch.compile(optimizer.step, backend="eager")
+        guard = attach("guard", compiled, optimizer, clip_norm(0.05), late=True) if guarded else None
+        counted = []
+        for x, y in batches(6):
+            optimizer.zero_grad()
+            torch.nn.functional.mse_loss(compiled(x), y).backward()
+            with HostReads() as seen:
+                step_()
+            counted.append(len(seen.seen))
+        assert guard is None or len(guard.recent) == len(counted)
+        torch._dynamo.reset()
+        return counted
+
+    assert reads(guarded=True) == reads(guarded=False)
+
+
 def test_one_packet_a_step_is_copied(copies):
     model, optimizer = workload("AdamW fused")
     guard = attach("guard", model, optimizer, late=True, overhead=0.0)

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import gc
 import math
+import time
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+import steadygrad as sg
 from steadygrad.containment import Containment
 from steadygrad.detect import Context, Panel
 from steadygrad.policies.base import PUT_OFF
@@ -58,6 +63,28 @@ def test_a_script_that_just_ends_loses_nothing():
     assert not found
     lookout._settle_all()
     assert found
+
+
+def test_a_training_that_is_collected_loses_nothing(tmp_path):
+    def train():
+        torch.manual_seed(0)
+        model = nn.Linear(4, 4)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-12)
+        sg.watch(model, optimizer, run=tmp_path / "a.steady")
+        for step in range(AT_ONCE + 2):
+            optimizer.zero_grad()
+            factor = 1.0 if step <= AT_ONCE else 1e9
+            (model(torch.ones(2, 4)).square().mean() * factor).backward()
+            optimizer.step()
+
+    train()
+    gc.collect()
+    deadline = time.monotonic() + 20.0
+    while not sg.open_run(tmp_path / "a.steady").finished and time.monotonic() < deadline:
+        time.sleep(0.05)
+    run = sg.open_run(tmp_path / "a.steady")
+    assert run.finished
+    assert ("exploding_gradient", AT_ONCE + 1) in [(one.kind, one.step) for one in run.findings]
 
 
 @pytest.mark.parametrize(

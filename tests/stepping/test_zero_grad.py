@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -156,6 +157,39 @@ def test_gradients_averaged_over_ranks_are_no_evidence(late):
     found, check, _ = run(body, late=late)
     assert not found
     assert not check.running
+
+
+@both_paths
+def test_a_forgotten_zero_grad_is_found_where_gradients_are_averaged_over_ranks(late):
+    def body(model, optimizer, step):
+        old = [None if param.grad is None else param.grad.clone() for param in model.parameters()]
+        loss_of(model, STREAM[step]).backward()
+        twin = copy.deepcopy(model)
+        others = torch.autograd.grad(loss_of(twin, STREAM[(step + 7) % 40]), list(twin.parameters()))
+        for param, other, before in zip(model.parameters(), others, old, strict=True):
+            # The other rank has added its own gradient to what stood there, which is the same on both.
+            param.grad = (param.grad + other + (0.0 if before is None else before)) / 2
+        optimizer.step()
+
+    found, check, _ = run(body, late=late, steps=EVIDENCE_STEPS + 2 + late)
+    assert len(found) == 1
+    assert not check.running
+
+
+@both_paths
+def test_a_network_that_anothers_loss_reaches_before_it_is_cleared_is_no_evidence(late):
+    """As the discriminator of a GAN: the generator's loss adds to its gradients, which are cleared before its own."""
+
+    def body(model, optimizer, step):
+        loss_of(model, STREAM[(step + 3) % 40]).backward()
+        optimizer.zero_grad(set_to_none=False)
+        loss_of(model, STREAM[step]).backward()
+        for param in model.parameters():
+            param.grad = param.grad * 0.5 + 0.1 * torch.randn_like(param)
+        optimizer.step()
+
+    found, _, _ = run(body, late=late)
+    assert not found
 
 
 @both_paths

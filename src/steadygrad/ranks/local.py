@@ -26,9 +26,11 @@ class LocalNorms:
 
     Args:
         params: the parameters; a few small ones, spread from first to last, are hooked.
+        late: the host mustn't wait for their norm.
     """
 
-    def __init__(self, params: Sequence[Tensor]) -> None:
+    def __init__(self, params: Sequence[Tensor], *, late: bool) -> None:
+        self._late = late
         self._norms: list[Tensor] = []
         self._handles: list[RemovableHandle] = [
             param.register_hook(self._add)  # type: ignore[no-untyped-call]
@@ -36,11 +38,11 @@ class LocalNorms:
         ]
 
     def take(self) -> Tensor | float | None:
-        """Their norm since the last call, 0-d on an accelerator; None where there was no gradient."""
+        """Their norm since the last call, 0-d where the host mustn't wait; None where there was no gradient."""
         norms, self._norms = self._norms, []
         if not norms:
             return None
-        if all(norm.device.type == "cpu" for norm in norms):
+        if not self._late:
             return math.hypot(*[norm.item() for norm in norms])
         joined: Tensor = torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
         return joined

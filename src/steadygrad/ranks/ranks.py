@@ -77,7 +77,7 @@ class Ranks:
         self._params = params
         self._late = late
         self.grow()
-        self._local = LocalNorms(params) if peers.replicated else None
+        self._local = LocalNorms(params, late=late) if peers.replicated else None
         self._reads: LateReads[int] = LateReads()
         self._seen: deque[Seen] = deque(maxlen=_KEPT)
 

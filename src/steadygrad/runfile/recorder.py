@@ -56,7 +56,7 @@ class Recorder:
         self._wake_every = max(1, 3 * chunk_steps // 4)
         self._flush_s = flush_s
         self._wake = threading.Event()
-        self._closing = False
+        self._closing = self._forsaken = False
         self._told = False
         self._stalled_since: float | None = None
         self._thread: threading.Thread | None = None
@@ -120,6 +120,11 @@ class Recorder:
         self._closing = True
         self._wake.set()
 
+    def forsake(self) -> None:
+        """The same, soon: what is collected together with the run's writer may have a last word."""
+        self._forsaken = True
+        self._wake.set()
+
     def join(self, timeout_s: float) -> None:
         """Wait for the thread after `request_stop`."""
         if not self.can_wait or self._thread is None:
@@ -150,6 +155,8 @@ class Recorder:
         elif self.stalled:
             time.sleep(min(0.1, self._flush_s))
         self._wake.clear()
+        if self._forsaken and not self._queue and not self._closing:
+            self._closing = not self._wake.wait(self._flush_s)
         return bool(self._queue) or not self._closing
 
     def write_queued(self, store: RunStore) -> None:

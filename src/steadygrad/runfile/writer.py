@@ -77,7 +77,7 @@ class RunWriter:
         self.notice = database.notice
         self._recorder = Recorder(self.path, len(info.tensors), chunk_steps, flush_s)
         self._recorder.start(RunStore(database, info.tensors))
-        self._finalizer = weakref.finalize(self, self._recorder.request_stop)
+        self._finalizer = weakref.finalize(self, self._recorder.forsake)
         self._finalizer.atexit = False
 
     @property

@@ -32,6 +32,11 @@ class Lookout:
         self._unseen = Arrears(self._look_through)
         _alive.add(self)
 
+    def __del__(self) -> None:
+        """A training that is collected in the middle of a script loses nothing either."""
+        if getattr(self, "_unseen", None) is not None:
+            self._unseen.settle()
+
     @property
     def context(self) -> Context:
         """What the detectors know of the optimizer."""

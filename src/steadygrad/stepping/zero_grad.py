@@ -3,7 +3,9 @@
 Norms can't tell: a growing gradient and a pile of old ones look alike. So one or two small parameters
 get a tensor hook that sees each *incoming* gradient before it is added. If ``.grad`` at the step is
 what came in, it had been cleared; if it is that plus what stood there after the last step, it had not.
-A clip or an unscaling in between multiplies both parts alike, so it is their proportion that tells.
+A clip or an unscaling in between multiplies both parts alike, so it is their proportion that tells. With
+DistributedDataParallel what came in is this rank's alone, and ``.grad`` the mean of all: there it tells that the old
+gradient still stood there, untouched, when the only one of the step came in.
 """
 
 from __future__ import annotations
@@ -100,15 +102,19 @@ class _Incoming:
         self.handle: RemovableHandle = param.register_hook(self._add)  # type: ignore[no-untyped-call]
         self._incoming: Tensor | None = None
         self._before: Tensor | None = None
+        self._standing: Tensor | None = None
         self.was_cleared = False
 
     def _add(self, grad: Tensor) -> None:
         # This runs inside the user's backward pass: nothing that could fail may happen here.
         if grad.layout != torch.strided or is_capturing():
             return
-        grad = grad.detach()
+        grad, there = grad.detach(), self.param.grad
+        self._standing = None
         if self._incoming is None and self._before is not None:
-            self.was_cleared = self.param.grad is None
+            self.was_cleared = there is None
+            if there is not None and there.layout == torch.strided:
+                self._standing = there.detach().clone()
         self._incoming = grad.clone() if self._incoming is None else self._incoming + grad
 
     def keep(self) -> None:
@@ -130,6 +136,10 @@ class _Incoming:
         share, is_sure = _share_of_old(grad, incoming, before, 8.0 * eps)
         gone = (is_new & ~is_both) | (is_sure & (share.abs() < _SHARE_TOLERANCE))
         inside = (is_both & ~is_new) | (is_sure & ((share - 1.0).abs() < _SHARE_TOLERANCE))
+        if self._standing is not None:
+            standing = self._standing.double().flatten()
+            stood = (standing == before).all() & (torch.linalg.vector_norm(before) > 0.0)
+            gone, inside = gone & ~stood, inside | stood
         return torch.stack([gone, inside]).double()
 
 

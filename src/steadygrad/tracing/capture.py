@@ -144,7 +144,9 @@ class Capture:
             for call in reversed(listener.calls):
                 if not all(map(is_finite, call.computed)):
                     continue
-                origin = _origin(model, call, model if call.module is self._model else call.module)
+                # Never what DistributedDataParallel or torch.compile put around it: the other ranks would have to join.
+                whole = uncompiled(call.module) is self._model
+                origin = _origin(model, call, model if whole else call.module)
                 if origin is not None:
                     return Replay(origin)
         finally:
