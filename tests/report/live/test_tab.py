@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from bokeh.document import Document
 
-from steadygrad.report.live import hub, tensors
+from steadygrad.report.live import hub, pace, tensors
 from steadygrad.report.live.hub import Hub
 from steadygrad.report.live.shown import same
 from steadygrad.report.live.tab import Tab
@@ -39,7 +39,8 @@ class Opened:
 @pytest.fixture(autouse=True)
 def _always_due(monkeypatch):
     monkeypatch.setattr(hub, "LOOK_EVERY_S", 0.0)
-    monkeypatch.setattr(hub, "DRAWING_SHARE", 0.0)
+    monkeypatch.setattr(hub, "DRAW_EVERY_S", 0.0)
+    monkeypatch.setattr(pace, "PATIENCE_S", 0.0)
     monkeypatch.setattr(tensors, "LEAST_S", 0.0)
     monkeypatch.setattr(tensors, "SHARE", 0.0)
 
@@ -113,9 +114,24 @@ def test_pictures_out_of_view_wait(run, tmp_path):
     assert opened.data("norm-0")["step"][-1] == 69
 
 
+def test_a_browser_that_has_not_painted_yet_is_sent_words_alone(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pace, "PATIENCE_S", 1e6)
+    opened = Opened(tmp_path)
+    for _ in range(2):
+        run.write(10)
+        opened.tab.tick()
+    assert opened.data("norm-0")["step"][-1] == 69
+    assert "79" in dict(zip(*opened.data("words").values(), strict=True))["state"]
+    monkeypatch.setattr(pace, "LEAST_S", 0.0)
+    opened.model("attention").tags = ["1", 0.0]
+    opened.tab.tick()
+    assert opened.data("norm-0")["step"][-1] == 79
+
+
 def test_words_are_sent_when_they_change(run, tmp_path, monkeypatch):
     opened = Opened(tmp_path)
     monkeypatch.setattr("steadygrad.report.live.tab.time.time", lambda: 1.7e9)
+    monkeypatch.setattr("steadygrad.report.live.telling.ALIVE_EVERY_S", 1e6)
     opened.tab.tick()
     for _ in range(20):
         message = opened.data("words")

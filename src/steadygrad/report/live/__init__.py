@@ -5,6 +5,7 @@
 ``drawing``        a run at one moment: its words and its course
 ``tensors``        the pictures below the course, prepared by another thread
 ``shown``          new numbers into pictures that are shown already
+``pace``           how often a browser is given new pictures
 ``telling``        the words that are sent, and what the reader has in view
 ``fragments``      the words of the page, in parts that can be put in place of each other
 ``server``         who may ask, and what is answered

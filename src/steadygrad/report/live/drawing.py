@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,7 +23,6 @@ class Drawing:
         fragments: the same as HTML, by the key of its place.
         course: its course; None where no step was recorded.
         columns: those of the course, which hold all steps there are.
-        cost_s: seconds of a core it took.
     """
 
     version: int
@@ -32,7 +30,6 @@ class Drawing:
     fragments: Mapping[str, str]
     course: Draft | None
     columns: Buckets
-    cost_s: float
 
 
 def draw(run: Run, version: int) -> Drawing:
@@ -45,8 +42,7 @@ def draw(run: Run, version: int) -> Drawing:
     Returns:
         The drawing.
     """
-    begun = time.thread_time()
     words, columns = content(run, run.findings), buckets((run,), MOST_COLUMNS)
     course = course_draft(run, words.cards, columns) if run.steps.size else None
     fragments = run_fragments(words)
-    return Drawing(version, words, fragments, course, columns, time.thread_time() - begun)
+    return Drawing(version, words, fragments, course, columns)

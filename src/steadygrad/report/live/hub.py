@@ -16,9 +16,8 @@ from steadygrad.runfile.listing import summarise
 LOOK_EVERY_S = 0.1
 """Several tabs ask at once; the files are asked at most ten times a second."""
 
-DRAWING_SHARE, LONGEST_WAIT_S = 20.0, 0.9
-"""A run that writes all the time is drawn a twentieth of the time, since the core may be wanted elsewhere; where a
-drawing takes longer than 45 ms, every 0.9 s all the same: a step would be late."""
+DRAW_EVERY_S = 0.8
+"""A run that writes all the time is drawn about once a second, as often as it writes: a step would be late."""
 
 
 class Watched:
@@ -72,10 +71,9 @@ class Watched:
             self._version += self._follower.look()
             self._looked_s = now_s
         held = self._drawing
-        wait_s = min(DRAWING_SHARE * held.cost_s, LONGEST_WAIT_S) if held else 0.0
-        if held is None or (held.version != self._version and now_s - self._drawn_s >= wait_s):
+        if held is None or (held.version != self._version and now_s - self._drawn_s >= DRAW_EVERY_S):
             self._draw()
-            self._drawn_s = time.monotonic()
+            self._drawn_s = now_s
         return self._drawing
 
     def _draw(self) -> None:

@@ -14,6 +14,7 @@ from bokeh.models import CustomJS
 from steadygrad.report.live.drawing import Drawing
 from steadygrad.report.live.fragments import runs_fragment, state_fragment
 from steadygrad.report.live.hub import Hub
+from steadygrad.report.live.pace import Pace
 from steadygrad.report.live.shown import Shown, move_steps
 from steadygrad.report.live.telling import PAGE, Attention, Telling
 from steadygrad.report.page.document import page_template, variables
@@ -25,6 +26,9 @@ from steadygrad.runfile.following import DAMAGE
 
 TICK_MS = 250
 """With a writer that stores a step within a second, this shows it well within two."""
+
+AGES_EVERY_S = 1.0
+"""The newest step gets older, and runs come and go, while this one writes nothing."""
 
 _READY = "document.dispatchEvent(new Event('steadygrad:ready'))"
 
@@ -48,27 +52,31 @@ class Tab:
         self._drawing = self._watched.look() if self._watched else None
         self._outgrown = self._damaged = False
         self._attention = Attention()
-        self._telling = Telling(self._attention)
+        self._telling, self._pace = Telling(self._attention), Pace()
         self._steps = look.step_range(self._drawing.columns) if self._drawing else None
         self._shown = {draft.key: Shown(draft, self._steps) for draft in self._first() if self._steps}
         self._open(name)
-        self._attention.on_change(self.tick)
+        self._attention.on_painted(self._pace.painted)
+        self._attention.on_change(self._look_elsewhere)
 
     def tick(self) -> None:
         """Show what is new, to a reader who looks."""
         if not self._attention.on(PAGE):
             return
         self._hub.look()
-        drawing = self._watched.look() if self._watched else None
+        drawing, shown = self._watched.look() if self._watched else None, self._drawing
         if self._watched is None:
             self._outgrown = self._hub.path_of(None) is not None
         elif drawing is not None:
-            if drawing is not self._drawing:
-                self._telling.say(drawing.fragments)
             self._drawing = drawing
             self._show(drawing)
-        self._say_what_ages()
+        if drawing is not shown or self._telling.silent_s() >= AGES_EVERY_S:
+            self._telling.say(self._words(time.time()))
         self._telling.send(again=self._outgrown and not self._damaged)
+
+    def _look_elsewhere(self) -> None:
+        self._pace.hurry()
+        self.tick()
 
     def _first(self) -> Sequence[Draft]:
         """The sections a page opens with."""
@@ -92,8 +100,10 @@ class Tab:
             return
         late = [key for key, draft in drafts.items() if self._shown[key].draft is not draft]
         wanted = [key for key in late if self._attention.on(key)]
-        if not wanted or self._steps is None:
+        now_s = time.monotonic()
+        if not wanted or self._steps is None or not self._pace.due(now_s):
             return
+        self._telling.say({"drawn": self._pace.sent(now_s)})
         self._document.hold("combine")
         try:
             for key in wanted:
@@ -133,7 +143,7 @@ class Tab:
 
     def _page(self, name: str | None) -> tuple[dict[str, Any], dict[str, str]]:
         """What the template says, and the parts that will be put in place of each other."""
-        fragments = {"state": self._state(time.time()), "runs": self._runs(time.time()), "head": ""}
+        fragments = {"head": "", **self._words(time.time())}
         page: dict[str, Any] = {
             "name": name or "steadygrad",
             "byline": _no_run(name, self._hub),
@@ -142,7 +152,6 @@ class Tab:
         if self._drawing is not None:
             words = self._drawing.words
             page |= {field.name: getattr(words, field.name) for field in fields(words)}
-            fragments |= self._drawing.fragments
         page |= {
             "title": f"{visible(page['name'])}: steadygrad live",
             "paths": [self.path or str(self._hub.place)],
@@ -154,13 +163,10 @@ class Tab:
         }
         return page, fragments
 
-    def _say_what_ages(self) -> None:
-        """The newest step and the list of runs: made again when they change, and once a second."""
-        now_s = time.time()
-        watched, second = self._watched, int(now_s)
-        known = (watched.vitals, watched.fault) if watched else None
-        self._telling.say_anew("state", (known, second), lambda: self._state(now_s))
-        self._telling.say_anew("runs", (self._hub.runs, second), lambda: self._runs(now_s))
+    def _words(self, now_s: float) -> dict[str, str]:
+        """All parts of the page there are words for; each message has a browser compose the page anew."""
+        known = self._drawing.fragments if self._drawing else {}
+        return {"state": self._state(now_s), "runs": self._runs(now_s), **known}
 
     def _state(self, now_s: float) -> str:
         if self._watched is None:

@@ -33,7 +33,6 @@ class Telling:
         self.source.js_on_change("data", CustomJS(args=known, code=_TELL))
         self._said: dict[str, str] = {}
         self._sent: dict[str, str] = {}
-        self._made: dict[str, Any] = {}
         self._spoke_s = float("-inf")
 
     def begin(self, fragments: Mapping[str, str]) -> None:
@@ -45,11 +44,9 @@ class Telling:
         """Have parts sent, by key."""
         self._said |= fragments
 
-    def say_anew(self, key: str, made_of: Any, make: Callable[[], str]) -> None:
-        """Have a part sent that is only made where what it is made of has changed."""
-        if key not in self._made or self._made[key] != made_of:
-            self._made[key] = made_of
-            self._said[key] = make()
+    def silent_s(self) -> float:
+        """Seconds since the page last heard anything."""
+        return time.monotonic() - self._spoke_s
 
     def send(self, *, again: bool) -> None:
         """Send what the page doesn't hold yet; a sign of life where that is nothing.
@@ -61,12 +58,11 @@ class Telling:
         self._sent |= new
         if again:
             new["again"] = ""
-        now_s = time.monotonic()
-        if not new and now_s - self._spoke_s < ALIVE_EVERY_S:
+        if not new and self.silent_s() < ALIVE_EVERY_S:
             return
-        self._spoke_s = now_s
+        self._spoke_s = time.monotonic()
         # Equal data would not be sent.
-        new["at"] = repr(now_s)
+        new["at"] = repr(self._spoke_s)
         self.source.data = {"key": list(new), "html": list(new.values())}
 
     def repeat(self) -> None:
@@ -79,12 +75,22 @@ class Attention:
     """What the reader has in view, as the browser tells.
 
     Attributes:
-        source: what carries it: the keys of sections, and `PAGE`; nothing where the page is hidden.
+        source: what carries it: the keys of sections, and `PAGE`; nothing where the page is hidden. Its tags say of the
+            newest pictures that were painted which they were, and how many seconds that took.
     """
 
     def __init__(self) -> None:
         self.source = ColumnDataSource({"key": []}, name="attention")
         self._seen: frozenset[str] | None = None
+
+    def on_painted(self, then: Callable[[str, float], None]) -> None:
+        """Call back with number and seconds when pictures have been painted."""
+
+        def changed(_attribute: str, _old: object, new: list[Any]) -> None:
+            number, took_s = new
+            then(str(number), float(took_s))
+
+        self.source.on_change("tags", changed)
 
     def on_change(self, then: Callable[[], None]) -> None:
         """Call back when the reader looks elsewhere."""

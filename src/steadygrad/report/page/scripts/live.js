@@ -105,6 +105,15 @@
     look()
   }, {rootMargin: AHEAD})
 
+  // The server sends no other pictures before it hears that these are painted, and how long that took.
+  function painted(number) {
+    const begun = performance.now()
+    requestAnimationFrame(() => requestAnimationFrame(() => {
+      const attention = named("attention")
+      if (attention !== undefined) attention.tags = [number, (performance.now() - begun) / 1000]
+    }))
+  }
+
   document.addEventListener("steadygrad:ready", () => {
     asLeft()
     ready = true
@@ -120,8 +129,9 @@
     heard = performance.now()
     document.getElementById("live-lost").hidden = true
     const {key, html} = event.detail
-    if (key.includes("again")) location.reload()
-    else key.forEach((name, i) => put(name, html[i]))
+    if (key.includes("again")) { location.reload(); return }
+    key.forEach((name, i) => put(name, html[i]))
+    if (key.includes("drawn")) painted(html[key.indexOf("drawn")])
   })
   setInterval(() => {
     if (!document.hidden && performance.now() - heard > PATIENCE_MS) document.getElementById("live-lost").hidden = false
