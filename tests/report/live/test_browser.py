@@ -229,6 +229,13 @@ def test_a_hidden_page_rests_and_is_up_to_date_when_it_is_back(served, page, gro
     page.wait(lambda: page.run(NEWEST, "norm-0") == 89 and page.run(STEP) == 89, patience_s=3.0)
 
 
+CAPTION = """
+const section = document.getElementById(arguments[0]).closest("section")
+const [told, spoken] = [section.querySelector(".keys").textContent, section.querySelector(".canvas").ariaLabel]
+return spoken.endsWith(told) ? told : "told otherwise"
+"""
+
+
 def test_pictures_come_up_to_date_as_they_come_into_view(served, page, growing, tmp_path):
     run = growing()
     run.write(60)
@@ -238,5 +245,6 @@ def test_pictures_come_up_to_date_as_they_come_into_view(served, page, growing, 
     run.write(30)
     page.wait(lambda: page.run(NEWEST, "norm-0") == 89)
     assert page.run(NEWEST, "overhead") == 40
+    page.wait(lambda: "near step 89" in page.run(CAPTION, "course"))
     page.run(SHOW, "overhead")
     page.wait(lambda: page.run(NEWEST, "overhead") == 80)

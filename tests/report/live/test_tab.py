@@ -107,6 +107,8 @@ def test_pictures_out_of_view_wait(run, tmp_path):
     ticked(opened)
     assert opened.data("norm-0")["step"][-1] == 69
     assert opened.data("profiles")["step"][-1] == 59
+    assert {"words:course", "hint:course"} <= opened.sent()
+    assert "words:heat" not in opened.sent()
     opened.look_at("page", "snowball", "heat")
     run.write(10)
     ticked(opened)

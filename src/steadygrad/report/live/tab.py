@@ -108,6 +108,7 @@ class Tab:
         try:
             for key in wanted:
                 self._shown[key].renew(drafts[key])
+                self._telling.say({f"words:{key}": drafts[key].words, f"hint:{key}": drafts[key].hint})
             move_steps(self._steps, look.step_range(drawing.columns))
         finally:
             self._document.unhold()

@@ -2,11 +2,11 @@
 // folded, zoomed and scrolled to.
 (() => {
   "use strict"
-  const PATIENCE_MS = 6000
+  const PATIENCE_S = 6
   const AHEAD = "300px"
   const place = "steadygrad:" + document.querySelector("[data-run]").dataset.run
   const told = () => document.getElementById("told")
-  let heard = performance.now()
+  let silent = 0
   let ready = false
 
   function put(key, html) {
@@ -22,6 +22,13 @@
     }
     if (scrolled) box.querySelector(".wide").scrollTop = scrolled
     focus(focused)
+  }
+
+  // What is said beside a picture: plain text.
+  function say(what, key, text) {
+    const section = document.getElementById(key).closest("section")
+    section.querySelector(what === "hint" ? ".hint" : ".keys").textContent = text
+    if (what === "words") section.querySelector(".canvas").ariaLabel = `${document.getElementById(key).textContent}. ${text}`
   }
 
   function focus(id) {
@@ -122,18 +129,24 @@
   })
   addEventListener("pagehide", keep)
   document.addEventListener("visibilitychange", () => {
-    heard = performance.now()
+    silent = 0
     look()
   })
   document.addEventListener("steadygrad:live", (event) => {
-    heard = performance.now()
+    silent = 0
     document.getElementById("live-lost").hidden = true
     const {key, html} = event.detail
     if (key.includes("again")) { location.reload(); return }
-    key.forEach((name, i) => put(name, html[i]))
+    key.forEach((name, i) => {
+      const [what, section] = name.split(":")
+      if (section === undefined) put(name, html[i])
+      else say(what, section, html[i])
+    })
     if (key.includes("drawn")) painted(html[key.indexOf("drawn")])
   })
+  // Seconds are counted one by one: a page that was held up itself hears first what came meanwhile.
   setInterval(() => {
-    if (!document.hidden && performance.now() - heard > PATIENCE_MS) document.getElementById("live-lost").hidden = false
+    silent += 1
+    if (!document.hidden && silent > PATIENCE_S) document.getElementById("live-lost").hidden = false
   }, 1000)
 })()
