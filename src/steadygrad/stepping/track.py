@@ -337,7 +337,7 @@ class Track:
             if not self.lane.early:
                 self._learn(reading)
         self._contained(_REPORTING, self._outlet.reading, self, reading)
-        self._lookout.take(reading, waits=plain and self.lane.ranks is None)
+        self._lookout.take(reading, waits=plain)
         if reading.skipped:
             self._contained(_REPORTING, self._outlet.skipped, reading)
         if not self.lane.early:
