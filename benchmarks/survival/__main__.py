@@ -50,6 +50,9 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=int, default=len(JUDGING_SEEDS), help="judging seeds; -3: the last three"
     )
+    parser.add_argument(
+        "--judge", nargs="*", type=int, help="these judging seeds instead, which nobody has seen"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=Path("steadygrad-runs/survival.jsonl"))
     parser.add_argument("--dry", action="store_true", help="print only, leave RESULTS.md alone")
@@ -59,7 +62,7 @@ def main() -> None:
     chosen = [one for one in [*unstable(), *controls()] if not options.only or one.name in options.only]
     names = options.contenders or list(CONTENDERS)
     judging = JUDGING_SEEDS[: options.seeds] if options.seeds > 0 else JUDGING_SEEDS[options.seeds :]
-    seeds, tuning = judging, TUNING_SEEDS[:2] if options.quick else TUNING_SEEDS
+    seeds, tuning = options.judge or judging, TUNING_SEEDS[:2] if options.quick else TUNING_SEEDS
     places = [(one, scale) for one in chosen for scale in _scales(one, options.scales)]
     if options.tables:
         results = load(options.out)
