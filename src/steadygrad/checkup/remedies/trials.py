@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
+from types import MappingProxyType
 
 import torch
 
@@ -14,6 +15,7 @@ from steadygrad.checkup.look import Look
 from steadygrad.checkup.reach import best_constant
 from steadygrad.checkup.rehearsal import Rehearsal, Setup, copied, rehearse, shake
 from steadygrad.checkup.remedies.data import data_plans
+from steadygrad.checkup.remedies.noise import add_noise
 from steadygrad.checkup.remedies.plan import Case, Plan
 from steadygrad.checkup.remedies.start import start_plans
 from steadygrad.checkup.remedies.steps import steps_plans
@@ -32,6 +34,9 @@ LITTLE = 0.6
 """Share of a constant guess's loss above which not much has been learnt, and four times as small a difference counts:
 one batch, seen again and again, has little noise."""
 
+LITTLE_LEARNT = 0.95
+"""Share of a constant guess's loss that the second trial must come below."""
+
 UNSTEADY = 3.0
 """Highest loss of the second half over the last: above it a run has learnt the batch by luck."""
 
@@ -48,6 +53,12 @@ and still better than one that breaks on the batch it knows."""
 
 COMBINED = 2
 """How many of the best are tried together with others."""
+
+FINALISTS = 4
+"""How many of the best are tried once more, with noise and for longer."""
+
+LONGER = 3
+"""Times the steps of that second trial."""
 
 SHOWN = 8
 """Rows of the table; the run as it is always has its own."""
@@ -70,6 +81,7 @@ class Trial:
         steadiness: highest loss of the second half over the last quarter's.
         peak: highest loss of all over the first one or the constant guess's, whichever is larger.
         shaken: by how much the loss rose on rows with each other's targets, while it was trained on them; 1 is not.
+        steps: how many training steps were made.
         plan: how it was done.
     """
 
@@ -81,6 +93,7 @@ class Trial:
     steadiness: float = 1.0
     peak: float = 1.0
     shaken: float = 1.0
+    steps: int = 0
     plan: Plan | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -139,6 +152,11 @@ class Trials:
         lines = [
             "remedies tried on copies, best first (loss before -> after, share of a constant guess's loss)"
         ]
+        longest, shortest = (choose(trial.steps for trial in self.trials) for choose in (max, min))
+        if longest > shortest > 0:
+            lines[0] += (
+                f"; the best once more, for {longest} steps whose gradients are as noisy as batches that change"
+            )
         shown = [trial for i, trial in enumerate(self.trials) if i < SHOWN or trial.remedy.action == AS_IT_IS]
         for trial in shown:
             after = f"{trial.loss_after:.3g}" if trial.finite else "broke"
@@ -164,7 +182,28 @@ def try_all(seen: Look, kinds: Iterable[str], steps: int) -> Trials:
         tried = [trial for plan in plans if (trial := _tried(plan, seen, steps, guess)) is not None]
         pairs = list(_pairs(_ordered(tried, case), plans))
         tried += [trial for plan in pairs if (trial := _tried(plan, seen, steps, guess)) is not None]
-    return Trials(tuple(_ordered(tried, case)), _NOT_COPIED)
+        final = list(_final(_ordered(tried, case), seen, steps, guess))
+    known = {trial.plan: trial for trial in final}
+    return Trials(tuple(_ordered([known.get(one.plan, one) for one in tried], case, known)), _NOT_COPIED)
+
+
+def _final(ordered: Sequence[Trial], seen: Look, steps: int, guess: float) -> Iterator[Trial]:
+    """The best once more, and those behind them where none of them trains."""
+    for first in (0, FINALISTS):
+        again = [
+            trial
+            for one in ordered[first : first + FINALISTS]
+            if one.finite
+            and one.plan is not None
+            and (trial := _tried(one.plan, seen, LONGER * steps, guess, noisy=True)) is not None
+        ]
+        yield from again
+        if any(_learns(trial) for trial in again):
+            return
+
+
+def _learns(trial: Trial) -> bool:
+    return trial.trains and trial.share < LITTLE_LEARNT
 
 
 def _plans(case: Case) -> Iterator[Plan]:
@@ -188,11 +227,22 @@ def _pairs(tried: Sequence[Trial], plans: Sequence[Plan]) -> Iterator[Plan]:
                 yield root.then(other)
 
 
-def _ordered(trials: Sequence[Trial], case: Case) -> list[Trial]:
-    """By what happened; where something is wrong, whatever changes it comes before leaving it, if it's no worse."""
-    return sorted(
-        trials, key=lambda trial: (trial.rank, bool(case.kinds) and trial.remedy.action == AS_IT_IS)
-    )
+def _ordered(
+    trials: Sequence[Trial], case: Case, known: Mapping[Plan | None, Trial] = MappingProxyType({})
+) -> list[Trial]:
+    """By what happened; where something is wrong, whatever changes it comes before leaving it, if it's no worse.
+
+    Args:
+        trials: in the order that breaks ties.
+        case: what is wrong.
+        known: those that were tried once more; where they still learn they come first.
+    """
+
+    def place(trial: Trial) -> tuple[bool, float, bool]:
+        proved = trial.plan in known and _learns(trial)
+        return not proved, trial.rank, bool(case.kinds) and trial.remedy.action == AS_IT_IS
+
+    return sorted(trials, key=place)
 
 
 def _guess(seen: Look) -> float:
@@ -202,7 +252,7 @@ def _guess(seen: Look) -> float:
     return best_constant(seen.loss_at, torch.nan_to_num(output.float())).loss
 
 
-def _tried(plan: Plan, seen: Look, steps: int, guess: float) -> Trial | None:
+def _tried(plan: Plan, seen: Look, steps: int, guess: float, *, noisy: bool = False) -> Trial | None:
     optimizer = seen.optimizer
     assert optimizer is not None
     # A remedy that can't be done to this training (no layer to initialise, a dtype that an operation lacks) is none.
@@ -211,6 +261,8 @@ def _tried(plan: Plan, seen: Look, steps: int, guess: float) -> Trial | None:
         setup: Setup = copied(seen.model, optimizer, seen.batch, seen.loss_fn)
         setup.place = seen.place
         plan.apply(setup)
+        if noisy:
+            add_noise(setup)
         trial = _trial(plan, rehearse(setup, steps), guess)
         return trial if trial is None or not trial.finite else replace(trial, shaken=_shaken(setup))
     return None
@@ -229,7 +281,8 @@ def _trial(plan: Plan, run: Rehearsal, guess: float) -> Trial | None:
     if not run.losses:
         return None
     quarter, half = max(1, len(run.losses) // 4), max(1, len(run.losses) // 2)
-    trial = Trial(plan.remedy, run.losses[0], math.nan, run.finite, guess, plan=plan)
+    made = len(run.losses) - 1
+    trial = Trial(plan.remedy, run.losses[0], math.nan, run.finite, guess, steps=made, plan=plan)
     if not run.finite:
         return trial
     after = median(run.losses[-quarter:])
