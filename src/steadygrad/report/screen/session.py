@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -18,6 +19,9 @@ from steadygrad.report.screen.keys import HANG_UP, Keyboard, keyboard
 from steadygrad.report.screen.numbers import fitted
 from steadygrad.report.screen.pauses import Pauses
 from steadygrad.report.screen.sight import Sight
+
+AGES_EVERY_S = 1.0
+"""Ages move on while nothing is written; a drawing takes some 20 ms."""
 
 LOOK_EVERY_S = 0.2
 """A look at an unchanged file is one ``stat``; five a second show a step as soon as it is written."""
@@ -80,19 +84,18 @@ def _shown(sight: Sight, console: Console, pauses: Pauses) -> bool:
 
 
 def _loop(sight: Sight, live: Live, keys: Keyboard, pauses: Pauses) -> bool:
-    drawn: object = None
+    drawn_s, drawn_size = -math.inf, live.console.size
     while not pauses.asked:
-        changed = sight.look()
-        # Once a second the ages move on; another size is noticed at the next look.
-        now = (live.console.size, int(time.time()))
-        if changed or now != drawn:
+        changed, now_s, size = sight.look(), time.monotonic(), live.console.size
+        # Another size is noticed at the next look.
+        if changed or size != drawn_size or now_s - drawn_s >= AGES_EVERY_S:
             live.refresh()
-            drawn = now
+            drawn_s, drawn_size = now_s, size
         for key in keys.wait(LOOK_EVERY_S):
             if key in {"q", HANG_UP}:
                 return True
             sight.press(key)
-            drawn = None
+            drawn_s = -math.inf
     return False
 
 
