@@ -37,7 +37,7 @@ STARTS = 160
 
 @dataclass(frozen=True)
 class Cell:
-    """One training to be made; without a cap's name a case of `benchmarks.faults` or a control, healthy."""
+    """One training to be made: under a cap, or a healthy one, a ``case`` of `benchmarks.faults` or a ``control``."""
 
     training: str
     cap: str
@@ -62,8 +62,8 @@ def main() -> None:
     fill = partial(resumable.fill, path=options.out, workers=options.workers, measure=_measure, read=Recorded)
     print(machine(1), end="\n\n")
     if options.healthy:
-        names = [*(one.name for one in controls()), *(one.name for one in CASES if not one.faulty)]
-        cells = [Cell(name, "", 0) for name in names]
+        cells = [Cell(one.name, "control", 0) for one in controls()]
+        cells += [Cell(one.name, "case", 0) for one in CASES if not one.faulty]
         print("\n".join(_harm(cells, fill(cells))))
     else:
         cells = [
@@ -74,12 +74,11 @@ def main() -> None:
 
 def _measure(cell: Cell) -> Recorded:
     warnings.simplefilter("ignore")
-    if cell.cap:
-        return record(_named(trainings(), cell.training), cell.seed, CAPS[cell.cap])
-    for case in CASES:
-        if case.name == cell.training and not case.faulty:
-            return record_case(case)
-    return record(_named(controls(), cell.training), cell.seed, steps=STARTS)
+    if cell.cap == "control":
+        return record(_named(controls(), cell.training), cell.seed, steps=STARTS)
+    if cell.cap == "case":
+        return record_case(next(one for one in CASES if one.name == cell.training and not one.faulty))
+    return record(_named(trainings(), cell.training), cell.seed, CAPS[cell.cap])
 
 
 def _named(workloads: Sequence[Workload], name: str) -> Workload:
@@ -87,7 +86,7 @@ def _named(workloads: Sequence[Workload], name: str) -> Workload:
 
 
 def _harm(cells: Sequence[Cell], results: dict[str, Recorded]) -> list[str]:
-    looks = {cell.training: results[cell.key].look for cell in cells}
+    looks = {f"{cell.training} ({cell.cap})": results[cell.key].look for cell in cells}
     seen = {name: look for name, look in looks.items() if look is not None}
     loud, acted = ([n for n, look in seen.items() if getattr(look, by)] for by in ("is_loud", "is_poisoned"))
     lines = [f"{len(seen)} of {len(looks)} can be judged; loud for nothing {loud}, poisoned {acted}", ""]
