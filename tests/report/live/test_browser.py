@@ -202,6 +202,7 @@ def test_a_page_that_loads_itself_again_is_as_it_was_left(served, page, growing,
     page.wait(lambda: abs(page.run("return scrollY") - top) < 200)
 
 
+VIEW = MODEL + "return named('attention').data.key"
 HIDE = """
 Object.defineProperty(document, "hidden", {value: arguments[0], configurable: true})
 document.dispatchEvent(new Event("visibilitychange"))"""
@@ -219,14 +220,15 @@ def test_a_hidden_page_rests_and_is_up_to_date_when_it_is_back(served, page, gro
     page.open(served(tmp_path))
     page.wait(lambda: page.run(NEWEST, "norm-0") == 59)
     page.run(HIDE, True)
-    time.sleep(1)
+    page.wait(lambda: page.run(VIEW) == [])
+    time.sleep(1)  # what was on its way
     page.run(COUNT)
     run.write(30)
     time.sleep(2)
     assert page.run("return window.messages") == 0
     assert page.run(NEWEST, "norm-0") == 59
     page.run(HIDE, False)
-    page.wait(lambda: page.run(NEWEST, "norm-0") == 89 and page.run(STEP) == 89, patience_s=3.0)
+    page.wait(lambda: page.run(NEWEST, "norm-0") == 89 and page.run(STEP) == 89)
 
 
 CAPTION = """
@@ -240,8 +242,8 @@ def test_pictures_come_up_to_date_as_they_come_into_view(served, page, growing, 
     run = growing()
     run.write(60)
     page.open(served(tmp_path))
-    page.wait(lambda: page.run(NEWEST, "norm-0") == 59)
-    time.sleep(1)
+    page.wait(lambda: page.run(NEWEST, "norm-0") == 59 and "course" in page.run(VIEW))
+    time.sleep(1)  # the word of it was on its way
     run.write(30)
     page.wait(lambda: page.run(NEWEST, "norm-0") == 89)
     assert page.run(NEWEST, "overhead") == 40

@@ -90,11 +90,11 @@ def test_nothing_is_read_for_a_hidden_page_and_all_at_once_when_it_is_back(run, 
     opened.look_at()
     message = opened.data("words")
     run.write(10)
-    monkeypatch.setattr(hub.Follower, "look", lambda _: pytest.fail("a hidden page's run was read"))
-    opened.tab.tick()
+    with monkeypatch.context() as patched:
+        patched.setattr(hub.Follower, "look", lambda _: pytest.fail("a hidden page's run was read"))
+        opened.tab.tick()
     assert opened.data("words") is message
     assert opened.data("norm-0")["step"][-1] == 59
-    monkeypatch.undo()
     opened.look_at("page", "course")
     assert opened.data("norm-0")["step"][-1] == 69
     assert "state" in opened.sent()
