@@ -1,8 +1,16 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from steadygrad.cli import main
+
+
+@pytest.fixture(autouse=True)
+def own_pace(monkeypatch):
+    """`live` lowers the priority of its process for good: here that would be this process, with all tests to come."""
+    monkeypatch.setattr(os, "nice", lambda _: 0, raising=False)
 
 
 @pytest.fixture
