@@ -27,10 +27,13 @@ class Handed:
 
     Args:
         optimizer: the optimizer.
+
+    Attributes:
+        optimizer: the same.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
-        self._optimizer = optimizer
+        self.optimizer = optimizer
         self._given: list[Tensor] = []
         self._held = 0
         self._others: list[Tensor] = []
@@ -47,7 +50,7 @@ class Handed:
         return all(param.grad is None for param in self._others)
 
     def _look(self, given: Sequence[Tensor]) -> None:
-        groups = self._optimizer.param_groups
+        groups = self.optimizer.param_groups
         held = sum(len(group["params"]) for group in groups)
         if held == self._held and len(given) == len(self._given) and all(map(is_, given, self._given)):
             return

@@ -58,6 +58,7 @@ class NativeScaler(utils.NativeScaler):
         super().__init__(device=device)
         self.norm: Tensor | None = None
         self._guard = guard
+        self._handed: Handed | None = None
 
     def __call__(
         self,
@@ -79,7 +80,9 @@ class NativeScaler(utils.NativeScaler):
             # A fused optimizer unscales by itself, if nobody has to see its gradients before.
             self._scaler.unscale_(optimizer)
             given = _listed(parameters)
-            whole = clip_mode == "norm" and Handed(optimizer).is_whole(given)
+            if self._handed is None or self._handed.optimizer is not optimizer:
+                self._handed = Handed(optimizer)
+            whole = clip_mode == "norm" and self._handed.is_whole(given)
             self.norm = self._guard.clip_(optimizer, max_norm=norm_bound(clip_grad) if whole else None)
             parameters = None if parameters is None else given
         if clip_grad is not None:

@@ -23,7 +23,7 @@ IntArray: TypeAlias = NDArray[np.int64]
 BITS = 17
 """Of one number: counts of up to 131,071 ranks."""
 _MASK = (1 << BITS) - 1
-_FLOAT64_BYTES = 8
+FLOAT64_BYTES = 8
 _NORM_BITS = 16
 _NO_NORM = 0xFFFF
 _NAN = 0xFF80
@@ -32,7 +32,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 def per_word(word_bytes: int) -> int:
     """Numbers in a word of 8 bytes (a float64), or of 4."""
-    return 3 if word_bytes == _FLOAT64_BYTES else 1
+    return 3 if word_bytes == FLOAT64_BYTES else 1
 
 
 def words_for(count: int, lanes: int) -> int:

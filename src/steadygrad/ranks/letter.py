@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from steadygrad.ranks.flags import SILENT, Flags
-from steadygrad.ranks.lanes import BITS, code, device_code, pack, per_word
+from steadygrad.ranks.lanes import BITS, FLOAT64_BYTES, code, device_code, pack, per_word
 from steadygrad.ranks.seen import CODES, FAULT, FLAGS, LAGS, LOSSES, OUTSIDE, WEIGHTS_OUTSIDE, loss_words
-
-_FLOAT64_BYTES = 8
 
 
 @dataclass(slots=True)
@@ -40,7 +38,7 @@ class Letter:
     fault: bool = False
     outside: tuple[bool, bool] = (False, False)
 
-    def on_host(self, word_bytes: int = _FLOAT64_BYTES) -> list[float]:
+    def on_host(self, word_bytes: int = FLOAT64_BYTES) -> list[float]:
         """The words; a number that isn't in host memory is waited for.
 
         Args:

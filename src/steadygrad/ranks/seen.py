@@ -9,7 +9,15 @@ from functools import cached_property
 import numpy as np
 
 from steadygrad.ranks.flags import Flags
-from steadygrad.ranks.lanes import IntArray, bad_losses_in, norms_in, per_word, unpack
+from steadygrad.ranks.lanes import (
+    FLOAT64_BYTES,
+    IntArray,
+    bad_losses_in,
+    norms_in,
+    per_word,
+    unpack,
+    words_for,
+)
 from steadygrad.records import BoolArray, FloatArray
 
 # What all ranks count together, first what every step has to know: they share the first word of a float64.
@@ -20,7 +28,7 @@ CODES = FLAGS + len(Flags._fields)
 
 def loss_words(word_bytes: int) -> int:
     """Words for the sum of the losses: a float32 has half its digits, so it takes two."""
-    return 8 // word_bytes
+    return FLOAT64_BYTES // word_bytes
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,9 @@ class Seen:
 
     @cached_property
     def _counts(self) -> list[int]:
-        counted: list[int] = unpack(self._small[: -(-CODES // self._lanes)], self._lanes)[:CODES].tolist()
+        counted: list[int] = unpack(self._small[: words_for(CODES, self._lanes)], self._lanes)[
+            :CODES
+        ].tolist()
         return counted
 
     @cached_property
