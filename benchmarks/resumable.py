@@ -49,7 +49,14 @@ def fill(
     with path.open("a", encoding="utf-8") as file, ProcessPoolExecutor(workers, initializer=_start) as pool:
         pending = {pool.submit(measure, cell): cell for cell in missing}
         for place, future in enumerate(as_completed(pending), 1):
-            cell, result = pending[future], future.result()
+            cell = pending[future]
+            try:
+                result = future.result()
+            except BaseException:
+                # Leaving the pool waits for everything that was handed in, and nobody would write it down.
+                pool.shutdown(wait=False, cancel_futures=True)
+                print(f"{cell.key} failed", flush=True)
+                raise
             done[cell.key] = result
             file.write(json.dumps({"key": cell.key, **result.as_dict()}) + "\n")
             file.flush()

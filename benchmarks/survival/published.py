@@ -104,7 +104,7 @@ def _total(params: Sequence[nn.Parameter]) -> float:
 def _by_unit(tensor: Tensor) -> Tensor:
     if tensor.dim() <= 1:
         return tensor.norm()
-    return tensor.norm(dim=tuple(range(1, tensor.dim())), keepdim=True)
+    return torch.linalg.vector_norm(tensor, dim=tuple(range(1, tensor.dim())), keepdim=True)
 
 
 def half_decades() -> list[float]:

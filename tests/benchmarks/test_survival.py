@@ -86,3 +86,12 @@ def test_results_come_back_from_the_file(tmp_path):
         '{"key": "a|b|1|0", "loss": Infinity, "touched": null, "stopped": true, "seconds": 1.0}\n'
     )
     assert load(path)[Cell("a", "b", 1.0, 0).key].loss == math.inf
+
+
+def test_the_published_agc_clips_units_of_convolutions_too():
+    conv = torch.nn.Conv2d(3, 2, 3)
+    conv.weight.grad = torch.ones_like(conv.weight)
+    conv.bias.grad = torch.zeros_like(conv.bias)
+    published.agc(clipping=0.01)(list(conv.parameters()))
+    for unit, grad in zip(conv.weight, conv.weight.grad, strict=True):
+        assert float(grad.norm()) == pytest.approx(0.01 * float(unit.detach().norm()), rel=1e-5)
