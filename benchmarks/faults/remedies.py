@@ -25,7 +25,7 @@ import steadygrad as sg
 from benchmarks.faults.case import CASES
 from benchmarks.faults.drive import chosen
 from benchmarks.faults.score import share
-from benchmarks.faults.split import half
+from benchmarks.faults.split import PARTS, half
 from benchmarks.faults.training import Training
 from benchmarks.results import machine, write_section
 from steadygrad.checkup.rehearsal import copied
@@ -49,7 +49,7 @@ def main() -> None:
         "| family | | case | first remedy | loss left of a guess's |",
         "| --- | --- | --- | --- | ---: |",
     ]
-    cured: dict[str, list[bool]] = {"fresh": [], "judged": [], "tuning": []}
+    cured: dict[str, list[bool]] = {name: [] for name in PARTS}
     cases = [case for case in chosen(options.family, [], quick=False) if case.curable]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:

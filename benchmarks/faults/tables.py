@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from benchmarks.faults.score import Answer, median, share
-from benchmarks.faults.split import half
+from benchmarks.faults.split import PARTS, half
 
 TOOLS = ("AUTOTRAINER", "SageMaker")
 
@@ -38,7 +38,7 @@ def _cells(*cells: object) -> str:
 
 
 def _halves(answers: Sequence[Answer]) -> list[tuple[str, list[Answer]]]:
-    parts: dict[str, list[Answer]] = {"fresh": [], "judged": [], "tuning": []}
+    parts: dict[str, list[Answer]] = {name: [] for name in PARTS}
     for one in answers:
         parts[half(one.case.family)].append(one)
     return [*((name, part) for name, part in parts.items() if part), ("all", list(answers))]

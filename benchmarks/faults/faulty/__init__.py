@@ -2,6 +2,7 @@
 
 from benchmarks.faults.faulty import (  # noqa: F401 - importing registers the cases
     activations,
+    afresh,
     answers,
     data,
     depth,
