@@ -200,6 +200,11 @@ class Logbook:
         if self.forensics is not None:
             self.forensics.explain(0, step, origin)
 
+    @property
+    def records(self) -> bool:
+        """Whether a run file is being written."""
+        return self.recorder is not None
+
     def own_norm(self, step: int, norm: float) -> None:
         """Write down what this rank's gradient was before it was reduced."""
         if self.recorder is not None:

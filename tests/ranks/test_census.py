@@ -135,7 +135,7 @@ def test_a_rank_finds_its_own_rows_and_shares():
         assert [len(param) for param in table.params] == [4 * (rank == 0), 4 * (rank == 1), 9]
 
 
-def test_what_joins_later_is_refused():
+def test_what_joins_later_stays_out():
     param = torch.ones(2)
     groups = ReplicaGroups(("*",), ((0,),), 2)
     table = ParamTable({id(param): "w"}, [{"params": [param]}])
@@ -144,8 +144,11 @@ def test_what_joins_later_is_refused():
     held = [{"params": [param]}]
     assert not table.grown(held)
     assert table.extend(held) == []
-    with pytest.raises(RuntimeError, match="1 parameters have joined"):
-        table.extend([{"params": [param, torch.ones(3)]}])
+    grown = [{"params": [param, torch.ones(3)]}]
+    assert table.extend(grown) == []
+    assert table.strangers == ["group0.param1"]
+    assert not table.grown(grown)
+    assert [id(one) for one in table.params] == [id(param)]
 
 
 @pytest.mark.parametrize("given", [["*"], {}, {1: None}, {"*": "dp"}])

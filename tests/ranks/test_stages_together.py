@@ -115,18 +115,43 @@ def check_it_is_said(rank):
 
 
 def check_new_parameters(rank):
-    """Parameters that join on one rank are unknown to the other: measuring ends on both, and nobody waits."""
+    """Parameters that join on one rank have no row on the other: said, left out, and all else goes on as before."""
     stage = both_stages()[rank]
     optimizer = torch.optim.SGD(stage.parameters(), lr=0.01)
-    guard = sg.guard(stage, optimizer, recover=False, replica_groups={"*": [rank]})
-    running = pipeline(stage, rank)
-    for step, batch in enumerate(batches(torch.float32, 4)):
-        if step == 2 and rank == 1:
-            optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(3))]})
-        pipeline_step(running, rank, optimizer, batch, guard)
-    assert "measuring" in guard.summary()
-    assert guard.counts.steps == 2
+    new = torch.nn.Parameter(torch.ones(3))
+    with pytest.MonkeyPatch.context() as patch, io.StringIO() as heard:
+        patch.setattr("sys.stderr", heard)
+        patch.delenv("STEADYGRAD_QUIET", raising=False)
+        guard = sg.guard(stage, optimizer, recover=False, replica_groups={"*": [rank]})
+        running = pipeline(stage, rank)
+        for step, batch in enumerate(batches(torch.float32, 16)):
+            if step == 2 and rank == 1:
+                optimizer.add_param_group({"params": [new]})
+            if step == 3 and rank == 1:  # a row that goes on, while the norms of weights aren't due
+                stage.head.bias = optimizer.param_groups[0]["params"][-1] = torch.nn.Parameter(torch.zeros(1))
+            done = graded(new, stage.head.weight if rank == 1 else stage.embed.weight, nan=step == 5)
+            pipeline_step(running, rank, optimizer, batch, guard)
+            done()
+        text = heard.getvalue()
+    assert ("group1.param0: joined the optimizer after the ranks" in text) is (rank == 1)
+    assert text.count("joined the optimizer") == (rank == 1)
+    assert guard.counts.steps == 16
+    assert [one.step for one in guard.recent if one.skipped] == [5]
+    assert "switched off" not in guard.summary()
+    assert alike([(one.norms.tolist(), one.total_norm) for one in guard.recent])
+    # It goes its own way, but for the step that is left out.
+    assert torch.allclose(new, 1.0 - 0.01 * 13 * torch.ones(3) * (rank == 1))
     guard.close()
+
+
+def graded(new, param, *, nan):
+    """In the backward pass ``new`` gets a gradient of ones, and ``param`` perhaps a NaN."""
+
+    def hook(grad):
+        new.grad = torch.ones(3)
+        return torch.full_like(grad, math.nan) if nan else None
+
+    return param.register_hook(hook).remove
 
 
 def two_ranks(rank):

@@ -95,12 +95,12 @@ class HostMeasurement(Measurement):
         Args:
             norms: norms ``[P]``.
             total_norm: norm of all gradients together.
-            rest: ``grads``, ``params``, ``tensors``, ``groups`` and ``group_of``; every parameter has a gradient.
+            rest: ``grads``, ``params``, ``tensors``, ``groups``, ``group_of`` and ``elsewhere``; every parameter has a
+                gradient.
         """
         made = cls.__new__(cls)
         made.own_norms, made.known_total = norms, total_norm
         made.present = made.param_norms = made.grad_scale = made.absent = None
-        made.elsewhere = False
         for name, value in rest.items():
             setattr(made, name, value)
         return made

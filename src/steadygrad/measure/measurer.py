@@ -10,13 +10,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from steadygrad.measure.measurement import PARAM_NORM_EVERY, HostMeasurement, Measurement
 from steadygrad.measure.norms import HostNorms, device_norms, host_total, narrowed
 from steadygrad.measure.table import ParamTable
-from steadygrad.records import BoolArray
+from steadygrad.records import BoolArray, FloatArray
 
 # Layer drop and mixtures of experts leave other gradients out at every step; a plan is dear to make.
 MAX_PLANS = 8
@@ -37,6 +38,9 @@ class Together(Protocol):
 
     def join(self, norms: Tensor, param_norms: Tensor | None, step: int) -> list[Tensor]:
         """Norms of the parts in, true norms out."""
+
+    def join_host(self, norms: FloatArray, step: int) -> NDArray[np.float64]:
+        """The same of gradients alone, in host memory."""
 
 
 class Measurer:
@@ -81,8 +85,8 @@ class Measurer:
         """
         table = self._table
         grads, missing = _gradients(table.params)
-        if not (self._late or missing or grad_scale is not None or self.together is not None) and grads:
-            return self._measured_on_host(grads, groups)
+        if not (self._late or missing or grad_scale is not None or self.joins_param_norms) and grads:
+            return self._measured_on_host(grads, groups, step)
         parts = grads if self.together is None else self.together.own_parts(grads)
         norms, total = self._late_norms(parts) if self._late else self._host_norms(parts, missing)
         absent = _absent(len(table), missing) if missing else None
@@ -112,10 +116,19 @@ class Measurer:
             elsewhere=table.layout is not None,
         )
 
-    def _measured_on_host(self, grads: list[Tensor], groups: Sequence[Mapping[str, Any]]) -> HostMeasurement:
+    def _measured_on_host(
+        self, grads: list[Tensor], groups: Sequence[Mapping[str, Any]], step: int
+    ) -> HostMeasurement:
         """Nearly every step in host memory: each parameter has a gradient, and it is as it is."""
-        table = self._table
-        norms, total = self._plan((), grads)(grads)
+        table, together = self._table, self.together
+        if together is None:
+            norms, total = self._plan((), grads)(grads)
+        else:
+            parts = together.own_parts(grads)
+            norms, _ = self._plan((), parts)(parts)
+            true = together.join_host(norms, step)
+            norms, total = narrowed(true, norms.dtype), host_total(true)
+            self._joined_params = None
         return HostMeasurement.of(
             norms,
             total,
@@ -124,6 +137,7 @@ class Measurer:
             tensors=table.tensors,
             groups=table.hyper(groups),
             group_of=table.group_of,
+            elsewhere=table.layout is not None,
         )
 
     def fresh_param_norms(self) -> Tensor | None:
@@ -161,7 +175,10 @@ class Measurer:
         """Forget all plans: other parameters are held now."""
         self._plans.clear()
         self._params_engine = None
-        self._countdown = 0
+        # Where ranks hold different tensors, the rows stay and this one may be alone in having others in them: what goes
+        # with which step is the same on all ranks.
+        if self._table.layout is None:
+            self._countdown = 0
         if self.together is not None:
             self.together.grow()
 

@@ -72,6 +72,7 @@ class ParamTable:
 
     Attributes:
         layout: the rows of all ranks, where they hold different tensors; else None.
+        strangers: names of what has joined since then: the other ranks have no rows for it, so it stays out of the table.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class ParamTable:
         self.tensors: list[TensorInfo] = []
         self.group_of: list[int] = []
         self.layout: Layout | None = None
+        self.strangers: list[str] = []
         self._names = names
         self._optimizer = optimizer
         self._held: list[list[Tensor]] = []
@@ -109,8 +111,6 @@ class ParamTable:
         """Bring the table up to the groups; returns the entries of the rows appended, in model order."""
         if self._held and isinstance(self._names, ParameterNames):
             self._names = self._names.again()
-        if self.layout is not None:
-            self._refuse_new(groups)
         self._held = [list(group["params"]) for group in groups]
         self._hyper = ()
         entries = _entries(groups)
@@ -151,15 +151,6 @@ class ParamTable:
         """Rows that only other ranks hold."""
         return set() if self.layout is None else set(np.flatnonzero(self.layout.elsewhere).tolist())
 
-    def _refuse_new(self, groups: Sequence[Mapping[str, Any]]) -> None:
-        known = {id(param) for param in self.params}
-        new = sum(id(entry[2]) not in known for entry in _entries(groups))
-        if new:
-            raise RuntimeError(
-                f"{new} parameters have joined the optimizer on this rank, and the other ranks don't know them; close the "
-                "guard on every rank and attach it again"
-            )
-
     def _vacate(self, staying: set[int]) -> None:
         elsewhere = self._elsewhere()
         for position, param in enumerate(self.params):
@@ -175,6 +166,7 @@ class ParamTable:
         }
         seated: set[int] = set()
         added = []
+        self.strangers = []
         for group, position, param in fresh:
             if id(param) in seated:
                 continue
@@ -182,7 +174,9 @@ class ParamTable:
             name = self._names.get(id(param), f"group{group}.param{position}")
             entry = _tensor_info(name, param, self._optimizer)
             row = vacant.pop((name, entry.shape), None)
-            if row is None:
+            if row is None and self.layout is not None:
+                self.strangers.append(name)
+            elif row is None:
                 added.append(entry)
                 self.params.append(param)
             else:

@@ -66,30 +66,56 @@ def _norm(param: Tensor) -> float:
 def packed(note: Mapping[str, Any]) -> str:
     """As text for the store: what repeats itself is written once, so it is a few bytes a tensor.
 
+    Norms are apart: where a stage is cut over ranks they alone differ between its notes, and the rest is read once.
+
     Args:
         note: with the rows of each optimizer under ``tables``: what `tell` returned, or all ranks together.
     """
     sets: dict[tuple[int, ...], int] = {}
     for one in (one for rows in note["tables"] for one in rows):
         sets.setdefault(tuple(one["holders"]), len(sets))
-    tables = [[{**one, "holders": sets[tuple(one["holders"])]} for one in rows] for rows in note["tables"]]
-    text = json.dumps({**note, "tables": tables, "sets": list(sets)})
-    return base64.b85encode(zlib.compress(text.encode())).decode()
+    tables = [
+        [{**one, "holders": sets[tuple(one["holders"])], "norm": None} for one in rows]
+        for rows in note["tables"]
+    ]
+    norms = np.array([one["norm"] for rows in note["tables"] for one in rows], np.float64)
+    return f"{_text(json.dumps({**note, 'tables': tables, 'sets': list(sets)}).encode())} {_text(norms.tobytes())}"
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(zlib.compress(data)).decode()
+
+
+def _data(text: str) -> bytes:
+    return zlib.decompress(base64.b64decode(text))
 
 
 def unpacked(text: str) -> dict[str, Any]:
     """What was `packed`."""
-    note: dict[str, Any] = json.loads(zlib.decompress(base64.b85decode(text)))
+    return read([text])[0]
+
+
+def read(texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Notes of the ranks in their order, empty where one has none; what replicas tell alike is read once."""
+    known: dict[str, dict[str, Any]] = {}
+    return [_read(text, known) if text else {} for text in texts]
+
+
+def _read(text: str, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    shared, own = text.split(" ")
+    if shared not in known:
+        known[shared] = _without_norms(shared)
+    note = known[shared]
+    norms = iter(np.frombuffer(_data(own), np.float64).tolist())
+    return {**note, "tables": [[{**one, "norm": next(norms)} for one in rows] for rows in note["tables"]]}
+
+
+def _without_norms(text: str) -> dict[str, Any]:
+    note: dict[str, Any] = json.loads(_data(text))
     sets = [tuple(one) for one in note.pop("sets")]
     for one in (one for rows in note["tables"] for one in rows):
         one["holders"] = sets[one["holders"]]
     return note
-
-
-def read(texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Notes of the ranks in their order, empty where one has none; replicas mostly tell the same, which is read once."""
-    known = {text: unpacked(text) if text else {} for text in set(texts)}
-    return [known[text] for text in texts]
 
 
 def misfit(notes: Sequence[dict[str, Any]]) -> str:

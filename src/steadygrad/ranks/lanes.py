@@ -111,6 +111,26 @@ def norms_in(codes: IntArray) -> FloatArray:
     return np.where(halves == _NO_NORM, -1.0, norms)
 
 
+def norm_in(code: int) -> float:
+    """One of `norms_in`: for a single number arrays take ten times as long."""
+    half = code & _NO_NORM
+    if half == _NO_NORM:
+        return -1.0
+    norm: float = struct.unpack("<f", struct.pack("<I", half << (_NORM_BITS - 1)))[0]
+    return norm
+
+
+def lane_of(words: FloatArray, place: int, lanes: int) -> int:
+    """One of the numbers that `unpack` finds.
+
+    Example:
+        >>> lane_of(np.array([1.0, 5.0 * 2**17]), 4, 3)
+        5
+    """
+    word, lane = divmod(place, lanes)
+    return int(words[word]) >> (BITS * lane) & _MASK
+
+
 def bad_losses_in(codes: IntArray) -> BoolArray:
     """Where a loss was logged that isn't finite."""
     bad: BoolArray = codes >> _NORM_BITS > 0

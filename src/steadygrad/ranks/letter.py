@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from steadygrad.ranks.flags import SILENT, Flags
 from steadygrad.ranks.lanes import BITS, FLOAT64_BYTES, code, device_code, pack, per_word
-from steadygrad.ranks.seen import CODES, FAULT, FLAGS, LAGS, LOSSES, OUTSIDE, WEIGHTS_OUTSIDE, loss_words
+from steadygrad.ranks.seen import CODES, loss_words
 
 
 @dataclass(slots=True)
@@ -63,20 +64,19 @@ class Letter:
         return words
 
     def _words(self, loss: float, own: int, word_bytes: int) -> list[float]:
-        counts = (
-            (FAULT, self.fault),
-            (OUTSIDE, self.outside[0]),
-            (WEIGHTS_OUTSIDE, self.outside[1]),
-            (LOSSES, self.loss is not None),
-            (LAGS, self.lags),
-            *enumerate(self.flags, FLAGS),
-        )
-        small = pack(
-            [*((place, int(count)) for place, count in counts if count), (CODES + self.rank, own)],
-            CODES + self.world,
-            per_word(word_bytes),
-        )
-        return [*_parts(loss, loss_words(word_bytes)), *small]
+        lanes = per_word(word_bytes)
+        # In the order of the places in `steadygrad.ranks.seen`.
+        counts = (self.fault, *self.outside, self.loss is not None, self.lags, *self.flags)
+        small = [*_parts(loss, loss_words(word_bytes)), *_counted(counts, CODES + self.world, lanes)]
+        word, lane = divmod(CODES + self.rank, lanes)
+        small[loss_words(word_bytes) + word] += float(own << (BITS * lane))
+        return small
+
+
+@lru_cache(maxsize=64)
+def _counted(counts: tuple[float, ...], places: int, lanes: int) -> tuple[float, ...]:
+    """Words with what all count; mostly the same ones as at the step before."""
+    return tuple(pack(((place, int(count)) for place, count in enumerate(counts) if count), places, lanes))
 
 
 def _known(number: float | Tensor | None) -> float | None:

@@ -2,27 +2,31 @@
 
 A hook on a parameter sees the gradient before it is accumulated and reduced, and leaves DDP's own path
 (buckets, communication hooks) as it is. A NaN spreads over nearly all gradients, so a few small tensors
-are enough: no pass over memory.
+are enough: no pass over memory. In the backward pass they are only added to a buffer: whatever is called there for the
+first time in a step takes several times as long as it does alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from steadygrad.capture import is_capturing
-from steadygrad.measure import is_sharded
+from steadygrad.measure import LEAST_SURE, is_sharded
 
 SAMPLED = 4
 _MAX_NUMEL = 65_536
+_SMALL_NUMEL = 4096
+"""So much is copied in less time than the call takes."""
 
 
 class LocalNorms:
-    """Takes the norm of a few local gradients from one step to the next.
+    """Takes the norm of a few local gradients from one step to the next; micro-batches are added up, as the step does.
 
     Args:
         params: the parameters; a few small ones, spread from first to last, are hooked.
@@ -31,21 +35,30 @@ class LocalNorms:
 
     def __init__(self, params: Sequence[Tensor], *, late: bool) -> None:
         self._late = late
-        self._norms: list[Tensor] = []
+        self._came = False
+        sampled = _spread(params)
+        wide = any(param.dtype == torch.float64 for param in sampled)
+        home = sampled[0].device if sampled else None
+        sizes = [param.numel() for param in sampled]
+        self._sum = torch.zeros(sum(sizes), dtype=torch.float64 if wide else torch.float32, device=home)
+        places = torch.split(self._sum, sizes) if sampled else ()
         self._handles: list[RemovableHandle] = [
-            param.register_hook(self._add)  # type: ignore[no-untyped-call]
-            for param in _spread(params)
+            param.register_hook(partial(self._add, place.view(param.shape)))  # type: ignore[no-untyped-call]
+            for param, place in zip(sampled, places, strict=True)
         ]
 
     def take(self) -> Tensor | float | None:
         """Their norm since the last call, 0-d where the host mustn't wait; None where there was no gradient."""
-        norms, self._norms = self._norms, []
-        if not norms:
+        if not self._came:
             return None
-        if not self._late:
-            return math.hypot(*[norm.item() for norm in norms])
-        joined: Tensor = torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
-        return joined
+        self._came = False
+        norm: Tensor | float
+        if self._late:
+            norm = torch.linalg.vector_norm(self._sum, dtype=torch.float64)
+        else:
+            norm = _host_norm(self._sum)
+        self._sum.zero_()
+        return norm
 
     def close(self) -> None:
         """Take all hooks off."""
@@ -53,10 +66,23 @@ class LocalNorms:
             handle.remove()
         self._handles = []
 
-    def _add(self, grad: Tensor) -> None:
-        # This runs inside the user's backward pass: nothing that could fail may happen here.
-        if grad.layout == torch.strided and not is_capturing():
-            self._norms.append(torch.linalg.vector_norm(grad.detach(), dtype=torch.float64))
+    def _add(self, place: Tensor, grad: Tensor) -> None:
+        # This runs inside the user's backward pass, whose gradients may be of any kind (batched by vmap, say).
+        try:
+            if grad.layout == torch.strided and not is_capturing():
+                place.add_(grad.detach())
+                self._came = True
+        except Exception:  # noqa: BLE001 - a step without this number is better than none
+            self._came = False
+
+
+def _host_norm(numbers: Tensor) -> float:
+    # Half of a norm's time, where the square of a float32 is in its range.
+    square = torch.dot(numbers, numbers).item()
+    if LEAST_SURE**2 < square < math.inf:
+        return math.sqrt(square)
+    norm: float = torch.linalg.vector_norm(numbers, dtype=torch.float64).item()
+    return norm
 
 
 def _spread(params: Sequence[Tensor]) -> list[Tensor]:
@@ -70,5 +96,8 @@ def _spread(params: Sequence[Tensor]) -> list[Tensor]:
         and param.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
         and 0 < param.numel() <= _MAX_NUMEL
     ]
+    fit = [param for param in fit if param.device == fit[0].device]
+    small = [param for param in fit if param.numel() <= _SMALL_NUMEL]
+    fit = small if len(small) >= SAMPLED else fit
     last = len(fit) - 1
     return [fit[i] for i in sorted({round(k * last / (SAMPLED - 1)) for k in range(SAMPLED)})] if fit else []

@@ -11,7 +11,8 @@ Shape legend: P parameters, n ranks. Layout, in float64: squares ``[P]``, sum of
 ``8 P + 8 + 8 ceil((11 + n) / 3)`` bytes, and ``12 P + 52 + 4 n``: at most ``16 P`` from ``P = n + 13`` on.
 
 A float64's square can leave a float64's range, a parameter's that of a float32. In host memory such a norm is counted in place of
-its square, and where any rank has one, all add them up once more in halves, 16 bytes a tensor.
+its square, and where any rank has one, all add them up once more in halves, 16 bytes a tensor. On an accelerator nobody looks, so
+float64 parameters are always added up in halves there: 16 bytes a tensor, and 24 on the one step in ten.
 """
 
 from __future__ import annotations
@@ -21,30 +22,22 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from steadygrad.measure import LateReads, Layout, is_sharded, own_part
 from steadygrad.ranks.flags import SILENT, Flags
-from steadygrad.ranks.halves import (
-    NARROW,
-    SQUARES,
-    WEIGHTS,
-    WIDE,
-    inside,
-    weights_joined,
-    weights_split,
-)
+from steadygrad.ranks.halves import WIDE
 from steadygrad.ranks.letter import Letter
 from steadygrad.ranks.local import LocalNorms
 from steadygrad.ranks.peers import Peers
 from steadygrad.ranks.seen import Seen
-from steadygrad.ranks.shards import shares
+from steadygrad.ranks.sums import Sums
 from steadygrad.records import FloatArray
 
 _KEPT = 64
 PATIENCE_S = 10.0
 """How long each rank is given to answer after a collective has failed."""
-_LONG = (torch.float64, torch.complex128)
 
 
 class Ranks:
@@ -84,12 +77,9 @@ class Ranks:
 
     def grow(self) -> None:
         """Take note that parameters were appended."""
-        layout = self._layout
-        self._shares = (
-            shares(self._params, self.peers.world) if layout is None else torch.from_numpy(layout.shares)
-        )
-        # The square of any narrower number is a float64.
-        self._can_leave = not self._late and any(param.dtype in _LONG for param in self._params)
+        self._sums = Sums(self._params, self.peers.world, late=self._late, layout=self._layout)
+        words = np.zeros(len(self._sums) + len(Letter(self.peers.rank, self.peers.world).on_host()))
+        self._words, self._vector = words, torch.from_numpy(words)
 
     def log(self, loss: float | Tensor, lags: bool) -> None:  # noqa: FBT001 - a callback of one call
         """This rank's own loss, for the next collective.
@@ -125,21 +115,33 @@ class Ranks:
             RuntimeError: a rank has had a fault, or the collective failed; all ranks stop measuring together.
         """
         letter = self._letter(step)
-        sums = self._sums(norms, param_norms, letter)
+        sums = self._sums.split(norms, param_norms, letter)
         vector = self._add_up(sums, letter)
-        seen = self._note(vector[len(sums) :], step)
-        repeats = (False, False)
-        if seen is not None and not seen.is_plain:
-            if seen.fault:
-                self.left = True
-                raise RuntimeError("the measuring of another rank has failed, so all ranks stop together")
-            repeats = seen.outside
-        joined = self._joined(vector[: len(sums)], with_weights=param_norms is not None)
+        repeats = self._asked_again(self._note(vector[len(sums) :], step))
+        joined = self._sums.joined(vector[: len(sums)], with_weights=param_norms is not None)
         given = [norms] if param_norms is None else [norms, param_norms]
         return [
             self._repeated(own) if again else one
             for own, again, one in zip(given, repeats, joined, strict=False)
         ]
+
+    def join_host(self, norms: FloatArray, step: int) -> NDArray[np.float64]:
+        """`join` for numbers in host memory, without the parameters: nearly every step there.
+
+        In numpy and in place: a call of torch's takes longer than these sums.
+        """
+        if not self._sums.plain:
+            return self.join(torch.from_numpy(norms), None, step)[0].numpy()
+        self._refuse_alone()
+        words, count = self._words, len(norms)
+        self._sums.square_into(norms, words[:count])
+        words[count:] = self._letter(step).on_host()
+        self.calls += 1
+        self._reduce(self._vector, str(self.calls))
+        # A copy, since the words are written anew at the next step.
+        self._asked_again(self._remember(step, words[count:].copy()))
+        true: NDArray[np.float64] = np.sqrt(words[:count])
+        return true
 
     def leave(self, *, param_norms: bool) -> None:
         """This rank measures no more: tell the others in the collective they are waiting in, until they know.
@@ -149,10 +151,10 @@ class Ranks:
         """
         if self.left:
             return
-        zeros = torch.zeros(len(self._shares), dtype=torch.float64, device=self._params[0].device)
+        zeros = torch.zeros(len(self._sums), dtype=torch.float64, device=self._params[0].device)
         letter = self._letter(-1)
         letter.fault = True
-        sums = self._sums(zeros, zeros if param_norms else None, letter)
+        sums = self._sums.split(zeros, zeros if param_norms else None, letter)
         seen = self._note(self._add_up(sums, letter)[len(sums) :], -1)
         self.left = seen is not None and seen.fault
 
@@ -186,52 +188,33 @@ class Ranks:
         said = flags if said_at == step else SILENT
         return Letter(self.peers.rank, self.peers.world, loss, local, self._lags, said)
 
-    def _sums(self, norms: Tensor, param_norms: Tensor | None, letter: Letter) -> Tensor:
-        """This rank's squares; what can't be squared is left out, and the letter says so."""
-        if param_norms is None:
-            left_out = False
-            if self._can_leave:
-                norms, left_out = inside(norms, *SQUARES)
-            letter.outside = left_out, False
-            return self._squares(norms)
-        if not self._late:
-            norms, left_out = inside(norms, NARROW.least, NARROW.most)
-            param_norms, weight_left_out = inside(param_norms, *WEIGHTS)
-            letter.outside = left_out, weight_left_out
-        share = self._shares.to(norms.device)
-        return torch.cat([NARROW.split(norms, share), weights_split(param_norms, share)])
-
-    def _squares(self, norms: Tensor) -> Tensor:
-        if self._late:
-            return norms.to(torch.float64).square() * self._shares.to(norms.device)
-        # In numpy: in host memory a call of torch's takes longer than these sums.
-        return torch.from_numpy(np.square(norms.numpy(), dtype=np.float64) * self._shares.numpy())
-
-    def _joined(self, sums: Tensor, *, with_weights: bool) -> list[Tensor]:
-        """True norms in float64."""
-        if with_weights:
-            count = len(sums) // 3
-            return [NARROW.joined(sums[: 2 * count]), weights_joined(sums[2 * count :])]
-        return [sums.sqrt() if self._late else torch.from_numpy(np.sqrt(sums.numpy()))]
+    def _asked_again(self, seen: Seen | None) -> tuple[bool, bool]:
+        """Whether norms are to be added up once more: of the gradients, of the parameters."""
+        if seen is None or seen.is_plain:
+            return False, False
+        if seen.fault:
+            self.left = True
+            raise RuntimeError("the measuring of another rank has failed, so all ranks stop together")
+        return seen.outside
 
     def _repeated(self, norms: Tensor) -> Tensor:
         """True norms of any size, by a collective of their own; on every rank or on none."""
         self.repeats += 1
-        sums = WIDE.split(norms, self._shares)
+        sums = self._sums.wide(norms)
         self._reduce(sums, f"{self.calls}/{self.repeats}")
         return WIDE.joined(sums)
 
     def _add_up(self, sums: Tensor, letter: Letter) -> Tensor:
         """The one collective of a step."""
-        if self.left:
-            raise RuntimeError("the ranks have stopped measuring together")
-        if self._late or sums.dtype != torch.float64:
-            vector = torch.cat([sums, letter.on_device(sums.dtype, sums.device)])
-        else:
-            vector = torch.from_numpy(np.concatenate([sums.numpy(), letter.on_host()]))
+        self._refuse_alone()
+        vector = torch.cat([sums, letter.on_device(sums.dtype, sums.device)])
         self.calls += 1
         self._reduce(vector, str(self.calls))
         return vector
+
+    def _refuse_alone(self) -> None:
+        if self.left:
+            raise RuntimeError("the ranks have stopped measuring together")
 
     def _reduce(self, vector: Tensor, about: str) -> None:
         self.bytes_sent += vector.numel() * vector.element_size()
@@ -246,14 +229,14 @@ class Ranks:
 
     def _note(self, tail: Tensor, step: int) -> Seen | None:
         """Remember what the ranks saw, and tell what there is to know by now."""
-        arrived: tuple[int, FloatArray] | None
-        if self._late:
-            self._reads.send(tail, step)
-            # The tail of the step before has arrived by now, on all ranks the same one.
-            arrived = self._reads.take() if self.calls > 1 else None
-        else:
-            arrived = step, tail.numpy().copy()  # of its own: the sums needn't be kept
-        if arrived is None:
-            return None
-        self._seen.append(Seen(*arrived, self.peers.world))
-        return self._seen[-1]
+        if not self._late:
+            return self._remember(step, tail.numpy().copy())  # of its own: the sums needn't be kept
+        self._reads.send(tail, step)
+        # The tail of the step before has arrived by now, on all ranks the same one.
+        arrived = self._reads.take() if self.calls > 1 else None
+        return None if arrived is None else self._remember(*arrived)
+
+    def _remember(self, step: int, words: FloatArray) -> Seen:
+        seen = Seen(step, words, self.peers.world)
+        self._seen.append(seen)
+        return seen

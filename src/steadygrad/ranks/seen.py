@@ -13,6 +13,8 @@ from steadygrad.ranks.lanes import (
     FLOAT64_BYTES,
     IntArray,
     bad_losses_in,
+    lane_of,
+    norm_in,
     norms_in,
     per_word,
     unpack,
@@ -81,7 +83,7 @@ class Seen:
 
     def norm_of(self, rank: int) -> float:
         """One rank's number of `norms`."""
-        return float(norms_in(self._codes[rank : rank + 1])[0])
+        return norm_in(lane_of(self._small, CODES + rank, self._lanes))
 
     @cached_property
     def flags(self) -> Flags:
@@ -97,7 +99,9 @@ class Seen:
     @property
     def is_plain(self) -> bool:
         """Whether nothing has to be asked or told beside the sums, as in nearly every step."""
-        return not (self._small[: 1 + WEIGHTS_OUTSIDE] if self._lanes == 1 else self._small[:1]).any()
+        if self.words.itemsize == FLOAT64_BYTES:
+            return bool(self.words[1] == 0.0)
+        return not self._small[: 1 + WEIGHTS_OUTSIDE].any()
 
     @property
     def fault(self) -> bool:

@@ -135,7 +135,12 @@ class Applier:
 
     def skip(self, measurement: Measurement) -> None:
         """Leave the step out: without gradients no optimizer touches weights, state or counters."""
-        for param in measurement.params:
+        optimizer = self._optimizer()
+        # Its own, since what has joined later may not be measured.
+        held = (
+            () if optimizer is None else [one for group in optimizer.param_groups for one in group["params"]]
+        )
+        for param in held or measurement.params:
             if param.grad is not None:
                 self._taken.append((param, param.grad))
                 param.grad = None

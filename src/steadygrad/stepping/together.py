@@ -49,6 +49,10 @@ class Book(Protocol):
     def say(self, key: str, text: str) -> None:
         """One line on stderr."""
 
+    @property
+    def records(self) -> bool:
+        """Whether a run file is being written."""
+
     def own_norm(self, step: int, norm: float) -> None:
         """Write down what this rank's gradient was before it was reduced."""
 
@@ -132,7 +136,7 @@ def join_ranks(met: Peers | Apart | None, tracks: Sequence[Track], book: Book, *
         track.lane.join(ranks)
         book.scalars.loss_to.append(ranks.log)
     book.tellers.append(partial(tell_rank, joined))
-    if met.replicated:
+    if met.replicated and book.records:
         book.listeners.append(("ranks", partial(_tell_own_norm, joined[0], book)))
     return joined
 

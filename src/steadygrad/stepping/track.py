@@ -35,6 +35,7 @@ from steadygrad.stepping.outlet import Outlet
 from steadygrad.stepping.plain import host_norm, plain_total
 from steadygrad.stepping.saved import completed
 from steadygrad.stepping.shielded import PART, ShieldedPolicy
+from steadygrad.stepping.strangers import Strangers
 from steadygrad.stepping.streak import SkipStreak
 from steadygrad.stepping.undo import StepUndo, moves_while_evaluating
 from steadygrad.stepping.zero_grad import EVIDENCE_STEPS, ZeroGradCheck
@@ -94,6 +95,7 @@ class Track:
         )
         self.brake = Brake()
         self._unlearnt = Arrears(self._learn)
+        self._strangers = Strangers(table, outlet.say)
         self._lookout = Lookout(self._context(), containment, self._found)
         self.lane = Lane(
             index,
@@ -306,6 +308,7 @@ class Track:
 
     def _grow(self, groups: Groups) -> None:
         added = self.table.extend(groups)
+        self._contained(_REPORTING, self._strangers.look)
         self.lane.grow()
         self._meet_parameters()
         if added:
