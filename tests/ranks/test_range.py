@@ -24,9 +24,9 @@ SIZES = {
 }
 
 
-def guarded(model, policy):
+def guarded(model, policy, late=False):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    guard = Monitor("guard", model, [optimizer], policy, run=None, max_skips=99, overhead=0.0)
+    guard = Monitor("guard", model, [optimizer], policy, run=None, max_skips=99, overhead=0.0, late=late)
     return optimizer, guard
 
 
@@ -46,9 +46,10 @@ def put(model, index, value):
         param.grad = torch.full_like(param, value if i % 3 == index else 1.0)
 
 
-def check_sizes(make, dtype, policy):
+def check_sizes(make, dtype, policy, late=False):
+    """With ``late`` the accelerator's path, which mustn't look, against the host's."""
     alone, model = seeded(Net).to(dtype), make(dtype)
-    (alone_optimizer, one), (optimizer, ours) = guarded(alone, policy()), guarded(model, policy())
+    (alone_optimizer, one), (optimizer, ours) = guarded(alone, policy()), guarded(model, policy(), late)
     for step in range(12):  # a step with the norms of the weights, and plain ones
         for value in SIZES[dtype][step % len(SIZES[dtype]) :][:2]:
             put(alone, step % 3, value)
@@ -107,6 +108,7 @@ def every_check(rank):
             for dtype in SIZES:
                 ranks = check_sizes(make, dtype, policy)
                 assert (ranks.repeats > 0) is (dtype is torch.float64), dtype
+                assert check_sizes(make, dtype, policy, late=True).repeats == 0
     check_one_rank_alone_is_outside(rank)
     check_weights_out_of_range(rank)
 

@@ -5,7 +5,15 @@ from steadygrad.measure.late import LateReads
 from steadygrad.measure.layout import Layout
 from steadygrad.measure.measurement import PARAM_NORM_EVERY, Measurement
 from steadygrad.measure.measurer import Measurer
-from steadygrad.measure.norms import LEAST_SURE, HostNorms, device_norms, host_total, is_sharded, sum_dtype
+from steadygrad.measure.norms import (
+    LEAST_SURE,
+    LONG,
+    HostNorms,
+    device_norms,
+    host_total,
+    is_sharded,
+    sum_dtype,
+)
 from steadygrad.measure.parts import own_part, settle_, unit_norms
 from steadygrad.measure.probe import Budget, UpdateProbe
 from steadygrad.measure.spending import Spending
@@ -13,6 +21,7 @@ from steadygrad.measure.table import ParamTable, parameter_names
 
 __all__ = [
     "LEAST_SURE",
+    "LONG",
     "PARAM_NORM_EVERY",
     "Budget",
     "GroupHyper",

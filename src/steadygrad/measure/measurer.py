@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from steadygrad.measure.measurement import PARAM_NORM_EVERY, HostMeasurement, Measurement
-from steadygrad.measure.norms import HostNorms, device_norms, host_total, narrowed
+from steadygrad.measure.norms import LONG, HostNorms, device_norms, host_total, narrowed, scaled_norm
 from steadygrad.measure.table import ParamTable
 from steadygrad.records import BoolArray, FloatArray
 
@@ -188,7 +188,7 @@ class Measurer:
         joined = together.join(norms, params, step)
         if self._late:
             narrow = [one.to(norms.dtype) for one in joined]
-            total = torch.linalg.vector_norm(joined[0])
+            total = self._late_total(joined[0])
         else:
             narrow = [torch.from_numpy(narrowed(one.numpy(), norms.numpy().dtype)) for one in joined]
             total = torch.from_numpy(np.asarray(host_total(joined[0].numpy())))
@@ -214,7 +214,11 @@ class Measurer:
             home = self._table.params[0].device if self._table.params else None
             return torch.zeros(0, device=home), torch.zeros((), device=home)
         norms = device_norms(grads)
-        return norms, torch.linalg.vector_norm(norms)
+        return norms, self._late_total(norms)
+
+    def _late_total(self, norms: Tensor) -> Tensor:
+        long = any(param.dtype in LONG for param in self._table.params)
+        return scaled_norm(norms) if long else torch.linalg.vector_norm(norms)
 
 
 def _gradients(params: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:

@@ -39,6 +39,8 @@ DOT_NUMEL = 262_144
 # Below this norm the squares of a hundred million elements begin to fall under float32's range.
 LEAST_SURE = 1e-15
 _HALF = (torch.float16, torch.bfloat16)
+LONG = (torch.float64, torch.complex128)
+"""Squares of these leave a float64's range long before they do; those of all others never."""
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -278,7 +280,7 @@ def device_norms(tensors: Sequence[Tensor]) -> Tensor:
     """Norms ``[p]`` on the device of the first tensor, without the host reading anything.
 
     Summed in float64 where the device has it (the pass is bound by memory, not arithmetic), so the
-    norm of a finite gradient is finite.
+    norm of a finite gradient is finite; what is float64 itself is divided by its largest element before.
     """
     buckets: dict[tuple[torch.device, torch.dtype, str], list[int]] = {}
     for i, tensor in enumerate(tensors):
@@ -304,7 +306,19 @@ def _engine(tensor: Tensor) -> str:
 
 def _fused_norms(tensors: list[Tensor], device: torch.device, engine: str) -> Tensor:
     values = tensors if engine == "dense" else [dense_values(t) for t in tensors]
+    if values[0].dtype in LONG:
+        return torch.stack([scaled_norm(one) for one in values])
     return torch.stack(torch._foreach_norm(values, 2, dtype=sum_dtype(device, values[0])))
+
+
+def scaled_norm(values: Tensor) -> Tensor:
+    """Norm of float64 numbers, 0-d, that overflows only if it must; nobody reads how large they are."""
+    if not values.numel():
+        return torch.zeros((), dtype=torch.float64, device=values.device)
+    largest = torch.linalg.vector_norm(values, math.inf)
+    scale = torch.where((largest > 0.0) & torch.isfinite(largest), largest, 1.0)
+    norm: Tensor = torch.linalg.vector_norm(values / scale) * scale
+    return norm
 
 
 def sum_dtype(device: torch.device, tensor: Tensor) -> torch.dtype:

@@ -97,8 +97,12 @@ def unpacked(text: str) -> dict[str, Any]:
 
 def read(texts: Sequence[str]) -> list[dict[str, Any]]:
     """Notes of the ranks in their order, empty where one has none; what replicas tell alike is read once."""
-    known: dict[str, dict[str, Any]] = {}
-    return [_read(text, known) if text else {} for text in texts]
+    known: dict[str, dict[str, Any]] = {"": {}}
+    shared: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        if text not in known:
+            known[text] = _read(text, shared)
+    return [known[text] for text in texts]
 
 
 def _read(text: str, known: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygrad.measure import Layout
+from steadygrad.measure import LONG, Layout
 from steadygrad.ranks.halves import (
     NARROW,
     SQUARES,
@@ -24,8 +24,6 @@ from steadygrad.ranks.halves import (
 from steadygrad.ranks.letter import Letter
 from steadygrad.ranks.shards import shares
 from steadygrad.records import FloatArray
-
-_LONG = (torch.float64, torch.complex128)
 
 
 class Sums:
@@ -47,7 +45,7 @@ class Sums:
         self._shares = shares(params, world) if layout is None else torch.from_numpy(layout.shares)
         self._own_shares: FloatArray = self._shares.numpy()
         # The square of any narrower number is a float64.
-        long = any(param.dtype in _LONG for param in params)
+        long = any(param.dtype in LONG for param in params)
         self._can_leave = long and not late
         self._is_wide = long and late
 
