@@ -50,3 +50,12 @@ def test_a_fault_outside_the_model_names_no_module():
     told = blamed(SEEN, Origin("loss", "nan", "aten.log", None))
     assert told.where == ("head.weight", "head.bias")
     assert "outside the model" in told.summary
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [((3,), "in row 3"), ((0, 2), "in rows 0, 2"), ((1, 2, 3, 4, 5), "in rows 1, 2, 3, 4, ...")],
+)
+def test_rows_of_a_broken_batch_are_named(rows, told):
+    origin = Origin("input", "nan", "input", None, rows=rows)
+    assert blamed(SEEN, origin).summary.endswith(told)

@@ -55,10 +55,17 @@ def blamed(finding: Finding, origin: Origin, *, guarded: bool = False) -> Findin
     )
 
 
+ROWS = 4
+"""Rows that a sentence names."""
+
+
 def first_line(origin: Origin) -> str:
-    """Where the number was made, and the user's line, in one sentence."""
+    """Where the number was made or lay, and the user's line, in one sentence."""
     first = str(origin).partition("\n")[0]
-    return f"{first} at {origin.file}:{origin.lineno}: {origin.source}" if origin.file else first
+    if origin.phase == "input" and origin.rows:
+        few = ", ".join(map(str, origin.rows[:ROWS]))
+        return f"{first}: in row{'s' * (len(origin.rows) > 1)} {few}{', ...' * (len(origin.rows) > ROWS)}"
+    return f"{first} at {origin.file}:{origin.lineno}: {origin.source}".rstrip(": ") if origin.file else first
 
 
 def _numbers(origin: Origin) -> dict[str, float]:

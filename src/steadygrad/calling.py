@@ -82,6 +82,15 @@ def tensors_in(value: object) -> list[Tensor]:
     return []
 
 
+def device_hint(model: nn.Module, batch: object) -> str:
+    """A sentence where batch and model lie on different devices; "" where they don't."""
+    homes = sorted({str(param.device) for param in model.parameters()})
+    away = sorted({str(tensor.device) for tensor in tensors_in(batch)} - set(homes))
+    if not away:
+        return ""
+    return f"the batch lies on {', '.join(away)} and the model on {', '.join(homes)}: move one of them with .to(...)."
+
+
 def mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
     """The same structure with every tensor changed, in the order of `tensors_in`; what was given stays as it is."""
     if isinstance(value, Tensor):

@@ -21,6 +21,9 @@ LOSS = "loss"
 """What stands for the operation where the loss was computed outside of what can be replayed."""
 
 
+NO_SOURCE = "the source of this code isn't available"
+
+
 @dataclass(frozen=True, slots=True)
 class InputFacts:
     """One tensor that the guilty operation was given.
@@ -79,14 +82,19 @@ class Origin:
         """Operation, place, line, inputs and rows, for a person."""
         name = {"nan": "NaN", "inf": "Inf"}[self.kind]
         lines = [f"{name} {self._made()} ({self.phase})"]
-        if self.file:
-            lines.append(f"  {self.file}:{self.lineno}: {self.source}".rstrip(": "))
+        lines += self._line()
         lines += [f"  input {i}: {_facts(one)}" for i, one in enumerate(self.inputs)]
         if self.rows:
             lines.append(f"  batch rows {', '.join(map(str, self.rows[:8]))}{' ...' * (len(self.rows) > 8)}")
         if self.path:
             lines.append(f"  passed on through {' -> '.join(name or 'the model' for name in self.path[:8])}")
         return "\n".join([*lines, f"  {self.note}"] if self.note else lines)
+
+    def _line(self) -> list[str]:
+        if self.file:
+            return [f"  {self.file}:{self.lineno}: {self.source or NO_SOURCE}"]
+        computed = self.phase in {"forward", "loss", "backward"} and self.operation not in WITHOUT_OPERATION
+        return [f"  at a line that isn't known: {NO_SOURCE}"] if computed and self.operation != LOSS else []
 
     def _made(self) -> str:
         if self.operation in WITHOUT_OPERATION:

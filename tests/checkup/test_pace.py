@@ -108,3 +108,18 @@ def test_rows_that_point_one_way_are_told_whatever_their_length():
         for apart in (1e-3, 1.0)
     ]
     assert kinds == [["vanishing_gradient"], []]
+
+
+@pytest.mark.parametrize(
+    "optimizer", [torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam, torch.optim.RMSprop]
+)
+def test_an_epsilon_far_above_the_gradients_is_told_and_not_the_rate(optimizer):
+    (finding,) = checked(optimizer, lr=1e-3, eps=3.0).findings
+    assert (finding.kind, finding.severity) == ("stalled_update", "warning")
+    assert "epsilon 3 is far above the gradients" in finding.summary
+    assert finding.causes[0].startswith("The optimizer's epsilon")
+    assert '"eps"] = 1e-08' in finding.remedies[0].code
+
+
+def test_a_large_epsilon_at_the_rate_that_goes_with_it_is_fine():
+    assert checked(torch.optim.Adam, lr=1.0, eps=3.0).ok

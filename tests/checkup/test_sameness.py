@@ -159,6 +159,25 @@ def test_targets_out_of_scale(scale, loss_fn):
     assert "unscaled_targets" not in kinds(again)
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1e-9])
+@pytest.mark.parametrize("loss_fn", [functional.mse_loss, functional.smooth_l1_loss])
+def test_targets_too_small_to_be_told_from_chance(scale, loss_fn):
+    model, inputs = net(outputs=1), torch.randn(64, 8)
+    targets = scale * inputs[:, :1]
+    (finding,) = sg.check(
+        model, inputs, lambda out: loss_fn(out, targets), torch.optim.Adam(model.parameters())
+    ).findings
+    assert (finding.kind, finding.severity) == ("unscaled_targets", "warning")
+    assert "tiny" in finding.causes[0]
+
+
+def test_targets_of_zero_and_small_ones_are_no_fault():
+    model, inputs = net(outputs=1), torch.randn(64, 8)
+    for targets in (torch.zeros(64, 1), 0.03 * inputs[:, :1]):
+        found = sg.check(model, inputs, lambda out, y=targets: functional.mse_loss(out, y))
+        assert "unscaled_targets" not in kinds(found)
+
+
 class Attention(nn.Module):
     def __init__(self, factor, fused=False, causal=False):
         super().__init__()

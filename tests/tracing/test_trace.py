@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import linecache
 import math
 
 import pytest
@@ -187,3 +188,48 @@ def test_the_loss_in_half_precision_overflows_where_it_is_cast():
         nn.Linear(2, 1), torch.full((4, 2), 1e6), lambda out: (out * 1e6).abs().add(1e6).half().mean()
     )
     assert (origin.phase, origin.operation, origin.kind) == ("loss", "aten.to_copy", "inf")
+
+
+GENERATED = """
+import torch
+class Made(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+    def forward(self, x):
+        return torch.log(self.layer(x) * 0 - 1)
+"""
+
+
+def made(file):
+    names = {"__name__": "made"}
+    exec(compile(GENERATED, file, "exec"), names)
+    return names["Made"]()
+
+
+def test_code_without_a_source_is_said_to_have_none():
+    origin = trace(made("<string>"), torch.ones(4, 2), mean)
+    assert (origin.module_type, origin.file, origin.lineno) == ("Made", "", 0)
+    assert "at a line that isn't known: the source of this code isn't available" in str(origin)
+
+
+def test_a_file_that_is_gone_is_named_with_its_line():
+    origin = trace(made("/gone/model.py"), torch.ones(4, 2), mean)
+    assert "/gone/model.py:8: the source of this code isn't available" in str(origin)
+
+
+def test_lines_of_a_console_are_known(monkeypatch):
+    lines = GENERATED.splitlines(keepends=True)
+    monkeypatch.setitem(linecache.cache, "<console-1>", (len(GENERATED), None, lines, "<console-1>"))
+    origin = trace(made("<console-1>"), torch.ones(4, 2), mean)
+    assert (origin.file, origin.lineno) == ("<console-1>", 8)
+    assert origin.source == "return torch.log(self.layer(x) * 0 - 1)"
+
+
+@pytest.mark.parametrize(("home", "away"), [("cpu", "meta"), ("meta", "cpu")])
+def test_a_batch_on_another_device_is_told(home, away):
+    model = nn.Linear(2, 1, device=home)
+    with pytest.raises(
+        UsageError, match=rf"the batch lies on {away} and the model on {home}: move one of them"
+    ):
+        trace(model, torch.ones(4, 2, device=away), mean)

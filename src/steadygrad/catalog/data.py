@@ -56,7 +56,7 @@ ENTRIES: tuple[Entry, ...] = (
         kind="unscaled_targets",
         title="Targets that aren't scaled",
         meaning="Regression targets are hundreds of times as large as anything the network puts out at its start, so loss and "
-        "gradients are huge from the first step, or the way is too long for the rate.",
+        "gradients are huge from the first step, or the way is too long for the rate; or so small that it drowns them.",
         causes=(
             "Targets are in their own units: dollars, pixels, seconds since 1970.",
             "The inputs were standardised and the targets forgotten.",

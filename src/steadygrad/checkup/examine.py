@@ -9,7 +9,7 @@ from functools import partial
 from torch import nn
 from torch.optim import Optimizer
 
-from steadygrad.calling import LossFn
+from steadygrad.calling import LossFn, device_hint
 from steadygrad.checkup.broken import broken
 from steadygrad.checkup.growth import growth, overflow
 from steadygrad.checkup.look import Look, look, loss_again
@@ -21,8 +21,8 @@ from steadygrad.checkup.result import Checkup
 from steadygrad.checkup.sameness import sameness
 from steadygrad.checkup.scales import scales
 from steadygrad.checkup.sharp import sharp
-from steadygrad.checkup.subject import device_hint, subject
-from steadygrad.checkup.target_scale import target_scale
+from steadygrad.checkup.subject import subject
+from steadygrad.checkup.target_scale import target_scale, tiny_targets
 from steadygrad.checkup.underflow import underflow
 from steadygrad.checkup.units import units
 from steadygrad.checkup.wiring import wiring
@@ -138,7 +138,7 @@ def _findings(seen: Look) -> tuple[list[Finding], list[str]]:
     more, left = _run((scales, sameness), seen)
     grown, missed = _run((growth,), settled)
     stuck, skipped = _run((units,), settled)
-    last, rest = _run((sharp, underflow, outputs, precision, first_steps, target_scale), seen)
+    last, rest = _run((sharp, underflow, outputs, precision, first_steps, target_scale, tiny_targets), seen)
     # More copies are trained only where what they would tell isn't a mere consequence.
     seen.explained = _explained([*found, *more, *grown, *stuck, *last])
     paced, missing = _run((rate,), seen)

@@ -8,6 +8,7 @@ from statistics import median
 
 from torch.optim import LBFGS, Optimizer
 
+from steadygrad.checkup.epsilon import damped
 from steadygrad.checkup.look import Look
 from steadygrad.checkup.pace import no_rate, too_slow
 from steadygrad.checkup.plateau import at_a_constant
@@ -71,7 +72,7 @@ def rate(seen: Look) -> Iterator[Finding]:
         if calmer is not None:
             yield _too_high(seen, calmer, tried, "warning")
         elif "stalled_update" not in seen.explained:
-            slow = list(too_slow(seen, optimizer, tried))
+            slow = list(damped(seen, optimizer, tried)) or list(too_slow(seen, optimizer, tried))
             yield from slow or at_a_constant(seen, first, tried.losses)
 
 

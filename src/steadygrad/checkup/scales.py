@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import torch
+
 from steadygrad.checkup.look import Look
 from steadygrad.checkup.reach import best_constant
 from steadygrad.checkup.size import root_mean_square
@@ -13,11 +15,10 @@ from steadygrad.detect.finding import make
 from steadygrad.detect.scale import Size, unnormalised_input
 from steadygrad.records import Finding
 
-FAR_OFF = 100.0
-"""First loss over that of a constant guess; a sound initialisation starts within a few times of it."""
-
-TRIVIAL = 1e-2
-"""A constant guess this much better than an output of 0 says that all targets of the batch are alike."""
+FAR_OFF = 50.0
+"""First loss over that of a constant guess, and over that of an output of 0: where all targets of the batch are alike, a
+guess can be as good as one likes. A sound initialisation starts within a few times of both; of some 190 healthy trainings
+in the benchmarks the farthest is a catapult, at 21."""
 
 
 def scales(seen: Look) -> Iterator[Finding]:
@@ -35,9 +36,8 @@ def _first_loss(seen: Look) -> Iterator[Finding]:
     if output is None or seen.loss_fn is None or output.dim() == 0 or not math.isfinite(seen.loss):
         return
     guess = best_constant(seen.loss_at, output.float()).loss
-    if not math.isfinite(guess) or guess <= 0 or seen.loss <= FAR_OFF * guess:
-        return
-    if guess < TRIVIAL * float(seen.loss_at(output * 0.0).detach()):
+    nothing = float(seen.loss_at(torch.zeros_like(output)).detach())
+    if not math.isfinite(guess) or guess <= 0 or not seen.loss > FAR_OFF * max(guess, nothing):
         return
     size = root_mean_square(output)
     first, last = _ends(seen)

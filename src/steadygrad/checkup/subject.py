@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
 from torch.optim import Optimizer
 
-from steadygrad.calling import call_model, tensors_in
+from steadygrad.calling import call_model
 from steadygrad.checkup.rehearsal import copied
 from steadygrad.errors import UsageError
 from steadygrad.preserve import preserved
@@ -63,15 +63,6 @@ def subject(
         )
     _check_fits(plain, batch)
     return plain, optimizer
-
-
-def device_hint(model: nn.Module, batch: object) -> str:
-    """A sentence where batch and model lie on different devices; "" where they don't."""
-    homes = sorted({str(param.device) for param in model.parameters()})
-    away = sorted({str(tensor.device) for tensor in tensors_in(batch)} - set(homes))
-    if not away:
-        return ""
-    return f"the batch lies on {', '.join(away)} and the model on {', '.join(homes)}: move one of them with .to(...)."
 
 
 def _check_can_be_heard(model: nn.Module) -> None:

@@ -1,9 +1,10 @@
-"""Regression targets so far from where the output starts that the loss and its gradient begin huge."""
+"""Regression targets so far from where the output starts that the loss begins huge, or so small that it drowns them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -16,6 +17,8 @@ from steadygrad.records import Finding
 FAR = 300.0
 """Root mean square of the way from the first output to the targets. Networks are initialised for outputs of about 1,
 and those trained on targets of about 100 still arrive within a usual training."""
+
+TINY = "The targets are in a unit in which they are tiny: metres for micrometres, volts for microvolts."
 
 BEYOND = 10.0
 """The same over the size of the output: a model that multiplies its output by a scale of its own has it in its reach."""
@@ -55,19 +58,55 @@ def target_scale(seen: Look) -> Iterator[Finding]:
     )
 
 
+def tiny_targets(seen: Look) -> Iterator[Finding]:
+    """Targets so small that what an untrained network puts out is hundreds of times as large.
+
+    Only targets that a loss of torch.nn was given: where a descent finds nearly 0, 0 may be what is asked for.
+    """
+    given, start = _told(seen) or (None, None)
+    if given is None or start is None or given.isnan().any():
+        return
+    size, way = root_mean_square(start), root_mean_square(given)
+    same = bool((given == given[0]).all())
+    if same or not FAR * way < size < FAR:
+        return
+    low, high = float(given.min()), float(given.max())
+    finding = make(
+        "unscaled_targets",
+        "warning",
+        0,
+        f"The targets run from {low:.4g} to {high:.4g}, and the output starts at {size:.3g} (root mean square): what an "
+        "untrained network says by chance is hundreds of times as large as all that it is asked to tell apart.",
+        where=["targets"],
+        evidence={
+            "lowest target": low,
+            "highest target": high,
+            "output scale": size,
+            "first loss": seen.loss,
+        },
+    )
+    yield replace(finding, causes=(TINY, *finding.causes))
+
+
 def _compared(seen: Look, output: Tensor) -> tuple[Tensor, Tensor] | None:
     """What the loss draws the output to, and that output; None where it draws it nowhere in particular."""
+    told = _told(seen)
+    if told is not None:
+        return told
+    best = reachable(seen.loss_at, output)
+    if not math.isfinite(best.loss) or not best.loss < seen.loss or not is_target(seen.loss_at, best):
+        return None
+    return best.at, output
+
+
+def _told(seen: Look) -> tuple[Tensor, Tensor] | None:
+    """The targets that a loss of torch.nn was given, and what it compared with them."""
     told = [
         (one.values.float(), one.given.float().reshape(-1))
         for one in seen.targets
         if one.direct and one.given is not None and one.given.numel() == one.values.numel() > 0
     ]
-    if told:
-        return max(told, key=lambda pair: float((pair[0] - pair[1]).abs().max()))
-    best = reachable(seen.loss_at, output)
-    if not math.isfinite(best.loss) or not best.loss < seen.loss or not is_target(seen.loss_at, best):
-        return None
-    return best.at, output
+    return max(told, key=lambda pair: float((pair[0] - pair[1]).abs().max()), default=None)
 
 
 def _trains(seen: Look) -> bool:

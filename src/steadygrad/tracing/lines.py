@@ -17,7 +17,7 @@ _FOREIGN = (
     str(Path(torch.__file__).parent),
     str(Path(_STDLIB) / "contextlib.py"),
     str(Path(_STDLIB) / "functools.py"),
-    "<",
+    "<eval_with_key>",
 )
 
 
@@ -43,7 +43,12 @@ def user_line() -> Line:
     while frame is not None and frame.f_code.co_filename.startswith(_OURS):
         frame = frame.f_back
     while frame is not None and not frame.f_code.co_filename.startswith(_OURS):
-        if not frame.f_code.co_filename.startswith(_FOREIGN):
+        if _is_users(frame.f_code.co_filename):
             return Line(frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back
     return Line()
+
+
+def _is_users(file: str) -> bool:
+    """Code without a file has lines only where whoever made it has kept them, as consoles and notebooks do."""
+    return not file.startswith(_FOREIGN) and (not file.startswith("<") or bool(linecache.getlines(file)))

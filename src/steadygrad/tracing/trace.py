@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from steadygrad.calling import LossFn, call_model, loss_of
+from steadygrad.calling import LossFn, call_model, device_hint, loss_of
+from steadygrad.errors import UsageError
 from steadygrad.origin import Origin
 from steadygrad.tracing.replay import instrumented, uncompiled
 
@@ -27,7 +28,8 @@ def trace(model: nn.Module, batch: object, loss_fn: LossFn | None = None) -> Ori
         torch's nor steadygrad's; for the backward pass it is that of the forward operation.
 
     Raises:
-        UsageError: the loss is not one floating-point number, or nothing leads from it to a parameter.
+        UsageError: the loss is not one floating-point number, or the batch lies on another device. What model and loss
+            function raise themselves comes through.
 
     Example:
         >>> import torch, steadygrad as sg
@@ -38,9 +40,15 @@ def trace(model: nn.Module, batch: object, loss_fn: LossFn | None = None) -> Ori
     """
     model = uncompiled(model)
     with instrumented(model, batch) as step:
-        output = call_model(model, batch)
-        step.forward_ended()
-        loss = loss_of(output, batch, loss_fn)
+        try:
+            output = call_model(model, batch)
+            step.forward_ended()
+            loss = loss_of(output, batch, loss_fn)
+        except RuntimeError as fault:
+            hint = device_hint(model, batch)
+            if not hint:
+                raise
+            raise UsageError(f"trace(model, batch): {hint} ({fault})") from fault
         found = step.broken_in([loss])
         if found is not None or not loss.requires_grad:
             return found
