@@ -18,7 +18,7 @@ from benchmarks.remedies.recipes import RECIPES
 from benchmarks.remedies.training import Builder, Training
 from benchmarks.remedies.unseen import UNSEEN
 from benchmarks.results import write_section
-from steadygrad.checkup.remedies.trials import AS_IT_IS
+from steadygrad.checkup.remedies.trial import AS_IT_IS
 
 
 def main() -> None:

@@ -91,10 +91,10 @@ def lsuv_(model: nn.Module, batch: object) -> None:
         weight: Any = module.weight
         first = weight not in done
         done.add(weight)
-        return _settled(module, output) if first and isinstance(output, Tensor) else None
+        return settled(module, output) if first and isinstance(output, Tensor) else None
 
     with preserved(model), torch.no_grad(), contextlib.ExitStack() as stack:
-        for module in _free_layers(model):
+        for module in free_layers(model):
             stack.callback(module.register_forward_pre_hook(start).remove)
             stack.callback(module.register_forward_hook(settle).remove)
         call_model(model, batch)
@@ -104,7 +104,7 @@ def lsuv_(model: nn.Module, batch: object) -> None:
         )
 
 
-def _free_layers(model: nn.Module) -> list[nn.Module]:
+def free_layers(model: nn.Module) -> list[nn.Module]:
     """Layers whose weight is theirs to change: not frozen, not computed, not an embedding's too."""
     others = [module for module in model.modules() if not isinstance(module, _LAYERS)]
     taken = {param for module in others for param in module.parameters(recurse=False)}
@@ -146,7 +146,7 @@ def _gates(module: nn.Module, matrix: Tensor) -> int:
     return matrix.shape[0] // matrix.shape[1] if recurrent and matrix.shape[0] % matrix.shape[1] == 0 else 1
 
 
-def _settled(module: nn.Module, output: Tensor) -> Tensor | None:
+def settled(module: nn.Module, output: Tensor) -> Tensor | None:
     """The output with mean 0 for each unit and spread 1 over all; the layer is changed to return it."""
     unit = output.dim() - 1 if isinstance(module, nn.Linear) else 1
     others = [dim for dim in range(output.dim()) if dim != unit]

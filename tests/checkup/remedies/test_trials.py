@@ -12,7 +12,7 @@ from torch import nn
 
 import steadygrad as sg
 from steadygrad.checkup.remedies import Trial, Trials
-from steadygrad.checkup.remedies.trials import AS_IT_IS
+from steadygrad.checkup.remedies.trial import AS_IT_IS
 from steadygrad.records import Remedy
 
 CURES = {
@@ -111,6 +111,31 @@ def test_what_was_thrown_off_on_its_way_comes_after_what_was_not():
     assert trial(1.0, 0.04, peak=1e9).rank > trial(1.0, 0.5, peak=2.0).rank
     assert trial(1.0, 0.04, steadiness=200.0).rank > trial(1.0, 0.5).rank
     assert trial(1.0, 0.9).rank < trial(1.0, 1.0).rank  # where little is learnt, less counts
+
+
+def test_what_learns_rows_it_has_not_seen_comes_first():
+    assert trial(1.0, 0.04, unseen=0.2).rank < trial(1.0, 0.04, unseen=0.9).rank
+    # Far above a guess or at it: one batch can't be told from another yet.
+    assert trial(1.0, 0.04, unseen=9.0).rank == trial(1.0, 0.04, unseen=1.0).rank
+    assert trial(1.0, 0.04, unseen=1.0).rank < trial(1.0, 0.9, unseen=1.0).rank
+
+
+def test_what_breaks_at_a_few_times_its_rate_is_told_and_comes_after_what_is_about_as_good():
+    assert trial(1.0, 0.04, bears=False).rank > trial(1.0, 0.1).rank
+    assert trial(1.0, 0.04, bears=False).rank < trial(1.0, 0.5).rank
+    assert "(breaks at 3 times its rate)" in str(Trials((trial(1.0, 0.04, bears=False),)))
+
+
+def test_residual_branches_without_norm_start_at_zero():
+    """The rate that fits them at first breaks while they learn; a margin shows it."""
+    first = next(iter(built("residual_blocks_without_norm").check().try_remedies()))
+    assert trains(built("residual_blocks_without_norm"), first.plan)[0]
+    assert first.bears
+
+
+def test_a_recurrence_is_no_residual_branch():
+    trials = built("recurrent_linear_explodes").check().try_remedies(5)
+    assert not [one for one in trials if "residual" in one.remedy.action.lower()]
 
 
 def test_where_something_is_wrong_leaving_it_comes_last_among_equals():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import math
 from collections.abc import Iterator
 from functools import partial
@@ -13,7 +15,7 @@ from steadygrad.checkup.rehearsal import Setup
 from steadygrad.checkup.remedies.plan import Case, Plan
 from steadygrad.checkup.weights import activation
 from steadygrad.gains import TimeGain
-from steadygrad.initialise import lsuv_, orthogonal_
+from steadygrad.initialise import looks_linear_, lsuv_, orthogonal_, zero_residual_
 from steadygrad.records import Remedy
 
 WIDE = 3.0
@@ -21,6 +23,17 @@ WIDE = 3.0
 
 SPREAD = 0.02
 """Of embeddings at their start, as in GPT-2 (Radford et al. 2019)."""
+
+DEEP = frozenset(
+    {
+        "exploding_gradient",
+        "vanishing_gradient",
+        "nonfinite_activation",
+        "nonfinite_loss",
+        "nonfinite_gradient",
+    }
+)
+"""Kinds of finding of a signal or a gradient that grows or fades with depth."""
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -32,6 +45,13 @@ def start_plans(case: Case) -> Iterator[Plan]:
     if _wide(case.seen.model):
         code = f"torch.nn.init.normal_(embedding.weight, std={SPREAD})"
         yield Plan(Remedy("Start the embeddings small", code), "start", _small_embeddings)
+    # What adds to a state at each time step looks like a branch too, and is the recurrence itself.
+    if case.kinds & DEEP and not case.seen.gains.time and (ends := _branch_ends(case)):
+        code = "steadygrad.initialise.zero_residual_(model, batch)"
+        yield Plan(Remedy("Start the residual branches at zero", code), "start", partial(_zeroed, names=ends))
+        code = f"steadygrad.initialise.lsuv_(model, batch); {code}"
+        title = "Scale each layer on a batch and start the residual branches at zero"
+        yield Plan(Remedy(title, code), "start", partial(_fitted_and_zeroed, names=ends))
     name, asked = activation(case.seen)
     gain = asked or 1.0
     named = name or "linear"
@@ -45,6 +65,8 @@ def start_plans(case: Case) -> Iterator[Plan]:
     yield Plan(
         Remedy("Scale each layer on a batch", "steadygrad.initialise.lsuv_(model, batch)"), "start", _fitted
     )
+    mirrored = "steadygrad.initialise.looks_linear_(model, batch)"
+    yield Plan(Remedy("Mirror rectified layers so that they begin linear", mirrored), "start", _mirrored)
     yield Plan(
         Remedy("Make the weights orthogonal", f"steadygrad.initialise.orthogonal_(model, gain={gain:.3g})"),
         "start",
@@ -61,6 +83,29 @@ def _wide(model: nn.Module) -> list[Tensor]:
 def _small_embeddings(setup: Setup) -> None:
     for weight in _wide(setup.model):
         nn.init.normal_(weight, std=SPREAD)
+
+
+def _branch_ends(case: Case) -> tuple[str, ...]:
+    """Last layers of the residual branches: found once, since the search takes a pass for each layer."""
+    with contextlib.suppress(Exception):
+        twin = copy.deepcopy(case.seen.model)
+        return tuple(zero_residual_(twin, case.seen.batch))
+    return ()
+
+
+def _zeroed(setup: Setup, names: tuple[str, ...]) -> None:
+    for name in names:
+        for param in setup.model.get_submodule(name).parameters(recurse=False):
+            nn.init.zeros_(param)
+
+
+def _fitted_and_zeroed(setup: Setup, names: tuple[str, ...]) -> None:
+    _fitted(setup)
+    _zeroed(setup, names)
+
+
+def _mirrored(setup: Setup) -> None:
+    looks_linear_(setup.model, setup.fed(setup.batch))
 
 
 def _fitted(setup: Setup) -> None:

@@ -4,45 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 from types import MappingProxyType
 
 import torch
 
 from steadygrad.checkup.look import Look
-from steadygrad.checkup.reach import best_constant
+from steadygrad.checkup.reach import Reached, best_constant
 from steadygrad.checkup.rehearsal import Rehearsal, Setup, copied, rehearse, shake
 from steadygrad.checkup.remedies.data import data_plans
+from steadygrad.checkup.remedies.held import Held, hold_out
+from steadygrad.checkup.remedies.margin import hurry
 from steadygrad.checkup.remedies.noise import add_noise
 from steadygrad.checkup.remedies.plan import Case, Plan
 from steadygrad.checkup.remedies.start import start_plans
 from steadygrad.checkup.remedies.steps import steps_plans
+from steadygrad.checkup.remedies.trial import ALIKE, AS_IT_IS, LEARNT, THROWN, Trial, Trials
 from steadygrad.checkup.remedies.wiring import wiring_plans
 from steadygrad.preserve import preserved
 from steadygrad.records import Remedy
 
-LEARNT = 0.05
-"""Share of a constant guess's loss below which two remedies have both learnt the batch: which one learnt it to more
-digits says nothing about the next batch."""
-
-ALIKE = 1.5
-"""Factor of loss within which two remedies are alike, and the one nearer to the root comes first."""
-
-LITTLE = 0.6
-"""Share of a constant guess's loss above which not much has been learnt, and four times as small a difference counts:
-one batch, seen again and again, has little noise."""
-
 LITTLE_LEARNT = 0.95
 """Share of a constant guess's loss that the second trial must come below."""
-
-UNSTEADY = 3.0
-"""Highest loss of the second half over the last: above it a run has learnt the batch by luck."""
-
-THROWN = 10.0
-"""Highest loss of all over the first one or a constant guess's: above it the run was thrown far off on its way, and on
-batches that change it wouldn't have come back. Catapults stay within it."""
 
 SHAKEN = 8
 """Steps on each of two mixtures of the batch's rows, after the trial."""
@@ -54,117 +40,16 @@ and still better than one that breaks on the batch it knows."""
 COMBINED = 2
 """How many of the best are tried together with others."""
 
-FINALISTS = 4
+FINALISTS = 5
 """How many of the best are tried once more, with noise and for longer."""
+
+OF_ONE_ROOT = 2
+"""How many of them may begin with the same remedy: what one batch can't tell apart, others may."""
 
 LONGER = 3
 """Times the steps of that second trial."""
 
-SHOWN = 8
-"""Rows of the table; the run as it is always has its own."""
-
-AS_IT_IS = "Leave it as it is"
-
 _NOT_COPIED = "nothing could be tried: this training can't be copied, or doesn't run on a copy"
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One remedy and what it did.
-
-    Attributes:
-        remedy: what was changed.
-        loss_before: of the first step.
-        loss_after: median of the last quarter of the steps; NaN where the run broke.
-        finite: whether every loss was finite.
-        guess: loss of the best constant guess, or the first loss where there is none.
-        steadiness: highest loss of the second half over the last quarter's.
-        peak: highest loss of all over the first one or the constant guess's, whichever is larger.
-        shaken: by how much the loss rose on rows with each other's targets, while it was trained on them; 1 is not.
-        steps: how many training steps were made.
-        plan: how it was done.
-    """
-
-    remedy: Remedy
-    loss_before: float
-    loss_after: float
-    finite: bool
-    guess: float = math.nan
-    steadiness: float = 1.0
-    peak: float = 1.0
-    shaken: float = 1.0
-    steps: int = 0
-    plan: Plan | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def share(self) -> float:
-        """Share of a constant guess's loss that is left; Inf where the run broke."""
-        if not self.finite:
-            return math.inf
-        bound = self.guess if self.guess > 0 else abs(self.loss_before)
-        return self.loss_after / bound if bound > 0 else self.loss_after
-
-    @property
-    def trains(self) -> bool:
-        """Whether the loss fell and stayed finite."""
-        return self.finite and self.loss_after < self.loss_before
-
-    @property
-    def rank(self) -> float:
-        """Lower is better; equal is alike."""
-        if not self.finite:
-            return math.inf
-        finer = 4 if self.share > LITTLE else 1
-        steps = _alike(max(self.share, LEARNT) / LEARNT)
-        luck = (self.steadiness / UNSTEADY, self.peak / THROWN, self.shaken / UNSTEADY)
-        return round(steps * finer) / finer + sum(_alike(max(1.0, one)) for one in luck)
-
-
-def _alike(factor: float) -> float:
-    """A factor as a number of steps of `ALIKE`."""
-    return math.log(min(factor, 1e300)) / math.log(ALIKE)
-
-
-@dataclass(frozen=True, slots=True)
-class Trials:
-    """All trials, the best first; the run as it is stands among them.
-
-    Attributes:
-        trials: each with its remedy.
-        why_none: what to say where there are none.
-    """
-
-    trials: tuple[Trial, ...]
-    why_none: str = "no optimizer was given, so nothing could be tried"
-
-    def __iter__(self) -> Iterator[Trial]:
-        """The trials, the best first."""
-        return iter(self.trials)
-
-    def __len__(self) -> int:
-        """How many."""
-        return len(self.trials)
-
-    def __str__(self) -> str:
-        """A table: loss before and after, what is left of a constant guess's, the remedy."""
-        if not self.trials:
-            return self.why_none
-        lines = [
-            "remedies tried on copies, best first (loss before -> after, share of a constant guess's loss)"
-        ]
-        longest, shortest = (choose(trial.steps for trial in self.trials) for choose in (max, min))
-        if longest > shortest > 0:
-            lines[0] += (
-                f"; the best once more, for {longest} steps whose gradients are as noisy as batches that change"
-            )
-        shown = [trial for i, trial in enumerate(self.trials) if i < SHOWN or trial.remedy.action == AS_IT_IS]
-        for trial in shown:
-            after = f"{trial.loss_after:.3g}" if trial.finite else "broke"
-            share = f"{trial.share:.0%}" if trial.share < 1e3 else "-" if trial.finite else ""
-            lines.append(f"  {trial.loss_before:>9.3g} -> {after:<9} {share:>6}  {trial.remedy}")
-        if len(shown) < len(self.trials):
-            lines.append(f"  and {len(self.trials) - len(shown)} more that did no better")
-        return "\n".join(lines)
 
 
 def try_all(seen: Look, kinds: Iterable[str], steps: int) -> Trials:
@@ -178,28 +63,102 @@ def try_all(seen: Look, kinds: Iterable[str], steps: int) -> Trials:
     case = Case(seen, frozenset(kinds))
     with preserved(seen.model, seen.loss_fn), torch.random.fork_rng(devices=[]):
         guess = _guess(seen)
+        course = _Course(case, steps, guess.loss, hold_out(seen, guess))
         plans = list(_plans(case))
-        tried = [trial for plan in plans if (trial := _tried(plan, seen, steps, guess)) is not None]
-        pairs = list(_pairs(_ordered(tried, case), plans))
-        tried += [trial for plan in pairs if (trial := _tried(plan, seen, steps, guess)) is not None]
-        final = list(_final(_ordered(tried, case), seen, steps, guess))
-    known = {trial.plan: trial for trial in final}
+        tried = list(course.tried(plans))
+        ordered = _ordered(tried, case)
+        known: dict[Plan | None, Trial] = {}
+        if ordered and ordered[0].rank == 0:
+            known = course.finals(ordered)
+        if not any(_learns(one) and one.bears for one in known.values()):
+            tried += course.tried(_pairs(ordered, plans))
+            known |= course.finals(_ordered(tried, case), known)
+        if not any(_learns(one) for one in known.values()):
+            known |= course.finals(_ordered(tried, case), known)
     return Trials(tuple(_ordered([known.get(one.plan, one) for one in tried], case, known)), _NOT_COPIED)
 
 
-def _final(ordered: Sequence[Trial], seen: Look, steps: int, guess: float) -> Iterator[Trial]:
-    """The best once more, and those behind them where none of them trains."""
-    for first in (0, FINALISTS):
-        again = [
-            trial
-            for one in ordered[first : first + FINALISTS]
-            if one.finite
-            and one.plan is not None
-            and (trial := _tried(one.plan, seen, LONGER * steps, guess, noisy=True)) is not None
-        ]
-        yield from again
-        if any(_learns(trial) for trial in again):
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """What every remedy has to go through.
+
+    Attributes:
+        case: the training and what is wrong with it.
+        steps: of the first trial.
+        guess: loss of the best constant guess; NaN without one.
+        held: rows that the second trial doesn't learn from.
+    """
+
+    case: Case
+    steps: int
+    guess: float
+    held: Held | None
+
+    def tried(self, plans: Iterable[Plan]) -> Iterator[Trial]:
+        """Each on the whole batch, as it is."""
+        for plan in plans:
+            trial = self._run(plan, self.steps, self.guess, [])
+            if trial is not None:
+                yield trial
+
+    def finals(
+        self, ordered: Sequence[Trial], known: Mapping[Plan | None, Trial] = MappingProxyType({})
+    ) -> dict[Plan | None, Trial]:
+        """The best that have not been tried once more yet, once more."""
+        chosen = list(_chosen([one for one in ordered if one.plan not in known]))
+        return {plan: trial for plan in chosen if (trial := self._again(plan)) is not None}
+
+    def _again(self, plan: Plan) -> Trial | None:
+        """For longer, with noise, without some of the rows; and for a while at a rate that is too high by a factor."""
+        shares: list[float] = []
+        guess = self.guess if self.held is None else self.held.guess
+        hold = [] if self.held is None else [partial(self.held.listen, shares=shares)]
+        changes: list[Callable[[Setup], None]] = [*hold, add_noise]
+        trial = self._run(plan, LONGER * self.steps, guess, changes)
+        if trial is None or not trial.finite:
+            return trial
+        seen = shares[: trial.steps]
+        fast = self._run(plan, self.steps, guess, [*changes, hurry])
+        unseen = median(seen[-max(1, len(seen) // 4) :]) if seen else math.nan
+        return replace(trial, unseen=unseen, bears=fast is not None and _bore(fast, trial))
+
+    def _run(
+        self, plan: Plan, steps: int, guess: float, changes: Sequence[Callable[[Setup], None]]
+    ) -> Trial | None:
+        seen, optimizer = self.case.seen, self.case.seen.optimizer
+        assert optimizer is not None
+        # A remedy that can't be done to this training (no layer to initialise, a dtype that an operation lacks) is none.
+        with contextlib.suppress(Exception), preserved(seen.model, seen.loss_fn):
+            torch.manual_seed(0)
+            setup: Setup = copied(seen.model, optimizer, seen.batch, seen.loss_fn)
+            setup.place = seen.place
+            plan.apply(setup)
+            for change in changes:
+                change(setup)
+            trial = _trial(plan, rehearse(setup, steps), guess)
+            return trial if trial is None or not trial.finite else replace(trial, shaken=_shaken(setup))
+        return None
+
+
+def _chosen(ordered: Sequence[Trial]) -> Iterator[Plan]:
+    """The best, no two that did the same to the last digit, and few that begin with the same remedy."""
+    seen, roots, count = set[tuple[float, ...]](), dict[str, int](), 0
+    for one in ordered:
+        root = one.remedy.action.split(", and ")[0]
+        mark = (one.loss_before, one.loss_after, one.steadiness, one.peak)
+        if one.plan is None or not one.finite or mark in seen or roots.get(root, 0) == OF_ONE_ROOT:
+            continue
+        seen.add(mark)
+        roots[root] = roots.get(root, 0) + 1
+        yield one.plan
+        count += 1
+        if count == FINALISTS:
             return
+
+
+def _bore(fast: Trial, own: Trial) -> bool:
+    """Whether a higher rate did no harm: it stayed finite, on its course, and below a guess or where the own rate led."""
+    return fast.finite and fast.peak <= THROWN and fast.share <= max(LITTLE_LEARNT, ALIKE * own.early)
 
 
 def _learns(trial: Trial) -> bool:
@@ -245,27 +204,11 @@ def _ordered(
     return sorted(trials, key=place)
 
 
-def _guess(seen: Look) -> float:
+def _guess(seen: Look) -> Reached:
     output = seen.output_tensor
     if output is None or seen.loss_fn is None or output.dim() == 0:
-        return math.nan
-    return best_constant(seen.loss_at, torch.nan_to_num(output.float())).loss
-
-
-def _tried(plan: Plan, seen: Look, steps: int, guess: float, *, noisy: bool = False) -> Trial | None:
-    optimizer = seen.optimizer
-    assert optimizer is not None
-    # A remedy that can't be done to this training (no layer to initialise, a dtype that an operation lacks) is none.
-    with contextlib.suppress(Exception), preserved(seen.model, seen.loss_fn):
-        torch.manual_seed(0)
-        setup: Setup = copied(seen.model, optimizer, seen.batch, seen.loss_fn)
-        setup.place = seen.place
-        plan.apply(setup)
-        if noisy:
-            add_noise(setup)
-        trial = _trial(plan, rehearse(setup, steps), guess)
-        return trial if trial is None or not trial.finite else replace(trial, shaken=_shaken(setup))
-    return None
+        return Reached(math.nan, torch.zeros(()))
+    return best_constant(seen.loss_at, torch.nan_to_num(output.float()))
 
 
 def _shaken(setup: Setup) -> float:
@@ -275,6 +218,13 @@ def _shaken(setup: Setup) -> float:
     except Exception:  # noqa: BLE001 - rows that can't be told apart can't be mixed, and nothing is held against it
         return 1.0
     return min(max(grown), BROKEN) if grown and all(map(math.isfinite, grown)) else BROKEN
+
+
+def _early(run: Rehearsal, guess: float) -> float:
+    """Share that was left after the first `LONGER`-th of the steps."""
+    part = run.losses[: max(1, len(run.losses) // LONGER)]
+    bound = guess if guess > 0 else abs(run.losses[0])
+    return median(part[-max(1, len(part) // 4) :]) / bound if bound > 0 else math.inf
 
 
 def _trial(plan: Plan, run: Rehearsal, guess: float) -> Trial | None:
@@ -295,4 +245,5 @@ def _trial(plan: Plan, run: Rehearsal, guess: float) -> Trial | None:
         loss_after=after,
         steadiness=max(run.losses[-half:]) / least if least > 0 else 1.0,
         peak=max(run.losses) / first if first > 0 else 1.0,
+        early=_early(run, guess),
     )
