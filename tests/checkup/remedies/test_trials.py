@@ -133,6 +133,12 @@ def test_residual_branches_without_norm_start_at_zero():
     assert first.bears
 
 
+def test_losses_of_all_trials_are_compared_with_the_same_guess():
+    trials = list(built("adam_rate_of_a_half_kills_units").check().try_remedies(12))
+    assert len({one.guess for one in trials}) == 1
+    assert any(not math.isnan(one.unseen) for one in trials)
+
+
 def test_a_recurrence_is_no_residual_branch():
     trials = built("recurrent_linear_explodes").check().try_remedies(5)
     assert not [one for one in trials if "residual" in one.remedy.action.lower()]

@@ -80,7 +80,7 @@ def hold_out(seen: Look, guess: Reached) -> Held | None:
         guess: the best constant output and its loss.
     """
     output = seen.output_tensor
-    if output is None or output.dim() == 0 or len(output) < FEWEST or not math.isfinite(guess.loss):
+    if output is None or output.dim() == 0 or len(output) < FEWEST or not 0 < guess.loss < math.inf:
         return None
     with contextlib.suppress(Exception):
         return _held(seen, guess.at.expand(output.shape), guess)
@@ -99,17 +99,12 @@ def _held(seen: Look, other: Tensor, guess: Reached) -> Held | None:
 
     learnt, held, depth = part(~rows), part(rows), guess.loss - found.loss
     adds_up = abs(learnt + held - depth) <= ADDS_UP * depth
-    deep = SHALLOWEST * abs(guess.loss) <= depth <= DEEPEST * abs(guess.loss)
+    deep = SHALLOWEST * guess.loss <= depth <= DEEPEST * guess.loss
     if not (adds_up and learnt > 0 and held > 0 and deep):
         return None
     count, out = len(rows), int(rows.sum())
-    return Held(
-        rows,
-        found.at,
-        found.loss,
-        found.loss + learnt * count / (count - out),
-        found.loss + held * count / out,
-    )
+    guesses = (found.loss + learnt * count / (count - out), found.loss + held * count / out)
+    return Held(rows, found.at, found.loss, *guesses) if min(guesses) > 0 else None
 
 
 def mixed(output: Tensor, best: Tensor, rows: Tensor) -> Tensor:

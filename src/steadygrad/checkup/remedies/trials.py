@@ -116,11 +116,20 @@ class _Course:
         changes: list[Callable[[Setup], None]] = [*hold, add_noise]
         trial = self._run(plan, LONGER * self.steps, guess, changes)
         if trial is None or not trial.finite:
-            return trial
+            return None if trial is None else self._in_its_unit(trial)
         seen = shares[: trial.steps]
         fast = self._run(plan, self.steps, guess, [*changes, hurry])
         unseen = median(seen[-max(1, len(seen) // 4) :]) if seen else math.nan
-        return replace(trial, unseen=unseen, bears=fast is not None and _bore(fast, trial))
+        bears = fast is not None and _bore(fast, trial)
+        return replace(self._in_its_unit(trial), unseen=unseen, bears=bears)
+
+    def _in_its_unit(self, trial: Trial) -> Trial:
+        """Losses as of the whole batch, whose rows may be harder to guess than those that were learnt from."""
+        if self.held is None:
+            return trial
+        factor = self.guess / self.held.guess
+        before, after = factor * trial.loss_before, factor * trial.loss_after
+        return replace(trial, guess=self.guess, loss_before=before, loss_after=after)
 
     def _run(
         self, plan: Plan, steps: int, guess: float, changes: Sequence[Callable[[Setup], None]]
