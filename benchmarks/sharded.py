@@ -4,8 +4,13 @@
     python -m benchmarks.sharded --ranks 2 --rounds 60 --dry
 
 All ranks train the transformer of the overhead benchmark (76 tensors, 2.8 M parameters) with fused AdamW on gloo.
-The variants take turns at every step. Timed is what comes after the backward pass, from a barrier on, on the slowest
-rank; shown are medians of the differences to the plain step of the same round.
+The variants take turns at every step. Timed is, on the slowest rank: what comes after the backward pass, from a barrier on;
+in steps of their own, with no barrier inside, two whole steps from the forward pass on, in which ranks that wait for each other
+here needn't do so in the next backward pass; and of these the CPU time of the thread that trains. Shown are medians of the
+differences to the plain step of the same round.
+
+"one process's + all_reduce" under DDP is what the guard of several ranks is to be no dearer than: on each rank a guard that knows
+of no others (it is given the module inside of DDP), and after it one `all_reduce` as long as the guard's.
 """
 
 from __future__ import annotations
@@ -37,6 +42,10 @@ WARM_UP = 6
 BATCH, LENGTH = 4, 64
 KINDS = ("one process", "DDP", "FSDP2")
 ACTS = ("plain", "clip_grad_norm_", "sg.guard")
+IDEAL = "one process's + all_reduce"
+BESIDE = "Under DDP the guard, beside that of one process and one all_reduce in the same place"
+WHOLE = 2
+Times = tuple[float, ...]
 
 
 class Training:
@@ -53,20 +62,44 @@ class Training:
             fully_shard(model)
         self.model, self.act = model, act
         self.optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
-        self.guard = sg.guard(model, self.optimizer, recover=False) if act == "sg.guard" else None
+        alone = act == IDEAL
+        guarded = act == "sg.guard" or alone
+        inner: nn.Module = model.module if alone else model  # type: ignore[assignment]
+        self.guard = sg.guard(inner, self.optimizer, recover=False) if guarded else None
+        if alone:
+            word = word_of_all()
+            self.optimizer.register_step_pre_hook(lambda *_: dist.all_reduce(word) and None)
 
-    def step(self, tokens: torch.Tensor) -> float:
-        """Seconds from the end of the backward pass to the end of the step."""
+    def step(self, tokens: torch.Tensor) -> Times:
+        """Seconds from the end of the backward pass to the end of the step; then of whole steps, and their CPU time."""
+        self._backward(tokens)
+        dist.barrier()
+        began = time.perf_counter()
+        self._step()
+        after = time.perf_counter() - began
+        dist.barrier()
+        began, busy = time.perf_counter(), time.thread_time()
+        for _ in range(WHOLE):
+            self._backward(tokens)
+            self._step()
+        return after, (time.perf_counter() - began) / WHOLE, (time.thread_time() - busy) / WHOLE
+
+    def _backward(self, tokens: torch.Tensor) -> None:
         self.optimizer.zero_grad()
         logits = self.model(tokens[:, :-1])
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
         loss.backward()  # type: ignore[no-untyped-call]
-        dist.barrier()
-        began = time.perf_counter()
+
+    def _step(self) -> None:
         if self.act == "clip_grad_norm_":
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1e9)
         self.optimizer.step()
-        return time.perf_counter() - began
+
+
+def word_of_all() -> torch.Tensor:
+    """As much as the guard sends at a plain step."""
+    words = Letter(dist.get_rank(), dist.get_world_size()).on_host()
+    return torch.zeros(len(list(Transformer().parameters())) + len(words), dtype=torch.float64)
 
 
 def _measure(rank: int, ranks: int, port: int, rounds: int, answer: SimpleQueue[object]) -> None:
@@ -78,9 +111,10 @@ def _measure(rank: int, ranks: int, port: int, rounds: int, answer: SimpleQueue[
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet())
         trainings = {(kind, act): Training(kind, act) for kind in KINDS for act in ACTS}
+        trainings["DDP", IDEAL] = Training("DDP", IDEAL)
         tensors = len(list(Transformer().parameters()))
-        word = torch.zeros(tensors + len(Letter(rank, ranks).on_host()), dtype=torch.float64)
-        steps: dict[tuple[str, str], Callable[[torch.Tensor], float]] = {
+        word = word_of_all()
+        steps: dict[tuple[str, str], Callable[[torch.Tensor], Times]] = {
             key: training.step for key, training in trainings.items()
         }
         steps["one all_reduce", "alone"] = lambda _: _all_reduce(word)
@@ -93,18 +127,19 @@ def _measure(rank: int, ranks: int, port: int, rounds: int, answer: SimpleQueue[
     dist.destroy_process_group()
 
 
-def _all_reduce(word: torch.Tensor) -> float:
+def _all_reduce(word: torch.Tensor) -> Times:
     dist.barrier()
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.thread_time()
     dist.all_reduce(word)
-    return time.perf_counter() - began
+    took = time.perf_counter() - began
+    return took, took, time.thread_time() - busy
 
 
 def _in_turn(
-    steps: dict[tuple[str, str], Callable[[torch.Tensor], float]], rounds: int, generator: torch.Generator
-) -> dict[tuple[str, str], list[float]]:
+    steps: dict[tuple[str, str], Callable[[torch.Tensor], Times]], rounds: int, generator: torch.Generator
+) -> dict[tuple[str, str], list[list[float]]]:
     """Seconds of the slowest rank, by variant and round."""
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
+    seconds: dict[tuple[str, str], list[list[float]]] = {key: [] for key in steps}
     # The same order on all ranks: they have to meet in each collective.
     order, keys = np.random.default_rng(0), list(steps)
     for round_ in range(rounds + WARM_UP):
@@ -113,27 +148,42 @@ def _in_turn(
             slowest = torch.tensor(steps[keys[place]](tokens), dtype=torch.float64)
             dist.all_reduce(slowest, dist.ReduceOp.MAX)
             if round_ >= WARM_UP:
-                seconds[keys[place]].append(slowest.item())
+                seconds[keys[place]].append(slowest.tolist())
     return seconds
 
 
-def table(seconds: dict[tuple[str, str], list[float]], payload: float) -> str:
+def table(seconds: dict[tuple[str, str], list[list[float]]], payload: float) -> str:
     """The result as Markdown."""
     lines = [
-        "| spread | clip_grad_norm_ adds, us | guard adds, us | guard / clip |",
-        "| --- | ---: | ---: | ---: |",
+        "| spread | adds | after the backward pass, us | beside clip | to a whole step, us | CPU of the thread, us | beside clip |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    added: dict[tuple[str, str], float] = {}
-    for kind in KINDS:
-        plain = np.array(seconds[kind, "plain"])
-        for act in ACTS[1:]:
-            added[kind, act] = float(np.median(np.array(seconds[kind, act]) - plain)) * 1e6
-        clip, guard = added[kind, "clip_grad_norm_"], added[kind, "sg.guard"]
-        lines.append(f"| {kind} | {clip:+,.0f} | {guard:+,.0f} | {guard / clip:.2f} |")
-    collective = float(np.median(seconds["one all_reduce", "alone"])) * 1e6
-    sum_ = added["one process", "sg.guard"] + collective
-    told = f"One all_reduce of {payload:.1f} bytes a tensor, alone: {collective:,.0f} us; with the guard of one process {sum_:,.0f} us."
-    return "\n".join([*lines, "", told])
+    added = {
+        key: 1e6 * np.median(np.array(taken) - np.array(seconds[key[0], "plain"]), axis=0)
+        for key, taken in seconds.items()
+        if key[0] in KINDS and key[1] != "plain"
+    }
+    for (kind, act), (after, whole, busy) in sorted(added.items(), key=lambda item: KINDS.index(item[0][0])):
+        clip = added[kind, "clip_grad_norm_"]
+        cells = (
+            f"{after:+,.0f}",
+            f"{after / clip[0]:.2f}",
+            f"{whole:+,.0f}",
+            f"{busy:+,.0f}",
+            f"{busy / clip[2]:.2f}",
+        )
+        lines.append(f"| {kind} | {act} | {' | '.join(cells)} |")
+    ours, ideal = (np.array(seconds["DDP", act]) for act in ("sg.guard", IDEAL))
+    more = 1e6 * np.median(ours - ideal, axis=0)
+    collective = 1e6 * np.median(np.array(seconds["one all_reduce", "alone"]), axis=0)
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"One all_reduce of {payload:.1f} bytes a tensor, alone: {collective[0]:,.0f} us, of them {collective[2]:,.0f} CPU.",
+            f"{BESIDE}: {more[0]:+,.0f} us after the backward pass, {more[1]:+,.0f} to a whole step, {more[2]:+,.0f} of CPU.",
+        ]
+    )
 
 
 def main() -> None:

@@ -20,6 +20,9 @@ KINDS: dict[Phase, str] = {
 """Kind of finding by the phase in which the first non-finite number was made."""
 
 
+_MOST_ROWS = 8
+
+
 def blamed(finding: Finding, origin: Origin, *, guarded: bool = False) -> Finding:
     """The finding told again, from where the fault began.
 
@@ -66,6 +69,13 @@ def first_line(origin: Origin) -> str:
         few = ", ".join(map(str, origin.rows[:ROWS]))
         return f"{first}: in row{'s' * (len(origin.rows) > 1)} {few}{', ...' * (len(origin.rows) > ROWS)}"
     return f"{first} at {origin.file}:{origin.lineno}: {origin.source}".rstrip(": ") if origin.file else first
+
+
+def rows_told(origin: Origin) -> str:
+    """Which rows of the batch carry it, to be put behind a sentence; empty where that isn't known."""
+    shown = ", ".join(map(str, origin.rows[:_MOST_ROWS]))
+    more = " ..." if len(origin.rows) > _MOST_ROWS else ""
+    return f", batch row{'s' * (len(origin.rows) > 1)} {shown}{more}" if origin.rows else ""
 
 
 def _numbers(origin: Origin) -> dict[str, float]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from steadygrad.blame import blamed, first_line
+from steadygrad.blame import blamed, first_line, rows_told
 from steadygrad.origin import LOSS, Origin
 from steadygrad.ranks import Peers, exchange
 from steadygrad.records import Finding
@@ -39,6 +39,7 @@ class Forensics:
         self._guarded = guarded
         self._left = MAX_REPLAYS if replays else 0
         self._origins: dict[tuple[int, int], Origin] = {}
+        self._shared: set[tuple[int, int]] = set()
         self._elsewhere: dict[tuple[int, int], str] = {}
         self._unknown: dict[tuple[int, int], str] = {}
         self._open: dict[int, Finding] = {}
@@ -78,7 +79,9 @@ class Forensics:
         elif self.note:
             self._unknown[optimizer, step] = self.note
         if peers is not None:
-            said = exchange(peers, f"{optimizer}/{step}", "" if origin is None else first_line(origin))
+            self._shared.add((optimizer, step))
+            own = "" if origin is None else f"{first_line(origin)}{rows_told(origin)}"
+            said = exchange(peers, f"{optimizer}/{step}", own)
             found = [text for _, text in sorted(said.items()) if text]
             if found and origin is None:
                 self._elsewhere[optimizer, step] = found[0]
@@ -95,7 +98,13 @@ class Forensics:
             return finding
         origin = self._origins.get(place)
         if origin is not None:
-            return blamed(finding, origin, guarded=self._guarded)
+            told = blamed(finding, origin, guarded=self._guarded)
+            # As the others have heard it: the story of all ranks is one.
+            return (
+                replace(told, summary=f"{told.summary}{rows_told(origin)}.")
+                if place in self._shared
+                else told
+            )
         there = self._elsewhere.get(place)
         if there is None and finding.kind != "nonfinite_parameter":
             self._open[finding.optimizer] = finding
