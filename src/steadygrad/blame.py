@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from steadygrad.catalog import GUARD_CODE, entry
 from steadygrad.catalog.operations import advice
-from steadygrad.origin import Origin, Phase
+from steadygrad.origin import LOSS, Origin, Phase
 from steadygrad.records import Finding
 
 KINDS: dict[Phase, str] = {
@@ -68,6 +68,8 @@ def first_line(origin: Origin) -> str:
     if origin.phase == "input" and origin.rows:
         few = ", ".join(map(str, origin.rows[:ROWS]))
         return f"{first}: in row{'s' * (len(origin.rows) > 1)} {few}{', ...' * (len(origin.rows) > ROWS)}"
+    if origin.operation == LOSS and origin.note:
+        return f"{first}. {origin.note}".removesuffix(".")
     return f"{first} at {origin.file}:{origin.lineno}: {origin.source}".rstrip(": ") if origin.file else first
 
 

@@ -99,6 +99,8 @@ class Origin:
     def _made(self) -> str:
         if self.operation in WITHOUT_OPERATION:
             return f"was in {WITHOUT_OPERATION[self.operation]} before the step began"
+        if self.operation == LOSS:
+            return f"first made by the loss, in {self._place()}"
         return f"first made by {self.operation} in {self._place()}"
 
     def _place(self) -> str:

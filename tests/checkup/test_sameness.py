@@ -178,6 +178,13 @@ def test_targets_of_zero_and_small_ones_are_no_fault():
         assert "unscaled_targets" not in kinds(found)
 
 
+def test_a_loud_input_is_no_fault_of_the_targets():
+    model, inputs = net(outputs=1), torch.randn(64, 8) * torch.tensor([1e3] + [1.0] * 7)
+    targets = 0.1 * torch.randn(64, 1)
+    found = sg.check(model, inputs, lambda out: functional.mse_loss(out, targets))
+    assert kinds(found, "warning") == ["unnormalised_input"]
+
+
 class Attention(nn.Module):
     def __init__(self, factor, fused=False, causal=False):
         super().__init__()

@@ -20,6 +20,9 @@ and those trained on targets of about 100 still arrive within a usual training."
 
 TINY = "The targets are in a unit in which they are tiny: metres for micrometres, volts for microvolts."
 
+ORDINARY = 3.0
+"""Root mean square of what a sound network begins with, at most: beyond it the network is too loud, or its input."""
+
 BEYOND = 10.0
 """The same over the size of the output: a model that multiplies its output by a scale of its own has it in its reach."""
 
@@ -68,7 +71,7 @@ def tiny_targets(seen: Look) -> Iterator[Finding]:
         return
     size, way = root_mean_square(start), root_mean_square(given)
     same = bool((given == given[0]).all())
-    if same or not FAR * way < size < FAR:
+    if same or not FAR * way < size < ORDINARY:
         return
     low, high = float(given.min()), float(given.max())
     finding = make(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from steadygrad.forward_hook import ForwardHook
 from steadygrad.measure import is_sharded
 from steadygrad.origin import LOSS, Origin
 from steadygrad.ranks import among_several
-from steadygrad.tracing.finiteness import facts, has_nan, has_numbers, is_finite
+from steadygrad.tracing.finiteness import broken_rows, facts, has_nan, has_numbers, is_finite
 from steadygrad.tracing.replay import Step, instrumented, uncompiled
 from steadygrad.tracing.wrapping import on_compiled
 
@@ -45,6 +46,13 @@ UNHEARD = (
     "no call of the model was heard: it isn't called as a whole, or from within compiled code "
     "(model.compile(), or a compiled function around it), where no hook is heard; attach to what "
     "torch.compile(model) returns"
+)
+MOST_KEPT = 65_536
+"""Elements of an output that is kept itself; of a larger one it is seen only as long as the training holds it."""
+
+NOT_AGAIN = (
+    "replayed with the same inputs and random state, the model's output was finite, and in the step it wasn't: the model "
+    "doesn't do the same twice (a counter or a queue of its own, random numbers that aren't torch's)"
 )
 UNMOVED = "replayed with the same inputs and random state, the step was finite"
 ELSEWHERE = "a step of a sharded model, or on several ranks, can't be replayed by one process"
@@ -76,6 +84,7 @@ class Call:
         random: states of torch's generators before it.
         autocast: devices under autocast, and the dtype.
         gradients: what came back to its outputs, by position among those that require a gradient.
+        outputs: these outputs, or references that don't hold them.
         computed: what of its arguments had been computed before: a NaN in these began there and not here.
         steps: the step that each optimizer made of it, by the optimizer's index.
     """
@@ -86,6 +95,7 @@ class Call:
     random: list[Tensor]
     autocast: tuple[tuple[str, torch.dtype], ...]
     gradients: dict[int, Tensor] = field(default_factory=dict)
+    outputs: list[Callable[[], Tensor | None]] = field(default_factory=list)
     computed: tuple[Tensor, ...] = ()
     steps: dict[int, int] = field(default_factory=dict)
 
@@ -140,18 +150,20 @@ class Capture:
         if model is None:
             return Replay(None, ELSEWHERE)
         listener.deaf = True
+        note = UNMOVED
         try:
             for call in reversed(listener.calls):
                 if not all(map(is_finite, call.computed)):
                     continue
                 # Never what DistributedDataParallel or torch.compile put around it: the other ranks would have to join.
                 whole = uncompiled(call.module) is self._model
-                origin = _origin(model, call, model if whole else call.module)
-                if origin is not None:
-                    return Replay(origin)
+                found = _replayed(model, call, model if whole else call.module)
+                if found.origin is not None:
+                    return found
+                note = found.note if note == UNMOVED else note
         finally:
             listener.deaf = False
-        return Replay(None, UNMOVED)
+        return Replay(None, note)
 
     def mark(self, optimizer: int, step: int) -> None:
         """The calls since this optimizer's last step are those of the step it is about to make."""
@@ -222,9 +234,18 @@ class _Listener:
         found = [output] if type(output) is Tensor else tensors_in(output)
         outputs = [tensor for tensor in found if tensor.requires_grad]
         if len(outputs) <= MOST_OUTPUTS:
-            gradients = self.calls[-1].gradients
+            call = self.calls[-1]
             for position, tensor in enumerate(outputs):
-                _hook_onto(tensor, partial(gradients.__setitem__, position))
+                _hook_onto(tensor, partial(call.gradients.__setitem__, position))
+                call.outputs.append(_held(tensor))
+
+
+def _held(tensor: Tensor) -> Callable[[], Tensor | None]:
+    """A small output itself, without its graph; a large one, or one whose memory isn't its own, as long as it lives."""
+    if type(tensor) is Tensor and tensor.device.type == "cpu" and tensor.numel() <= MOST_KEPT:
+        kept = tensor.detach()
+        return lambda: kept
+    return weakref.ref(tensor)
 
 
 def _hook_onto(tensor: Tensor, hook: Callable[[Tensor], None]) -> None:
@@ -286,7 +307,7 @@ def _of_this_rank(model: nn.Module) -> nn.Module | None:
     return None if talks else inner
 
 
-def _origin(model: nn.Module, call: Call, called: nn.Module) -> Origin | None:
+def _replayed(model: nn.Module, call: Call, called: nn.Module) -> Replay:
     batch: Mapping[str, Any] | Sequence[Any] = call.kwargs if call.kwargs and not call.args else call.args
     with instrumented(model, batch) as step:
         restore_random_states(call.random)
@@ -294,32 +315,46 @@ def _origin(model: nn.Module, call: Call, called: nn.Module) -> Origin | None:
             for device, dtype in call.autocast:
                 casts.enter_context(torch.autocast(device, dtype=dtype))
             output = uncompiled(called)(*call.args, **call.kwargs)
-        return _of_output(step, tensors_in(output), call.gradients)
+        return _of_output(step, tensors_in(output), call)
 
 
-def _of_output(step: Step, found: list[Tensor], gradients: dict[int, Tensor]) -> Origin | None:
+def _of_output(step: Step, found: list[Tensor], call: Call) -> Replay:
     step.forward_ended()
     origin = step.broken_in(found)
     if origin is not None:
-        return origin
+        return Replay(origin)
     outputs = [tensor for tensor in found if tensor.requires_grad]
-    pairs = [(outputs[i], gradient) for i, gradient in gradients.items() if i < len(outputs)]
+    pairs = [(outputs[i], gradient) for i, gradient in call.gradients.items() if i < len(outputs)]
     broken = [gradient for _, gradient in pairs if has_numbers(gradient) and not is_finite(gradient)]
     if broken:
-        return _of_loss(outputs, broken)
+        return _of_loss(outputs, broken, [one() for one in call.outputs])
     if not pairs:
-        return None
+        return Replay(None, UNMOVED)
     roots, flowing = zip(*pairs, strict=True)
-    return step.broken_in_gradients(lambda: torch.autograd.backward(roots, flowing))
+    origin = step.broken_in_gradients(lambda: torch.autograd.backward(roots, flowing))
+    return Replay(origin, "" if origin else UNMOVED)
 
 
-def _of_loss(outputs: list[Tensor], gradients: list[Tensor]) -> Origin:
-    return Origin(
+def _of_loss(outputs: list[Tensor], gradients: list[Tensor], were: list[Tensor | None]) -> Replay:
+    """What came back from the loss is broken: so was what it was given, or it has done that itself.
+
+    Args:
+        outputs: of the replay, all finite.
+        gradients: that came back in the step and aren't finite.
+        were: the step's own outputs; None where one is gone.
+    """
+    for one in were:
+        if one is not None and has_numbers(one) and not is_finite(one):
+            rows = ", ".join(map(str, broken_rows(one, len(one) if one.dim() else None)[:8]))
+            return Replay(None, f"{NOT_AGAIN} (rows {rows} of its output)" if rows else NOT_AGAIN)
+    unless = ", or the model doesn't do the same twice" if None in were else ""
+    origin = Origin(
         phase="loss",
         kind="nan" if has_nan(gradients[0]) else "inf",
         operation=LOSS,
         module=None,
         inputs=facts(outputs),
         note="The model's output is finite, but the gradient that came back from the loss isn't: the loss "
-        "function made it. steadygrad.trace(model, batch, loss_fn) names the operation.",
+        f"function made it{unless}. steadygrad.trace(model, batch, loss_fn) names the operation.",
     )
+    return Replay(origin)
