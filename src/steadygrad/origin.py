@@ -55,9 +55,9 @@ class Origin:
         module: qualified name of the module it ran in, "" for the model itself, None outside of it.
         module_type: class of that module; "" outside of it.
         file: file of the user's line; for the backward phase that of the forward line. "" where the
-            source isn't available.
+            line isn't known, or none of the user's ran.
         lineno: number of that line; 0 where unknown.
-        source: the line itself.
+        source: the line itself; "" where the source isn't available.
         inputs: what the operation was given.
         rows: rows of the batch that carry the fault; empty where it can't be told.
         path: modules the fault then passed through, first to last.
@@ -82,19 +82,14 @@ class Origin:
         """Operation, place, line, inputs and rows, for a person."""
         name = {"nan": "NaN", "inf": "Inf"}[self.kind]
         lines = [f"{name} {self._made()} ({self.phase})"]
-        lines += self._line()
+        if self.file:
+            lines.append(f"  {self.file}:{self.lineno}: {self.source or NO_SOURCE}")
         lines += [f"  input {i}: {_facts(one)}" for i, one in enumerate(self.inputs)]
         if self.rows:
             lines.append(f"  batch rows {', '.join(map(str, self.rows[:8]))}{' ...' * (len(self.rows) > 8)}")
         if self.path:
             lines.append(f"  passed on through {' -> '.join(name or 'the model' for name in self.path[:8])}")
         return "\n".join([*lines, f"  {self.note}"] if self.note else lines)
-
-    def _line(self) -> list[str]:
-        if self.file:
-            return [f"  {self.file}:{self.lineno}: {self.source or NO_SOURCE}"]
-        computed = self.phase in {"forward", "loss", "backward"} and self.operation not in WITHOUT_OPERATION
-        return [f"  at a line that isn't known: {NO_SOURCE}"] if computed and self.operation != LOSS else []
 
     def _made(self) -> str:
         if self.operation in WITHOUT_OPERATION:

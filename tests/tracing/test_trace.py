@@ -209,8 +209,8 @@ def made(file):
 
 def test_code_without_a_source_is_said_to_have_none():
     origin = trace(made("<string>"), torch.ones(4, 2), mean)
-    assert (origin.module_type, origin.file, origin.lineno) == ("Made", "", 0)
-    assert "at a line that isn't known: the source of this code isn't available" in str(origin)
+    assert (origin.module_type, origin.file, origin.lineno, origin.source) == ("Made", "<string>", 8, "")
+    assert "<string>:8: the source of this code isn't available" in str(origin)
 
 
 def test_a_file_that_is_gone_is_named_with_its_line():

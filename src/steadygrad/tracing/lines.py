@@ -18,11 +18,12 @@ _FOREIGN = (
     str(Path(_STDLIB) / "contextlib.py"),
     str(Path(_STDLIB) / "functools.py"),
     "<eval_with_key>",
+    "<frozen ",
 )
 
 
 class Line(NamedTuple):
-    """A line of code; empty where the source isn't available."""
+    """A line of code; empty where there is none to name."""
 
     file: str = ""
     lineno: int = 0
@@ -36,19 +37,22 @@ class Line(NamedTuple):
 def user_line() -> Line:
     """Where the user's code is just now; empty where none of it runs inside of the replay.
 
+    Code whose source is there is preferred: what nobody can read is named where there is nothing else.
+
     Whoever is behind the replay has asked for it, or made the optimizer's step: no line of theirs made
     the number.
     """
+    unread: Line | None = None
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(_OURS):
         frame = frame.f_back
     while frame is not None and not frame.f_code.co_filename.startswith(_OURS):
-        if _is_users(frame.f_code.co_filename):
-            return Line(frame.f_code.co_filename, frame.f_lineno)
+        file = frame.f_code.co_filename
+        if not file.startswith(_FOREIGN):
+            line = Line(file, frame.f_lineno)
+            # Code without a file has lines only where whoever made it has kept them, as consoles and notebooks do.
+            if not file.startswith("<") or linecache.getlines(file):
+                return line
+            unread = unread or line
         frame = frame.f_back
-    return Line()
-
-
-def _is_users(file: str) -> bool:
-    """Code without a file has lines only where whoever made it has kept them, as consoles and notebooks do."""
-    return not file.startswith(_FOREIGN) and (not file.startswith("<") or bool(linecache.getlines(file)))
+    return unread or Line()
