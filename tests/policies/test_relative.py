@@ -50,6 +50,11 @@ def test_embeddings_and_vectors_have_no_such_floor():
     assert met(tensors, [0.5, 0.25, 0.0, 0.0]).weight_norm == pytest.approx(math.sqrt(0.25 + 0.0625 + 1.0))
 
 
+def test_the_tall_matrix_of_an_adapter_starts_at_zero_and_is_no_embedding():
+    tensors = [TensorInfo("q.lora_A.weight", (8, 4096)), TensorInfo("q.lora_B.weight", (4096, 8))]
+    assert met(tensors, [1.6, 0.0]).weight_norm == pytest.approx(math.sqrt(8 / 3 + 4096 / 3))
+
+
 def test_a_set_without_any_matrix_counts_as_if_its_elements_were_one_at_least():
     relative = met([TensorInfo("gain", (3,)), TensorInfo("log_variance", ())], [0.01, 0.0])
     assert relative.weight_norm == pytest.approx(2.0)

@@ -9,6 +9,7 @@ import torch
 
 from steadygrad.policies.base import Policy
 from steadygrad.policies.ceiling import RateCeiling
+from steadygrad.policies.depth import layers_in_a_row
 from steadygrad.policies.footing import HEARD, RECENT, RECURRING, Footing
 from steadygrad.policies.history import Tally
 from steadygrad.policies.hold import HOLD, Hold
@@ -125,7 +126,7 @@ class Auto(Policy):
         self._rates_passed = None
         self._relative.prepare(tensors, param_norms)
         self._steady.prepare(tensors, param_norms)
-        compounding = self._relative.depth - 1 - sum(map(_is_gain, tensors))
+        compounding = self._relative.depth - 1 - layers_in_a_row(tensors, _is_gain)
         self._depth = max(math.sqrt(max(compounding, 0)), _SINGLE)
 
     def scale(self, measurement: Measurement) -> Tensor | None:

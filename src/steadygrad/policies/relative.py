@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steadygrad.policies.depth import is_adapter, layers_in_a_row
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -42,7 +44,8 @@ class RelativeStep:
 
     Attributes:
         weight_norm: ``w`` as last seen; None before the parameters were met.
-        depth: number of trainable tensors of two or more dimensions, at least 1.
+        depth: number of trainable tensors of two or more dimensions, at least 1; without experts beside
+            others, and an adapter as one with its layer.
         has_matrix: whether there is any.
         numel: number of trainable elements.
     """
@@ -62,8 +65,8 @@ class RelativeStep:
     def prepare(self, tensors: Sequence[TensorInfo], param_norms: FloatArray) -> None:
         """Meet the parameters."""
         trainable = [tensor for tensor in tensors if tensor.trainable]
-        matrices = sum(map(_is_matrix, tensors))
-        self.depth, self.has_matrix = max(1, matrices), matrices > 0
+        self.has_matrix = any(map(_is_matrix, tensors))
+        self.depth = max(1, layers_in_a_row(tensors, _is_matrix))
         self.numel = max(1, sum(tensor.numel for tensor in trainable))
         self._numels = np.array([tensor.numel * tensor.trainable for tensor in tensors], np.float64)
         self._numels_by_group = None
@@ -149,8 +152,9 @@ def _floor(tensor: TensorInfo) -> float:
     if len(tensor.shape) < _MATRIX_DIMS or tensor.numel == 0:
         return 0.0
     fan_out, fan_in = tensor.shape[0], tensor.numel // tensor.shape[0]
-    is_embedding = len(tensor.shape) == _MATRIX_DIMS and fan_out > 16 * fan_in
-    return 0.0 if is_embedding else math.sqrt(fan_out / 3.0)
+    is_tall = len(tensor.shape) == _MATRIX_DIMS and fan_out > 16 * fan_in
+    # The second matrix of an adapter is as tall as an embedding, and starts at zero.
+    return 0.0 if is_tall and not is_adapter(tensor.name) else math.sqrt(fan_out / 3.0)
 
 
 def _floors_of(tensors: Sequence[TensorInfo]) -> list[float]:

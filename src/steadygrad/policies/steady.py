@@ -43,7 +43,8 @@ def steady() -> Steady:
     """A clip without a number: every step is held to a share of the weights it moves.
 
     SGD: the gradient is scaled so that its update, momentum played out, stays within
-    ``rho_t * ||w||``, with ``rho = min(0.03, 0.15 / L)`` for ``L`` matrices, at least 0.003. A calm
+    ``rho_t * ||w||``, with ``rho = min(0.03, 0.15 / L)`` for ``L`` matrices, at least 0.003 (the experts of a
+    layer count once, an adapter as one with its layer). A calm
     history of norms earns up to five times that; a rough one, or one that uses up its credit by
     living over the budget, earns nothing. When the rate jumps, the momentum already stored would
     jump with it, and no clip of the gradient can stop that: then the rate is lowered for the step.
