@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.measure.reference import slow_norm, slow_norms, slow_total
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from steadygrad.measure import HostNorms, device_norms, host_total
-from steadygrad.measure.norms import DOT_NUMEL, MANY, widened
+from steadygrad.measure.norms import COPIED_NUMEL, DOT_NUMEL, MANY, widened
 
 SHAPES = st.sampled_from([(), (1,), (0,), (7,), (3, 5), (2, 0, 3), (40, 30), (2, 3, 3, 3)])
 DTYPES = st.sampled_from([torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64])
@@ -239,3 +240,46 @@ def test_tensors_summed_in_pieces_equal_the_slow_truth(numel, last):
     tensors = [torch.ones(numel), torch.ones(40_000), torch.ones(5)]
     tensors[0][-1] = last
     assert_norms(host_norms(tensors), tensors)
+
+
+@pytest.mark.parametrize("poison", [None, math.nan, math.inf, 1e25])
+@pytest.mark.parametrize("which", range(5))
+def test_a_long_tensor_among_few_of_other_kinds(which, poison):
+    tensors = [
+        torch.full((3,), 2.0),
+        torch.full((DOT_NUMEL + 7,), 0.5),
+        torch.full((2,), 1e200, dtype=torch.float64),
+        torch.full((4,), 3.0, dtype=torch.bfloat16),
+        torch.ones(3, 2).T,
+    ]
+    if poison is not None:
+        tensors[which][1] = poison
+    assert_norms(HostNorms(tensors)(tensors)[0], tensors, rel=1e-5)
+
+
+@pytest.mark.parametrize("poison", [1.0, math.nan, math.inf, 1e25])
+def test_more_alike_tensors_than_are_copied_at_once(poison):
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(64, 64, generator=generator) for _ in range(COPIED_NUMEL // 4096 + MANY + 1)]
+    tensors[-1][3, 3] = tensors[COPIED_NUMEL // 4096][0, 0] = poison
+    assert_norms(HostNorms(tensors)(tensors)[0], tensors, rel=1e-5)
+
+
+@pytest.mark.parametrize(("numel", "dots"), [(DOT_NUMEL, 0), (DOT_NUMEL + 1, 2)])
+def test_only_long_tensors_are_shared_among_threads(numel, dots):
+    tensors = [torch.ones(numel), torch.ones(2 * numel, dtype=torch.float64), torch.ones(3)]
+    measure = HostNorms(tensors)
+    with _Operations() as operations:
+        measure(tensors)
+    assert operations.names.count("dot") == dots
+    assert operations.names.count("_foreach_norm") == 2
+
+
+class _Operations(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func._schema.name.removeprefix("aten::"))
+        return func(*args, **(kwargs or {}))

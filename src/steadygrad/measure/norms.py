@@ -2,8 +2,8 @@
 
 Two engines give the same numbers:
 
-* `HostNorms` for tensors in host memory, where reading a number costs nothing: float32 sums, many
-  tiny tensors taken together, and only the rare tensor whose float32 sum overflowed measured again.
+* `HostNorms` for tensors in host memory, where reading a number costs nothing: float32 sums in one fused
+  call, many tiny tensors taken together, and only the rare tensor whose float32 sum overflowed measured again.
 * `device_norms` for accelerators, where the host must not look: one fused call per dtype that sums
   in float64, so a finite gradient can't overflow and no second look is needed.
 
@@ -24,20 +24,25 @@ from torch import Tensor
 
 from steadygrad.records import FloatArray
 
-# Up to this many elements the call costs more than the arithmetic. Where there are many such tensors,
-# those of one shape are copied side by side and measured as the rows of a matrix (300 of 64 elements:
-# 415 us one by one, 45 us so; 100 of 4,096: 200 and 155), others are copied and summed piece by piece (50 of
-# 192 to 768: 84 us and 18). Where there are few, each kind of call met for the first time in a step costs
-# more than that saves, so all others take one and the same: a dot product.
+# Up to this many elements the call costs more than the arithmetic. Where there are many such tensors, those of
+# one shape are copied side by side and measured as the rows of a matrix (300 of 64 elements: 415 us one by one,
+# 45 us so; 100 of 4,096: 200 and 155), others are copied and summed piece by piece. Where there are few, each
+# kind of call met for the first time in a step costs more than that saves, so all take one and the same.
 ALIKE_NUMEL = 4096
 TINY_NUMEL = 1024
-MANY_ALIKE = 64
-MANY = 16
-# A float32 dot product of more elements loses digits (a hundred million of 0.01: 100.40, not 100), so
-# longer tensors go in pieces, whose squares are summed in float64.
+MANY = 64
+# A larger copy no longer stays in the caches, and its memory is fetched anew from the system at every step (5,000 of
+# 4,096: 46 ms in one copy, 7 in copies of this size).
+COPIED_NUMEL = 1_048_576
+# The fused call takes tensor after tensor on the calling thread alone. A dot product is shared among threads: a
+# third faster on long tensors and two free processors, but beside another program each product waits until its last
+# thread has had its turn (26 tensors of a transformer: 0.4 ms, and 100 times that). And a float32 sum of more
+# elements than this loses digits (a hundred million of 0.01: 100.40, not 100), so longer tensors go in pieces,
+# whose squares are summed in float64.
 DOT_NUMEL = 262_144
 # Below this norm the squares of a hundred million elements begin to fall under float32's range.
 LEAST_SURE = 1e-15
+_MOST_FLOAT32 = float(np.finfo(np.float32).max)
 _HALF = (torch.float16, torch.bfloat16)
 LONG = (torch.float64, torch.complex128)
 """Squares of these leave a float64's range long before they do; those of all others never."""
@@ -81,17 +86,14 @@ class HostNorms:
             return self._measured(tensors)
 
     def _measured(self, tensors: Sequence[Tensor]) -> tuple[FloatArray, float]:
-        if self._only_dots:
-            squares = self._dot_squares(tensors)
-            norms: FloatArray = np.array([math.sqrt(square) for square in squares], np.float32)
-            total = math.sqrt(sum(squares))
-            if min(squares) > LEAST_SURE**2 and total < math.inf:
-                return norms, total
-        elif self._only_fused:
-            norms = _fused_host_norms(tensors)
-            # Smallest and sum tell whether all were in range: no array of flags on a healthy step.
-            if norms.min(initial=np.inf) > LEAST_SURE and np.isfinite(norms.sum(dtype=np.float64)):
-                return norms, host_total(norms)
+        if self._are_few:
+            each, dtype = self._each(tensors)
+            total = math.hypot(*each)
+            # Smallest and total tell whether all were in range: no array of flags on a healthy step.
+            if min(each) > LEAST_SURE and total < (_MOST_FLOAT32 if dtype is np.float32 else math.inf):
+                return np.array(each, dtype), total
+            with np.errstate(over="ignore"):  # what overflows here is measured again
+                norms: FloatArray = np.array(each, dtype)
         else:
             wide = np.sqrt(self._squares(tensors))
             total = math.sqrt(np.vdot(wide, wide))
@@ -103,7 +105,8 @@ class HostNorms:
 
     def _plan(self, tensors: Sequence[Tensor]) -> None:
         groups = _by_shape(tensors)
-        self._alike = [_Pick(members) for members in groups if len(members) >= MANY_ALIKE]
+        alike = [members for members in groups if len(members) >= MANY]
+        self._alike = [_Pick(part) for members in alike for part in _parts(members, tensors)]
         taken = {i for pick in self._alike for i in pick.members}
         tiny = [
             i for members in groups for i in members if i not in taken and tensors[i].numel() <= TINY_NUMEL
@@ -122,17 +125,32 @@ class HostNorms:
                 continue
             if not _is_plain(tensor):
                 self._odd.append(i)
-            elif _is_dotted(tensor):
+            elif _is_flat(tensor) and tensor.numel() > DOT_NUMEL:
                 dots.append(i)
             else:
                 fused.setdefault(tensor.dtype, []).append(i)
         self._dots = _Pick(dots)
         self._fused = [_Pick(members) for members in fused.values()]
-        self._only_dots = 0 < len(dots) == len(tensors)
-        self._only_fused = not (self._odd or dots or taken) and len(fused) == 1
+        self._are_few = not taken and len(tensors) > 0
+        self._is_one_call = self._are_few and len(fused) == 1 and not (dots or self._odd)
         engines = [*self._alike, self._tiny, self._dots, *self._fused]
         order = [i for engine in engines for i in engine.members] + self._odd
         self._order = np.argsort(order)
+
+    def _each(self, tensors: Sequence[Tensor]) -> tuple[list[float], type[np.float32 | np.float64]]:
+        """Norms of tensors that none are copied of, and how wide they are to be kept."""
+        if self._is_one_call:
+            found = _fused_host_norms(tensors)
+            dtype = np.float64 if found[0].dtype == torch.float64 else np.float32
+            # One by one, because stacking them takes twice as long.
+            return [norm.item() for norm in found], dtype
+        norms = [math.sqrt(square) for square in self._dot_squares(self._dots(tensors))]
+        norms += self._others(tensors)
+        return [norms[i] for i in self._order.tolist()], np.float32
+
+    def _others(self, tensors: Sequence[Tensor]) -> list[float]:
+        fused = [norm.item() for pick in self._fused for norm in _fused_host_norms(pick(tensors))]
+        return fused + [_norm_of_any(tensors[i]) for i in self._odd]
 
     def _dot_squares(self, tensors: Sequence[Tensor]) -> list[float]:
         if tensors and tensors[0].dtype != torch.float32:
@@ -144,11 +162,7 @@ class HostNorms:
         if self._tiny.members:
             parts.append(self._piece_squares(self._tiny(tensors)))
         parts.append(self._dot_squares(self._dots(tensors)))
-        for pick in self._fused:
-            with np.errstate(over="ignore"):  # what overflows here is measured again
-                parts.append(np.square(_fused_host_norms(pick(tensors)), dtype=np.float64))
-        norms = [_norm_of_any(tensors[i]) for i in self._odd]
-        parts.append([norm * norm for norm in norms])
+        parts.append([norm * norm for norm in self._others(tensors)])
         squares: NDArray[np.float64] = np.concatenate(parts, dtype=np.float64)[self._order]
         return squares
 
@@ -187,13 +201,19 @@ def _by_shape(tensors: Sequence[Tensor]) -> list[list[int]]:
     """Positions of the small tensors, those of one shape together."""
     shapes: dict[torch.Size, list[int]] = {}
     for i, tensor in enumerate(tensors):
-        if _is_plain(tensor) and _is_dotted(tensor) and tensor.dim() and tensor.numel() <= ALIKE_NUMEL:
+        if _is_plain(tensor) and _is_flat(tensor) and tensor.dim() and tensor.numel() <= ALIKE_NUMEL:
             shapes.setdefault(tensor.shape, []).append(i)
     return list(shapes.values())
 
 
-def _is_dotted(tensor: Tensor) -> bool:
-    """Whether the dot product with itself is to be had without a copy; it takes half a norm's time."""
+def _parts(members: list[int], tensors: Sequence[Tensor]) -> list[list[int]]:
+    """The members, as many together as are copied at once."""
+    count = max(1, COPIED_NUMEL // tensors[members[0]].numel())
+    return [members[i : i + count] for i in range(0, len(members), count)]
+
+
+def _is_flat(tensor: Tensor) -> bool:
+    """Whether the tensor is float32 and lies in memory as one row, so that nothing has to be copied to see it so."""
     return tensor.dtype == torch.float32 and tensor.numel() > 0 and tensor.is_contiguous()
 
 
@@ -209,10 +229,7 @@ def _row_squares(tensors: Sequence[Tensor]) -> FloatArray:
 
 
 def _squared_norm(tensor: Tensor) -> float:
-    flat = tensor.view(-1)
-    if flat.numel() <= DOT_NUMEL:
-        return torch.dot(flat, flat).item()
-    pieces: Sequence[Tensor] = torch.split(flat, DOT_NUMEL)
+    pieces: Sequence[Tensor] = torch.split(tensor.view(-1), DOT_NUMEL)
     return math.fsum(torch.dot(piece, piece).item() for piece in pieces)
 
 
@@ -221,9 +238,9 @@ def _is_plain(tensor: Tensor) -> bool:
     return type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
 
 
-def _fused_host_norms(tensors: Sequence[Tensor]) -> FloatArray:
+def _fused_host_norms(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     dtype = torch.float32 if tensors[0].dtype in _HALF else None
-    norms: FloatArray = torch.stack(torch._foreach_norm(list(tensors), 2, dtype=dtype)).numpy()
+    norms: Sequence[Tensor] = torch._foreach_norm(list(tensors), 2, dtype=dtype)
     return norms
 
 
