@@ -43,8 +43,8 @@ class NonfiniteLoss:
             "nonfinite_loss",
             "error",
             reading.step,
-            f"The loss is {name} although {gradient}: it was made after the model's output, or only in what "
-            "was logged.",
+            f"The loss is {name} although {gradient}: it was made after the model's output, in a step that a gradient "
+            "scaler left out, or only in what was logged.",
             evidence={"total_norm": reading.total_norm},
             optimizer=context.optimizer,
             guarded=context.mode == "guard",
