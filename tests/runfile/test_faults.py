@@ -92,6 +92,35 @@ def test_a_full_disk_ends_the_recording_and_the_file_stays_whole(tmp_path):
     assert second == "True trained on"
 
 
+NO_ROOM = """
+    import resource, signal, sys
+    from pathlib import Path
+    from steadygrad.errors import RunFileError
+    from steadygrad.records import RunInfo, TensorInfo
+    from steadygrad.runfile import RunWriter, database
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000))
+    database.disk_usage = lambda path: type("Usage", (), {"free": 16_000})
+    try:
+        RunWriter(sys.argv[1], RunInfo("a", tensors=(TensorInfo("t"),)))
+    except RunFileError as error:
+        print(error, sorted(Path(sys.argv[1]).parent.iterdir()))
+"""
+
+
+def test_a_disk_that_is_full_from_the_start_is_told_and_left_clean(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(NO_ROOM), str(tmp_path / "a.steady")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"can't write the run file: the disk of {tmp_path / 'a.steady'} is full. []\n"
+
+
 def test_no_room_left_in_the_database_reads_as_a_full_disk(tmp_path, info, monkeypatch):
     def small(path, **options):
         connection = connect(path, **options)

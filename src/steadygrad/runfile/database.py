@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 
 from steadygrad.errors import RunFileError, UsageError
@@ -20,6 +21,8 @@ BUSY_TIMEOUT_S = 0.25
 _SMALL_PAGE, _LARGE_PAGE, _MANY_TENSORS = 512, 4096, 64
 _LEAST_CAP, _LEAST_CAP_PER_TENSOR = 256 * 1024, 1024
 _MAX_LOG_BYTES = 4 * 2**20
+# SQLite asks for 32 kB of shared memory at once; with the first pages and the log a run begins in less than this.
+_LEAST_ROOM = 64 * 1024
 _TRIES, _BETWEEN_TRIES_S = 5, 0.02
 
 
@@ -57,9 +60,11 @@ class Database:
             self._logged = self._turn_on_log()
             self._identity = _identity(self.path)
         except (sqlite3.Error, OSError) as error:
-            with suppress(OSError):
-                Path(self.path).unlink()
-            raise RunFileError(f"can't write the run file: {describe(error, self.path)}") from None
+            told = describe(error, self.path)
+            for left in ("", "-wal", "-shm"):
+                with suppress(OSError):
+                    Path(self.path + left).unlink()
+            raise RunFileError(f"can't write the run file: {told}") from None
         self.budget_bytes = size_cap_bytes - self._log_cap - self._page_size * 8
 
     @contextmanager
@@ -176,11 +181,19 @@ def describe(error: Exception, path: str) -> str:
     text = str(error)
     if isinstance(error, sqlite3.Error) and is_locked(error):
         return f"{path} is locked by another program."
-    if "full" in text or getattr(error, "errno", None) == 28:
+    # SQLite calls it an I/O error where the memory that it shares with readers found no room.
+    if "full" in text or getattr(error, "errno", None) == 28 or ("I/O" in text and not _has_room(path)):
         return f"the disk of {path} is full."
     if isinstance(error, RunFileError):
         return text
     return f"{path}: {text or type(error).__name__}."
+
+
+def _has_room(path: str) -> bool:
+    try:
+        return disk_usage(Path(path).parent).free >= _LEAST_ROOM
+    except OSError:
+        return True
 
 
 def _identity(path: str) -> tuple[int, int] | None:
