@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -120,8 +121,8 @@ def accelerate(step: Step, steps: int, *, guarded: bool) -> None:
             guard.close()
 
 
-def timm(step: Step, steps: int, *, guarded: bool) -> None:
-    """A loop as in timm's train.py, with its own clip."""
+def timm(step: Step, steps: int, *, guarded: bool, size: int = 64) -> None:
+    """A loop as in timm's train.py, with its own clip, on images of ``size`` pixels."""
     from timm import create_model  # noqa: PLC0415
     from timm.optim import create_optimizer_v2  # noqa: PLC0415
     from timm.utils import NativeScaler as Plain  # noqa: PLC0415
@@ -135,7 +136,7 @@ def timm(step: Step, steps: int, *, guarded: bool) -> None:
         scaler = Plain("cpu") if guard is None else NativeScaler(guard, "cpu")
         for inputs, labels in images(steps):
             step()
-            loss = F.cross_entropy(net(F.interpolate(inputs, size=64)), labels)
+            loss = F.cross_entropy(net(F.interpolate(inputs, size=size)), labels)
             scaler(loss, optimizer, clip_grad=1.0, parameters=net.parameters())
             optimizer.zero_grad()
         if guard is not None:
@@ -159,10 +160,11 @@ def ultralytics(step: Step, steps: int, *, guarded: bool) -> None:
         )  # fmt: skip
 
 
-TRAINERS = {
+TRAINERS: dict[str, Callable[..., None]] = {
     "lightning": lightning,
     "transformers": transformers,
     "accelerate": accelerate,
     "timm": timm,
+    "timm_224": partial(timm, size=224),
     "ultralytics": ultralytics,
 }

@@ -75,6 +75,22 @@ def test_mixed_dtypes_and_no_buffers_at_all():
 def test_nothing_is_read_from_an_accelerator(device):
     model = network()
     kept = KeptBuffers(model)
-    moved = [[buffer.to(device) for buffer in group] for group in kept._groups]
-    kept._groups, kept._kept = moved, [torch.cat([b.reshape(-1) for b in group]) for group in moved]
+    for group in kept._groups:
+        group._buffers = [buffer.to(device) for buffer in group._buffers]
+    kept._kept = [one.to(device) for one in kept._kept]
     kept.settle()  # a read from a meta tensor raises
+
+
+def test_buffers_that_have_moved_or_lie_across_are_kept_as_they_are_now():
+    model = network()
+    model.register_buffer("across", torch.arange(6.0).view(2, 3).t())
+    kept = KeptBuffers(model)
+    mean = model[1].running_mean
+    mean.data = torch.full((4,), 7.0)
+    model.across.add_(1.0)
+    kept.settle()
+    mean.data = torch.full((4,), math.nan)
+    model.across[0, 0] = math.inf
+    kept.settle()
+    assert mean.tolist() == [7.0] * 4
+    assert torch.equal(model.across, torch.arange(6.0).view(2, 3).t() + 1.0)

@@ -223,6 +223,18 @@ def test_tiny_gradients_are_not_taken_for_zero():
     assert float(device_norms(tensors)[0]) == pytest.approx(1e-29, rel=1e-3, abs=0.0)
 
 
+@pytest.mark.parametrize("odd", [0.0, 1e-42, 1e-30, -1e-24, math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_one_odd_number_among_many_tensors_of_zeros(odd, dtype):
+    tensors = [torch.zeros(size, dtype=dtype) for size in (64, 64, 16, 1, 5000, 40_000)] + [torch.ones(2)]
+    for place in (0, 3, 4, 5):
+        tensors[place][-1] = odd
+    held = float(tensors[0][-1])
+    norms = host_norms(tensors)
+    assert norms[[0, 3, 4, 5]] == pytest.approx([abs(held)] * 4, rel=1e-6, abs=0.0, nan_ok=True)
+    assert norms[[1, 2]].tolist() == [0.0, 0.0]
+
+
 def test_zero_gradients_are_zero_and_leave_float32():
     norms = host_norms([torch.zeros(3)])
     assert norms.tolist() == [0.0]

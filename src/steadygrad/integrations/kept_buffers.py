@@ -36,29 +36,43 @@ class KeptBuffers:
         for buffer in model.buffers():
             if buffer.is_floating_point() and buffer.numel() and bool(torch.isfinite(buffer).all()):
                 groups.setdefault((buffer.device, buffer.dtype), []).append(buffer)
-        self._groups = list(groups.values())
-        self._kept = [_flat(group) for group in self._groups]
+        self._groups = [_Group(group) for group in groups.values()]
+        self._kept = [group.values() for group in self._groups]
 
     @torch.no_grad()
     def settle(self) -> None:
         """Keep the buffers as they are, or put all of them back if one is no longer finite."""
         for index, group in enumerate(self._groups):
-            now = _flat(group)
+            now = group.values()
             finite = torch.isfinite(now).all()
             if now.device.type != "cpu":
                 self._kept[index] = torch.where(finite, now, self._kept[index])
-                _fill(group, self._kept[index])
+                group.fill(self._kept[index])
             elif finite:
                 self._kept[index] = now
             else:
-                _fill(group, self._kept[index])
+                group.fill(self._kept[index])
 
 
-def _flat(group: Sequence[Tensor]) -> Tensor:
-    return torch.cat([buffer.detach().reshape(-1) for buffer in group])
+class _Group:
+    """Buffers of one kind, and each as a row of numbers: made once, and again where one has moved."""
 
+    def __init__(self, buffers: Sequence[Tensor]) -> None:
+        self._buffers = buffers
+        self._places: list[int] = []
+        self._rows: list[Tensor] = []
 
-def _fill(group: Sequence[Tensor], flat: Tensor) -> None:
-    parts = torch.split(flat, [buffer.numel() for buffer in group])
-    shaped = [part.view_as(buffer) for part, buffer in zip(parts, group, strict=True)]
-    torch._foreach_copy_(list(group), shaped)
+    def values(self) -> Tensor:
+        """All their numbers, copied."""
+        places = [buffer.data_ptr() for buffer in self._buffers]
+        if places != self._places:
+            # A row of one that isn't laid out as a row is a copy, made anew each time.
+            self._places = places if all(map(Tensor.is_contiguous, self._buffers)) else []
+            self._rows = [buffer.detach().reshape(-1) for buffer in self._buffers]
+        return torch.cat(self._rows)
+
+    def fill(self, values: Tensor) -> None:
+        """Put such numbers back."""
+        parts = torch.split(values, [buffer.numel() for buffer in self._buffers])
+        shaped = [part.view_as(buffer) for part, buffer in zip(parts, self._buffers, strict=True)]
+        torch._foreach_copy_(list(self._buffers), shaped)
