@@ -82,4 +82,5 @@ CONTENDERS: dict[str, Contender] = {
     "steady": _guarded(sg.policies.steady),
     "auto": _guarded(sg.policies.auto),
     "auto_recover": _guarded(sg.policies.auto, recover=True),
+    "steady_recover": _guarded(sg.policies.steady, recover=True),
 }
