@@ -271,8 +271,21 @@ def test_it_tells_what_it_did():
     run = Track(auto())
     assert run.policy.explain() == ""
     run.run([1.0] * 20 + [1e6] + [0.1] * 60)
-    assert run.policy.explain() == "auto(): engaged once, off now; scaled 1 of 81 steps"
+    told = "auto(): engaged once, off now (steps with a sign: sudden rise 1); scaled 1 of 81 steps"
+    assert run.policy.explain() == told
     assert repr(auto()) == "auto()"
+
+
+def test_it_counts_the_steps_with_each_sign():
+    start = Track(auto())
+    start.run([1000.0] * 3 + [1e-3] * 60, 0.1)
+    assert "(steps with a sign: too long for a start 3)" in start.policy.explain()
+    hot = Track(auto())
+    hot.run([0.1 * 1.1**i for i in range(63)] + [40.0] * 80, 0.1)
+    assert "on now (steps with a sign: rate too high " in hot.policy.explain()
+    again = auto()
+    again.load_state_dict(json.loads(json.dumps(hot.policy.state_dict())))
+    assert again.explain() == hot.policy.explain()
 
 
 def test_memory_does_not_grow_with_the_steps():

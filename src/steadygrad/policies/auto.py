@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from steadygrad.policies.hold import Change
     from steadygrad.records import FloatArray, Reading, TensorInfo
 
+_SIGNS = ("too long for a start", "sudden rise", "rate too high")
 # An update as long as the weights themselves replaces them: a definition, not a tuned number.
 _WHOLE = 1.0
 # A single layer compounds nothing; 1/20 of a layer still stops what is absurd.
@@ -111,6 +112,7 @@ class Auto(Policy):
         self._quiet = 0.0
         self._rates_passed: Sequence[GroupHyper] | None = None
         self._tally = Tally()
+        self._signs = dict.fromkeys(_SIGNS, 0)
 
     def __repr__(self) -> str:
         """The call that makes it."""
@@ -189,7 +191,12 @@ class Auto(Policy):
         self._tally.add(reading)
         footing, total = self._footing, reading.total_norm
         was_recurring = footing.recurring
+        is_long = self._by_reach and footing.too_long_for_a_start(total / self._span * self._depth)
         footing.add(total, total / self._span * self._depth)
+        if total > self._limit:
+            self._signs[_SIGNS[0] if is_long else _SIGNS[1]] += 1
+        elif footing.hot:
+            self._signs[_SIGNS[2]] += 1
         change = self._hold.add(
             sign=total > self._limit or footing.hot,
             unrest=total > self._unrest,
@@ -206,14 +213,16 @@ class Auto(Policy):
         return self._steady.skipped(reading)
 
     def explain(self) -> str:
-        """How often it engaged and acted; empty before the first step."""
+        """How often it engaged, by which signs, and acted; empty before the first step."""
         if not self._tally.seen:
             return ""
         count = self._hold.engagements
         times = "once" if count == 1 else f"{count} times"
         state = "on now" if self.engaged else "off now"
+        signs = ", ".join(f"{name} {number}" for name, number in self._signs.items() if number)
+        by = f" (steps with a sign: {signs})" if signs else ""
         lowered = f", lowered the rate in {self._hold.lowered}" if self._hold.lowered else ""
-        return f"{self!r}: engaged {times}, {state}; {self._tally}{lowered}"
+        return f"{self!r}: engaged {times}, {state}{by}; {self._tally}{lowered}"
 
     def state_dict(self) -> dict[str, Any]:
         """Everything learnt."""
@@ -222,6 +231,7 @@ class Auto(Policy):
             "ceiling": self._ceiling.state_dict(),
             "hold": self._hold.state_dict(),
             "tally": self._tally.state_dict(),
+            "signs": dict(self._signs),
             "steady": self._steady.state_dict(),
             "relative": self._relative.state_dict(),
         }
@@ -232,6 +242,7 @@ class Auto(Policy):
         self._ceiling.load_state_dict(state["ceiling"])
         self._hold.load_state_dict(state["hold"])
         self._tally.load_state_dict(state["tally"])
+        self._signs = dict.fromkeys(_SIGNS, 0) | state.get("signs", {})
         self._steady.load_state_dict(state["steady"])
         self._relative.load_state_dict(state["relative"])
         self._quiet, self._rates_passed = 0.0, None

@@ -105,6 +105,10 @@ class Footing:
         elif len(self._reach):
             self._reach.add(_STILL)
 
+    def too_long_for_a_start(self, reach: float) -> bool:
+        """Whether the next step, of this reach times depth, is one of the first and too long for it."""
+        return self._steps < _FIRST and reach > REACH
+
     @property
     def recurring(self) -> bool:
         """Whether spikes recur so often that they belong to the run."""
