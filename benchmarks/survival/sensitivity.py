@@ -22,7 +22,6 @@ from benchmarks import resumable
 from benchmarks.results import machine, write_section
 from benchmarks.survival.contenders import CONTENDERS
 from benchmarks.survival.controls import controls
-from benchmarks.survival.judge import regret
 from benchmarks.survival.store import workloads
 from benchmarks.survival.trial import Result, run
 from benchmarks.survival.unstable import unstable
@@ -34,7 +33,7 @@ steady = importlib.import_module("steadygrad.policies.steady")
 
 FACTORS = (0.5, 2.0)
 WORSE = 0.02
-"""Share of what a guess loses that counts as a difference; less comes of one step more or less under a cap."""
+"""Share of what is gained over a guess that counts as a difference; less comes of one step more or less under a cap."""
 
 Results = dict[str, Result]
 
@@ -139,7 +138,7 @@ def table(results: Results, places: Sequence[Workload], seeds: Sequence[int]) ->
     """A row a constant and factor."""
     yield (
         "| policy | constant | | differs in | better / worse by over "
-        f"{WORSE:.0%} | mean regret against as it comes, unstable | worst | lost, as it comes {_lost(results, places, seeds)} "
+        f"{WORSE:.0%} | mean change | worst | lost, as it comes {_lost(results, places, seeds)} "
         "| healthy ones touched |"
     )
     yield "| --- | --- | ---: | ---: | ---: | ---: | --- | ---: | ---: |"
@@ -179,12 +178,9 @@ def _pair(
 
 
 def _change(before: Result, after: Result, place: Workload) -> float:
-    """By how much more of what a guess loses the held-out loss is above that of the policy as it comes."""
-    if before.loss == after.loss:
-        return 0.0
-    if not math.isfinite(before.loss):
-        return -regret(before.loss, min(after.loss, place.guess), place.guess)
-    return regret(after.loss, min(before.loss, place.guess), place.guess)
+    """How much worse it became, as a share of what the better of the two gains over a guess; both lost: 0."""
+    old, new = (min(one.loss, place.guess) for one in (before, after))
+    return 0.0 if old == new else (new - old) / (place.guess - min(old, new))
 
 
 def _is_lost(result: Result, place: Workload) -> bool:

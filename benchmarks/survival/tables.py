@@ -112,7 +112,7 @@ def profile(found: Judgements, names: Sequence[str], unstable: Sequence[str], pa
         regrets = [one.regret for key, one in found.items() if key[1] == name and key[0] in unstable]
         if regrets:
             share = [(np.asarray(regrets) <= x).mean() for x in grid]
-            ours = name in {"auto", "steady", "auto_recover"}
+            ours = name in {"auto", "auto_recover", "steady_recover"}
             axes.plot(grid, share, label=name, lw=2.4 if ours else 1.1, ls=["-", "--", ":"][place % 3])
     axes.set(
         xlabel="regret (0: the best constant, 1: a constant guess)", ylabel="share of places", ylim=(0, 1.01)
