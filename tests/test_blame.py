@@ -52,10 +52,34 @@ def test_a_fault_outside_the_model_names_no_module():
     assert "outside the model" in told.summary
 
 
+FEW, MANY = tuple(range(8)), tuple(range(9))
+
+
 @pytest.mark.parametrize(
     ("rows", "told"),
-    [((3,), "in row 3"), ((0, 2), "in rows 0, 2"), ((1, 2, 3, 4, 5), "in rows 1, 2, 3, 4, ...")],
+    [
+        ((3,), ", batch row 3"),
+        ((0, 2), ", batch rows 0, 2"),
+        (FEW, ", batch rows 0, 1, 2, 3, 4, 5, 6, 7"),
+        (MANY, ", batch rows 0, 1, 2, 3, 4, 5, 6, 7 ..."),
+        ((), ""),
+    ],
 )
-def test_rows_of_a_broken_batch_are_named(rows, told):
-    origin = Origin("input", "nan", "input", None, rows=rows)
-    assert blamed(SEEN, origin).summary.endswith(told)
+def test_rows_are_named_once_and_before_the_line_that_is_quoted(rows, told):
+    batch = Origin("input", "nan", "input", None, rows=rows)
+    assert blamed(SEEN, batch).summary == f"NaN was in the batch before the step began (input){told}"
+    log = Origin(
+        "forward", "inf", "aten.log", "head", "Head", "net.py", 12, "while (y := x.log()).any():", rows=rows
+    )
+    said = (
+        f"Inf first made by aten.log in head (Head) (forward){told} at net.py:12: while (y := x.log()).any():"
+    )
+    assert blamed(SEEN, log).summary == said
+    loss = Origin("loss", "nan", "loss", None, rows=rows, note="The targets hold a NaN.")
+    said = f"NaN first made by the loss, in code outside the model (loss){told}. The targets hold a NaN"
+    assert blamed(SEEN, loss).summary == said
+
+
+def test_a_line_without_its_source_ends_with_its_number():
+    origin = Origin("forward", "nan", "aten.log", None, file="net.py", lineno=12)
+    assert blamed(SEEN, origin).summary.endswith("(forward) at net.py:12")

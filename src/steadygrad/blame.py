@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from steadygrad.catalog import GUARD_CODE, entry
 from steadygrad.catalog.operations import advice
-from steadygrad.origin import LOSS, Origin, Phase
+from steadygrad.origin import LOSS, MOST_ROWS, Origin, Phase
 from steadygrad.records import Finding
 
 KINDS: dict[Phase, str] = {
@@ -18,9 +18,6 @@ KINDS: dict[Phase, str] = {
     "optimizer": "nonfinite_parameter",
 }
 """Kind of finding by the phase in which the first non-finite number was made."""
-
-
-_MOST_ROWS = 8
 
 
 def blamed(finding: Finding, origin: Origin, *, guarded: bool = False) -> Finding:
@@ -58,26 +55,22 @@ def blamed(finding: Finding, origin: Origin, *, guarded: bool = False) -> Findin
     )
 
 
-ROWS = 4
-"""Rows that a sentence names."""
-
-
 def first_line(origin: Origin) -> str:
-    """Where the number was made or lay, and the user's line, in one sentence."""
-    first = str(origin).partition("\n")[0]
-    if origin.phase == "input" and origin.rows:
-        few = ", ".join(map(str, origin.rows[:ROWS]))
-        return f"{first}: in row{'s' * (len(origin.rows) > 1)} {few}{', ...' * (len(origin.rows) > ROWS)}"
+    """Where the number was made or lay, the rows of the batch that carry it, and the user's line, in one sentence."""
+    told = str(origin).partition("\n")[0]
+    first = f"{told}{_rows(origin.rows)}"
     if origin.operation == LOSS and origin.note:
         return f"{first}. {origin.note}".removesuffix(".")
-    return f"{first} at {origin.file}:{origin.lineno}: {origin.source}".rstrip(": ") if origin.file else first
+    if not origin.file:
+        return first
+    line = f"{first} at {origin.file}:{origin.lineno}"
+    return f"{line}: {origin.source}" if origin.source else line
 
 
-def rows_told(origin: Origin) -> str:
-    """Which rows of the batch carry it, to be put behind a sentence; empty where that isn't known."""
-    shown = ", ".join(map(str, origin.rows[:_MOST_ROWS]))
-    more = " ..." if len(origin.rows) > _MOST_ROWS else ""
-    return f", batch row{'s' * (len(origin.rows) > 1)} {shown}{more}" if origin.rows else ""
+def _rows(rows: tuple[int, ...]) -> str:
+    # Before the line that is quoted, behind which they would read as code.
+    shown = ", ".join(map(str, rows[:MOST_ROWS]))
+    return f", batch row{'s' * (len(rows) > 1)} {shown}{' ...' * (len(rows) > MOST_ROWS)}" if rows else ""
 
 
 def _numbers(origin: Origin) -> dict[str, float]:

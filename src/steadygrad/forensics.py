@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from steadygrad.blame import blamed, first_line, rows_told
+from steadygrad.blame import blamed, first_line
 from steadygrad.origin import LOSS, Origin
 from steadygrad.ranks import Peers, exchange
 from steadygrad.records import Finding
@@ -80,7 +80,7 @@ class Forensics:
             self._unknown[optimizer, step] = self.note
         if peers is not None:
             self._shared.add((optimizer, step))
-            own = "" if origin is None else f"{first_line(origin)}{rows_told(origin)}"
+            own = "" if origin is None else first_line(origin)
             said = exchange(peers, f"{optimizer}/{step}", own)
             found = [text for _, text in sorted(said.items()) if text]
             if found and origin is None:
@@ -100,11 +100,7 @@ class Forensics:
         if origin is not None:
             told = blamed(finding, origin, guarded=self._guarded)
             # As the others have heard it: the story of all ranks is one.
-            return (
-                replace(told, summary=f"{told.summary}{rows_told(origin)}.")
-                if place in self._shared
-                else told
-            )
+            return replace(told, summary=f"{told.summary}.") if place in self._shared else told
         there = self._elsewhere.get(place)
         if there is None and finding.kind != "nonfinite_parameter":
             self._open[finding.optimizer] = finding

@@ -21,6 +21,9 @@ LOSS = "loss"
 """What stands for the operation where the loss was computed outside of what can be replayed."""
 
 
+MOST_ROWS = 8
+"""Rows of the batch that are named; of a broken batch they are all of them."""
+
 NO_SOURCE = "the source of this code isn't available"
 
 
@@ -86,7 +89,8 @@ class Origin:
             lines.append(f"  {self.file}:{self.lineno}: {self.source or NO_SOURCE}")
         lines += [f"  input {i}: {_facts(one)}" for i, one in enumerate(self.inputs)]
         if self.rows:
-            lines.append(f"  batch rows {', '.join(map(str, self.rows[:8]))}{' ...' * (len(self.rows) > 8)}")
+            shown = ", ".join(map(str, self.rows[:MOST_ROWS]))
+            lines.append(f"  batch rows {shown}{' ...' * (len(self.rows) > MOST_ROWS)}")
         if self.path:
             lines.append(f"  passed on through {' -> '.join(name or 'the model' for name in self.path[:8])}")
         return "\n".join([*lines, f"  {self.note}"] if self.note else lines)

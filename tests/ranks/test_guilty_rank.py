@@ -76,7 +76,8 @@ def check_one_rank(rank, fault):
     assert finding.evidence["guilty_rank"] == 1.0
     expected = "batch" if math.isnan(fault) else "aten.log"
     assert expected in finding.summary
-    assert "batch row 5. Rank 1 alone" in finding.summary
+    assert finding.summary.count("row 5") == 1
+    assert ("), batch row 5. Rank 1 alone" if math.isnan(fault) else "), batch row 5 at ") in finding.summary
     if rank == 1:
         assert finding.kind == ("nonfinite_input" if math.isnan(fault) else "nonfinite_activation")
         assert finding.evidence["first batch row"] == 5.0

@@ -4,11 +4,15 @@ A hook on a parameter sees the gradient before it is accumulated and reduced, an
 (buckets, communication hooks) as it is. A NaN spreads over nearly all gradients, so a few small tensors
 are enough: no pass over memory. In the backward pass they are only added to a buffer: whatever is called there for the
 first time in a step takes several times as long as it does alone.
+
+Nobody takes the norm of a step that a ``GradScaler`` leaves out. Where a gradient was cleared, what the buffer holds of it is
+from such a step and is forgotten, so that an overflow isn't told of the healthy step after it.
 """
 
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Sequence
 from functools import partial
 
@@ -17,8 +21,10 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from steadygrad.capture import is_capturing
+from steadygrad.containment import Containment
 from steadygrad.measure import LEAST_SURE, is_sharded
 
+PART = "local gradient norm"
 SAMPLED = 4
 _MAX_NUMEL = 65_536
 _SMALL_NUMEL = 4096
@@ -31,10 +37,12 @@ class LocalNorms:
     Args:
         params: the parameters; a few small ones, spread from first to last, are hooked.
         late: the host mustn't wait for their norm.
+        containment: holds back a gradient that can't be added up (batched by vmap, say), and ends this part then.
     """
 
-    def __init__(self, params: Sequence[Tensor], *, late: bool) -> None:
+    def __init__(self, params: Sequence[Tensor], *, late: bool, containment: Containment) -> None:
         self._late = late
+        self._containment = containment
         self._came = False
         sampled = _spread(params)
         wide = any(param.dtype == torch.float64 for param in sampled)
@@ -42,16 +50,27 @@ class LocalNorms:
         sizes = [param.numel() for param in sampled]
         self._sum = torch.zeros(sum(sizes), dtype=torch.float64 if wide else torch.float32, device=home)
         places = torch.split(self._sum, sizes) if sampled else ()
-        self._handles: list[RemovableHandle] = [
-            param.register_hook(partial(self._add, place.view(param.shape)))  # type: ignore[no-untyped-call]
+        # Weakly, because a hook on a parameter that holds this parameter would keep the model alive.
+        self._places = [
+            (weakref.ref(param), place.view(param.shape))
             for param, place in zip(sampled, places, strict=True)
+        ]
+        self._handles: list[RemovableHandle] = [
+            param.register_hook(partial(containment.run, PART, self._add, *held))  # type: ignore[no-untyped-call]
+            for param, held in zip(sampled, self._places, strict=True)
         ]
 
     def take(self) -> Tensor | float | None:
         """Their norm since the last call, 0-d where the host mustn't wait; None where there was no gradient."""
+        if PART in self._containment.off:
+            self.close()
+            return None
         if not self._came:
             return None
         self._came = False
+        for param, place in self._places:
+            if _grad_of(param) is None:
+                place.zero_()
         norm: Tensor | float
         if self._late:
             norm = torch.linalg.vector_norm(self._sum, dtype=torch.float64)
@@ -66,14 +85,24 @@ class LocalNorms:
             handle.remove()
         self._handles = []
 
-    def _add(self, place: Tensor, grad: Tensor) -> None:
-        # This runs inside the user's backward pass, whose gradients may be of any kind (batched by vmap, say).
-        try:
-            if grad.layout == torch.strided and not is_capturing():
-                place.add_(grad.detach())
-                self._came = True
-        except Exception:  # noqa: BLE001 - a step without this number is better than none
-            self._came = False
+    def _add(self, param: weakref.ref[Tensor], place: Tensor, grad: Tensor) -> None:
+        # This runs inside the user's backward pass, before the gradient is added to what the parameter holds.
+        if grad.layout != torch.strided or is_capturing():
+            return
+        held = _grad_of(param)
+        if held is None:
+            place.copy_(grad.detach())
+        else:
+            if held.layout == torch.strided:
+                # zero_grad(set_to_none=False): where nothing has been added up since, nothing is held here either.
+                place.masked_fill_(held.detach() == 0, 0.0)
+            place.add_(grad.detach())
+        self._came = True
+
+
+def _grad_of(param: weakref.ref[Tensor]) -> Tensor | None:
+    there = param()
+    return None if there is None else there.grad
 
 
 def _host_norm(numbers: Tensor) -> float:

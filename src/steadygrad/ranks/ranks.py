@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from steadygrad.containment import Containment
 from steadygrad.measure import LateReads, Layout, is_sharded, own_part
 from steadygrad.ranks.flags import SILENT, Flags
 from steadygrad.ranks.halves import WIDE
@@ -48,6 +49,7 @@ class Ranks:
         params: the optimizer's parameters.
         late: they live on an accelerator: what the ranks saw is known one step late.
         layout: the rows of all ranks, where they hold different tensors.
+        containment: holds back faults in the user's backward pass; None lets go of them without a word.
 
     Attributes:
         calls: steps that were added up.
@@ -56,7 +58,13 @@ class Ranks:
     """
 
     def __init__(
-        self, peers: Peers, params: Sequence[Tensor], *, late: bool, layout: Layout | None = None
+        self,
+        peers: Peers,
+        params: Sequence[Tensor],
+        *,
+        late: bool,
+        layout: Layout | None = None,
+        containment: Containment | None = None,
     ) -> None:
         self.peers = peers
         self.calls = self.repeats = 0
@@ -71,7 +79,8 @@ class Ranks:
         self._params = params
         self._late = late
         self.grow()
-        self._local = LocalNorms(params, late=late) if peers.replicated else None
+        held = containment or Containment(lambda _: None)
+        self._local = LocalNorms(params, late=late, containment=held) if peers.replicated else None
         self._reads: LateReads[int] = LateReads()
         self._seen: deque[Seen] = deque(maxlen=_KEPT)
 

@@ -25,6 +25,8 @@ from steadygrad.ranks.letter import Letter
 from steadygrad.ranks.shards import shares
 from steadygrad.records import FloatArray
 
+_LONG_NAMES = frozenset(str(dtype).removeprefix("torch.") for dtype in LONG)
+
 
 class Sums:
     """Splits this rank's norms into sums of squares, and joins those of all ranks.
@@ -44,8 +46,7 @@ class Sums:
         self._late = late
         self._shares = shares(params, world) if layout is None else torch.from_numpy(layout.shares)
         self._own_shares: FloatArray = self._shares.numpy()
-        # The square of any narrower number is a float64.
-        long = any(param.dtype in LONG for param in params)
+        long = _any_long(params, layout)
         self._can_leave = long and not late
         self._is_wide = long and late
 
@@ -105,6 +106,14 @@ class Sums:
     def wide(self, norms: Tensor) -> Tensor:
         """What this rank puts in once more where some norms were left out, ``[2 P]``; `steadygrad.ranks.halves.WIDE` joins."""
         return WIDE.split(norms, self._shares)
+
+
+def _any_long(params: Sequence[Tensor], layout: Layout | None) -> bool:
+    """Whether some rank has norms whose square can leave a float64's range: that of any narrower number is one."""
+    if layout is None:
+        return any(param.dtype in LONG for param in params)
+    # Of all ranks' rows: by its own parameters alone a rank would bring a vector of another length than the others.
+    return any(row.dtype in _LONG_NAMES for row in layout.tensors)
 
 
 def _squares(norms: Tensor, shares: Tensor) -> Tensor:

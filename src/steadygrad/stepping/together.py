@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from steadygrad.containment import Containment
 from steadygrad.errors import UsageError
 from steadygrad.measure import ParamTable, group_hyper
 from steadygrad.policies.base import Policy
@@ -41,6 +42,7 @@ class Book(Protocol):
 
     tellers: list[Callable[[Finding], Finding]]
     listeners: list[tuple[str, Callable[[Reading], None]]]
+    containment: Containment
 
     @property
     def scalars(self) -> Losses:
@@ -131,7 +133,10 @@ def join_ranks(met: Peers | Apart | None, tracks: Sequence[Track], book: Book, *
         return []
     expect_farewell(met)
     tables = [track.table for track in tracks]
-    joined = [Ranks(met, table.params, late=late, layout=table.layout) for table in tables]
+    joined = [
+        Ranks(met, table.params, late=late, layout=table.layout, containment=book.containment)
+        for table in tables
+    ]
     for track, ranks in zip(tracks, joined, strict=True):
         track.lane.join(ranks)
         book.scalars.loss_to.append(ranks.log)
