@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tests.measure.reference import slow_norm, slow_total
 from torch import nn
 
-from steadygrad.measure import PARAM_NORM_EVERY, Measurer, ParamTable, parameter_names
+from steadygrad.measure import PARAM_NORM_EVERY, Layout, Measurer, ParamTable, parameter_names
+from steadygrad.records import TensorInfo
 
 both_paths = pytest.mark.parametrize("late", [False, True], ids=["host", "late"])
 
@@ -266,3 +267,36 @@ def test_an_uninitialised_parameter_has_norm_zero_until_it_is_used(late):
         norms = measurer.fresh_param_norms().tolist()
     assert norms == pytest.approx([slow_norm(param) for param in model.parameters()])
     assert_truth(measurer.measure(groups, None), list(model.parameters()))
+
+
+def test_what_is_wide_is_asked_once_and_not_at_every_step(monkeypatch):
+    model = mlp().double()
+    measurer, groups = measurer_of(model, late=True)
+    fill(model.parameters(), 1e200)
+    monkeypatch.setattr("steadygrad.measure.measurer.holds_long", None)
+    assert_truth(measurer.measure(groups, None), list(model.parameters()))
+
+
+def test_a_float64_parameter_that_joins_is_measured_as_one():
+    model = nn.ModuleList([nn.Linear(2, 2)])
+    groups = [{"params": list(model.parameters()), "lr": 0.1, "momentum": 0.0}]
+    table = ParamTable(parameter_names(model), groups)
+    measurer = Measurer(table, late=True, param_norms=False)
+    model.append(nn.Linear(2, 2).double())
+    groups.append({"params": list(model[1].parameters()), "lr": 0.1, "momentum": 0.0})
+    table.extend(groups)
+    measurer.grow()
+    fill(model[0].parameters())
+    fill(model[1].parameters(), 1e200)
+    assert_truth(measurer.measure(groups, None), list(model.parameters()))
+
+
+@pytest.mark.parametrize("held", [0, 1])
+def test_every_rank_takes_the_total_for_wide_where_one_holds_float64(held):
+    params = [torch.zeros(3, dtype=torch.float64), torch.zeros(3)]
+    infos = [TensorInfo(f"w{i}", (3,), str(p.dtype).removeprefix("torch.")) for i, p in enumerate(params)]
+    table = ParamTable({}, [{"params": [params[held]], "lr": 0.1, "momentum": 0.0}])
+    here = np.array([held == 0, held == 1])
+    table.lay_out(Layout(infos, [held], [0, 0], here.astype(np.float64), np.zeros(2, np.float32), ~here))
+    measurer = Measurer(table, late=True, param_norms=False)
+    assert float(measurer._late_total(torch.full((2,), 1e200, dtype=torch.float64))) < math.inf

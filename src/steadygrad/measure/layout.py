@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
+from steadygrad.measure.kinds import LONG
 from steadygrad.records import BoolArray, FloatArray, TensorInfo
+
+_LONG_NAMES = {str(dtype).removeprefix("torch.") for dtype in LONG}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,3 +40,15 @@ class Layout:
             return None
         own: BoolArray = absent & ~self.elsewhere
         return own if own.any() else None
+
+
+def holds_long(params: Sequence[Tensor], layout: Layout | None) -> bool:
+    """Whether any parameter is float64; the same answer on all ranks, also where only some hold one.
+
+    Args:
+        params: the optimizer's, as they lie on this rank; of a tensor that others hold they have an empty float32.
+        layout: the rows of all ranks, or None where every rank holds the same.
+    """
+    if layout is not None:
+        return any(tensor.dtype in _LONG_NAMES for tensor in layout.tensors)
+    return any(param.dtype in LONG for param in params)

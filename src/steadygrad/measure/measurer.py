@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from steadygrad.measure.device_norms import device_norms, scaled_norm
+from steadygrad.measure.host_norms import HostNorms
+from steadygrad.measure.layout import holds_long
 from steadygrad.measure.measurement import PARAM_NORM_EVERY, HostMeasurement, Measurement
-from steadygrad.measure.norms import LONG, HostNorms, device_norms, host_total, narrowed, scaled_norm
+from steadygrad.measure.out_of_range import host_total, narrowed
 from steadygrad.measure.table import ParamTable
 from steadygrad.records import BoolArray, FloatArray
 
@@ -63,6 +66,7 @@ class Measurer:
         self._params_engine: HostNorms | None = None
         self.refreshed_param_norms = False
         self.together: Together | None = None
+        self._is_long = holds_long(table.params, table.layout)
 
     @property
     def joins_param_norms(self) -> bool:
@@ -175,6 +179,7 @@ class Measurer:
         """Forget all plans: other parameters are held now."""
         self._plans.clear()
         self._params_engine = None
+        self._is_long = holds_long(self._table.params, self._table.layout)
         # Where ranks hold different tensors, the rows stay and this one may be alone in having others in them: what goes
         # with which step is the same on all ranks.
         if self._table.layout is None:
@@ -217,8 +222,7 @@ class Measurer:
         return norms, self._late_total(norms)
 
     def _late_total(self, norms: Tensor) -> Tensor:
-        long = any(param.dtype in LONG for param in self._table.params)
-        return scaled_norm(norms) if long else torch.linalg.vector_norm(norms)
+        return scaled_norm(norms) if self._is_long else torch.linalg.vector_norm(norms)
 
 
 def _gradients(params: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:

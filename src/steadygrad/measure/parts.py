@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steadygrad.measure.kinds import is_sharded
 from steadygrad.measure.measurement import Measurement
-from steadygrad.measure.norms import is_sharded
 
 
 def own_part(tensor: Tensor) -> Tensor:

@@ -1,0 +1,100 @@
+"""Norms whose squares leave the range they are summed in, measured again in a way that can't."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from steadygrad.measure.device_norms import sharded_norms
+from steadygrad.measure.kinds import LONG, dense_values, is_plain, is_sharded
+from steadygrad.measure.pieces import square
+from steadygrad.records import FloatArray
+
+# Below this norm the squares of a hundred million elements begin to fall under float32's range.
+LEAST_SURE = 1e-15
+MOST_FLOAT32 = float(np.finfo(np.float32).max)
+# Tensors of zeros that are no longer than this are looked at together.
+_SMALL_NUMEL = 1024
+
+
+def widened(norms: FloatArray, tensors: Sequence[Tensor]) -> FloatArray:
+    """Measure again the tensors whose squares left float32's range at either end.
+
+    Too large for the sum, or truly not finite? Too small, or truly 0? ``m = max|g|`` tells, and
+    ``norm = m * ||g / m||`` can't overflow unless the norm itself does.
+    """
+    wide = norms.astype(np.float64)
+    for i in _not_just_zeros(
+        np.flatnonzero(~(norms > LEAST_SURE) | np.isinf(norms)).tolist(), norms, tensors
+    ):
+        if is_sharded(tensors[i]):
+            wide[i] = float(sharded_norms([tensors[i]])[0])
+            continue
+        values = dense_values(tensors[i].detach())
+        if values.is_complex():  # the conjugate has the same norm, and needs no copy
+            values = torch.view_as_real(values.conj() if values.is_conj() else values)
+        largest = _largest(values) if values.numel() else 0.0
+        wide[i] = largest
+        if 0.0 < largest < math.inf:
+            wide[i] = _norm_in_range(values, largest)
+    return narrowed(wide, norms.dtype)
+
+
+def _not_just_zeros(positions: list[int], norms: FloatArray, tensors: Sequence[Tensor]) -> list[int]:
+    """Without the small tensors of zeros, which are looked at together: a detector has a score of them at each step."""
+    small = [
+        i
+        for i in positions
+        if norms[i] == 0.0
+        and tensors[i].numel() <= _SMALL_NUMEL
+        and (tensors[i].device.type, tensors[i].dtype) == ("cpu", torch.float32)
+        and is_plain(tensors[i])
+    ]
+    if len(small) < 2 or _any_but_zero([tensors[i] for i in small]):
+        return positions
+    return sorted(set(positions).difference(small))
+
+
+def _any_but_zero(tensors: list[Tensor]) -> bool:
+    # torch's own flattening saves a Python call a tensor.
+    return bool(torch._C._nn.flatten_dense_tensors(tensors).any())  # noqa: SLF001 - as DistributedDataParallel does
+
+
+def _norm_in_range(values: Tensor, largest: float) -> float:
+    """Norm of values whose squares leave float32's range, but not by much more once they are divided by the largest."""
+    if values.dtype in LONG:
+        return largest * float(torch.linalg.vector_norm(values / largest))
+    # By a power of two no digit is lost, and none of its products leaves float32.
+    shift = max(-126, min(126, -math.frexp(largest)[1]))
+    return math.ldexp(math.sqrt(square(values, 2.0**shift)), -shift)
+
+
+def _largest(values: Tensor) -> float:
+    """Largest absolute value, NaN where there is one; twenty times as fast as the norm of order infinity."""
+    low, high = map(float, torch.aminmax(values))
+    return math.nan if math.isnan(low) else max(-low, high)
+
+
+def narrowed(wide: NDArray[np.float64], dtype: np.dtype[Any]) -> FloatArray:
+    """As narrow as ``dtype``, where every finite norm fits it; else as wide as they are."""
+    with np.errstate(over="ignore"):
+        narrow: FloatArray = wide.astype(dtype)
+    return narrow if np.isfinite(narrow).all() or (np.isinf(narrow) == np.isinf(wide)).all() else wide
+
+
+def host_total(norms: FloatArray) -> float:
+    """Norm of all tensors together; scaled by the largest, so it overflows only if it must."""
+    total = math.sqrt(np.vdot(norms, norms))  # unlike dot, it doesn't warn where it overflows
+    if LEAST_SURE < total < math.inf:
+        return total
+    largest = float(norms.max(initial=0.0))
+    if not np.isfinite(largest) or largest == 0.0:
+        return largest
+    ratio = norms.astype(np.float64) / largest
+    return largest * math.sqrt(np.vdot(ratio, ratio))
