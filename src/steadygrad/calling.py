@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -21,6 +22,11 @@ from torch.nn.utils.rnn import PackedSequence
 from steadygrad.errors import UsageError
 
 LossFn = Callable[..., Any]
+
+# How torch says so; the convolutions name types of tensors instead of devices.
+_OF_DEVICES = re.compile(
+    r"same device|expected device|of device type|Input type \(.*weight type \(|allocated on MPS device|on meta tensors"
+)
 
 # Autograd nodes that only give the same numbers another shape.
 _SHAPERS = (
@@ -82,8 +88,16 @@ def tensors_in(value: object) -> list[Tensor]:
     return []
 
 
-def device_hint(model: nn.Module, batch: object) -> str:
-    """A sentence where batch and model lie on different devices; "" where they don't."""
+def device_hint(model: nn.Module, batch: object, fault: BaseException) -> str:
+    """A sentence where a call failed because batch and model lie on different devices; "" where it failed otherwise.
+
+    Args:
+        model: what was called.
+        batch: what it was given. A part of it may lie elsewhere and be meant to, as the lengths of packed sequences do.
+        fault: what was raised; only where torch speaks of devices in it is that the reason.
+    """
+    if not _OF_DEVICES.search(str(fault)):
+        return ""
     homes = sorted({str(param.device) for param in model.parameters()})
     away = sorted({str(tensor.device) for tensor in tensors_in(batch)} - set(homes))
     if not away:

@@ -59,6 +59,16 @@ def test_what_the_model_raises_comes_through():
         sg.check(Faulty(3, 3), BATCH, mean)
 
 
+@pytest.mark.parametrize("error", [RuntimeError, NotImplementedError, torch.OutOfMemoryError])
+def test_what_the_model_raises_comes_through_though_a_part_of_the_batch_lies_elsewhere(error):
+    class Faulty(nn.Linear):
+        def forward(self, x, lengths):
+            raise error("the vocabulary is empty")
+
+    with pytest.raises(error, match=r"^the vocabulary is empty$"):
+        sg.check(Faulty(3, 3), (BATCH, torch.ones(4, device="meta")), mean)
+
+
 def test_what_the_loss_raises_comes_through():
     def loss(output):
         raise ZeroDivisionError

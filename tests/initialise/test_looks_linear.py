@@ -98,6 +98,84 @@ def test_a_frozen_layer_and_what_two_paths_lead_to_are_not_mirrored():
     assert torch.equal(model[4].weight, kept)
 
 
+class Permuted(nn.Module):
+    def forward(self, x):
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+
+class MeanOfUnits(nn.Module):
+    def forward(self, x):
+        return x.mean(1).flatten(1)
+
+
+RELU, POOL = nn.ReLU(), nn.MaxPool2d(3, 1, padding=1)
+NOT_LINEAR = {
+    "two activations": [RELU, nn.Tanh()],
+    "two rectified ones": [RELU, nn.LeakyReLU()],
+    "sigmoid": [RELU, nn.Sigmoid()],
+    "softmax": [RELU, nn.Softmax(1)],
+    "tanh before": [nn.Tanh(), RELU],
+    "normalised after": [RELU, nn.BatchNorm2d(4)],
+    "group norm": [nn.GroupNorm(1, 4), RELU],
+    "max-pool": [RELU, POOL],
+    "max-pool before": [POOL, RELU],
+    "permute": [RELU, Permuted()],
+    "mean over units": [RELU, MeanOfUnits()],
+}
+
+
+@pytest.mark.parametrize("name", NOT_LINEAR)
+def test_layers_between_which_nothing_begins_linear_are_not_mirrored(name):
+    between = NOT_LINEAR[name]
+    flat = isinstance(between[-1], (Permuted, MeanOfUnits))
+    columns = 16 if isinstance(between[-1], MeanOfUnits) else 64
+    after = [nn.Linear(columns, 8)] if flat else [nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Linear(64, 8)]
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), *between, *after, nn.ReLU(), nn.Linear(8, 1))
+    x = torch.randn(64, 1, 4, 4)
+    assert looks_linear_(model, x) == [str(len(model) - 3)]
+    assert torch.isfinite(model(x)).all()
+
+
+class Steps(nn.Module):
+    """One vector a step, then all of them in one row."""
+
+    def __init__(self):
+        super().__init__()
+        self.each, self.all, self.last = nn.Linear(2, 4), nn.Linear(12, 8), nn.Linear(8, 1)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.all(torch.relu(self.each(x)).flatten(1))))
+
+
+def test_units_that_a_flattening_puts_beside_those_of_other_steps_are_not_mirrored():
+    assert looks_linear_(Steps(), torch.randn(64, 3, 2)) == ["all"]
+
+
+LINEAR = {
+    "average pool": [RELU, nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 8)],
+    "global average": [RELU, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 8)],
+    "adaptive average": [RELU, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 8)],
+    "BatchNorm and dropout": [
+        nn.BatchNorm2d(4),
+        RELU,
+        nn.Dropout(),
+        nn.Dropout2d(),
+        nn.Flatten(),
+        nn.Linear(64, 8),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_what_may_stand_between_mirrored_layers_leaves_the_network_linear(name):
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), *LINEAR[name], nn.ReLU(), nn.Linear(8, 2))
+    x = torch.randn(64, 1, 4, 4)
+    assert looks_linear_(model, x) == ["0", str(len(model) - 3)]
+    model.eval()
+    middle = model((x[:1] + x[1:2]) / 2)
+    torch.testing.assert_close(middle, (model(x[:1]) + model(x[1:2])) / 2, rtol=1e-3, atol=1e-3)
+
+
 def test_what_is_not_the_weights_stays():
     model, x = (
         nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 1)),

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.policies.adapters import Lora
 from tests.policies.steps import Track
 from tests.policies.streams import patient
 from torch import nn
@@ -107,20 +108,6 @@ def test_auto_sees_the_same_start_with_one_expert_or_many(experts):
     policy = auto()
     policy.prepare(tensors, torch.ones(len(tensors)).numpy())
     assert policy._depth == pytest.approx(math.sqrt(10 - 1 - 5))
-
-
-class Lora(nn.Module):
-    """A frozen layer, and a product of two small matrices beside it."""
-
-    def __init__(self, base, rank=4):
-        super().__init__()
-        self.base = base.requires_grad_(requires_grad=False)
-        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
-        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
-        nn.init.zeros_(self.lora_B.weight)
-
-    def forward(self, x):
-        return self.base(x) + self.lora_B(self.lora_A(x))
 
 
 def test_a_real_model_with_adapters_is_met_as_deep_as_it_has_layers():

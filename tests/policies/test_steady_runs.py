@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.policies.adapters import Lora
 from tests.policies.streams import patient
 from torch import nn, optim
 from torch.nn.functional import cross_entropy, mse_loss
@@ -27,18 +28,6 @@ class Skip(nn.Module):
 
     def forward(self, x):
         return x + self.body(x)
-
-
-class Lora(nn.Module):
-    def __init__(self, base, rank=4):
-        super().__init__()
-        self.base = base.requires_grad_(requires_grad=False)
-        self.lora_A = nn.Linear(base.in_features, rank, bias=False)
-        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
-        nn.init.zeros_(self.lora_B.weight)
-
-    def forward(self, x):
-        return self.base(x) + 2 * self.lora_B(self.lora_A(x))
 
 
 class Mixture(nn.Module):

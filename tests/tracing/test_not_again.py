@@ -97,3 +97,21 @@ def test_the_loss_is_told_with_what_names_its_operation():
     assert finding.kind == "nonfinite_loss"
     assert "first made by the loss" in finding.summary
     assert "steadygrad.trace(model, batch, loss_fn) names the operation" in finding.summary
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("outputs", [5, MOST_KEPT])
+def test_an_output_that_the_loss_masked_in_place_is_not_the_models_fault(outputs, in_place):
+    model = nn.Linear(3, outputs)
+    capture = Capture(model)
+    logits = model(torch.randn(4, 3))
+    mask = torch.zeros(4, outputs, dtype=torch.bool)
+    mask[:, -1] = True
+    masked = logits.masked_fill_(mask, -torch.inf) if in_place else logits.masked_fill(mask, -torch.inf)
+    loss = masked[:, :-1].square().mean() + (0 * masked[:, 0]).sum().sqrt()
+    loss.backward()
+    replay = capture.replay()
+    assert replay.origin is not None
+    assert replay.origin.operation == LOSS
+    assert replay.note == ""
+    assert ("or the model doesn't do the same twice" in replay.origin.note) == in_place

@@ -233,3 +233,13 @@ def test_a_batch_on_another_device_is_told(home, away):
         UsageError, match=rf"the batch lies on {away} and the model on {home}: move one of them"
     ):
         trace(model, torch.ones(4, 2, device=away), mean)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, NotImplementedError, torch.OutOfMemoryError])
+def test_what_the_model_raises_comes_through_though_a_part_of_the_batch_lies_elsewhere(error):
+    class Own(nn.Linear):
+        def forward(self, x, lengths):
+            raise error("the vocabulary is empty")
+
+    with pytest.raises(error, match=r"^the vocabulary is empty$"):
+        trace(Own(2, 1), (torch.ones(4, 2), torch.ones(4, device="meta")), mean)

@@ -112,7 +112,7 @@ def check(
         try:
             seen = look(plain, batch, loss_fn, optimizer)
         except RuntimeError as fault:
-            hint = device_hint(plain, batch)
+            hint = device_hint(plain, batch, fault)
             if not hint:
                 raise
             raise UsageError(f"check(model, batch): {hint} ({fault})") from fault

@@ -52,12 +52,7 @@ def target_scale(seen: Look) -> Iterator[Finding]:
         f"The targets run from {low:.4g} to {high:.4g}, and the output starts at {size:.3g} (root mean square): the first "
         f"loss is {seen.loss:.3g}, and every gradient is as much larger.",
         where=["targets"],
-        evidence={
-            "lowest target": low,
-            "highest target": high,
-            "output scale": size,
-            "first loss": seen.loss,
-        },
+        evidence=_evidence(low, high, size, seen),
     )
 
 
@@ -81,14 +76,13 @@ def tiny_targets(seen: Look) -> Iterator[Finding]:
         f"The targets run from {low:.4g} to {high:.4g}, and the output starts at {size:.3g} (root mean square): what an "
         "untrained network says by chance is hundreds of times as large as all that it is asked to tell apart.",
         where=["targets"],
-        evidence={
-            "lowest target": low,
-            "highest target": high,
-            "output scale": size,
-            "first loss": seen.loss,
-        },
+        evidence=_evidence(low, high, size, seen),
     )
     yield replace(finding, causes=(TINY, *finding.causes))
+
+
+def _evidence(low: float, high: float, size: float, seen: Look) -> dict[str, float]:
+    return {"lowest target": low, "highest target": high, "output scale": size, "first loss": seen.loss}
 
 
 def _compared(seen: Look, output: Tensor) -> tuple[Tensor, Tensor] | None:

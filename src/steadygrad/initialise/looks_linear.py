@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from steadygrad.calling import call_model, tensors_in
 from steadygrad.errors import UsageError
 from steadygrad.initialise.arguments import require_module
+from steadygrad.initialise.between import Made, keeps_halves, source
 from steadygrad.initialise.signal_size import free_layers, settled
 from steadygrad.preserve import preserved
 
@@ -28,15 +29,16 @@ def looks_linear_(model: nn.Module, batch: object) -> list[str]:
     ``f(z) - f(-z) = z`` for ReLU, GELU, SiLU and softplus, and ``(1 + slope) z`` for leaky ReLU.
 
     Args:
-        model: its linear and convolutional layers that aren't frozen are changed, as by `lsuv_`; those with one such
-            activation and nothing that adds or splits the signal between them are mirrored.
+        model: its linear and convolutional layers that aren't frozen are changed, as by `lsuv_`; those are mirrored that have
+            one such activation between them and else at most views, average pools over places, dropout, and before the
+            activation `BatchNorm`. Through a max-pool, a permutation or another norm nothing begins linear.
         batch: what the model takes; thirty rows or more.
 
     Returns:
         Names of the layers whose units are mirrored.
 
     Raises:
-        UsageError: ``model`` is no module, or no two of its layers have such an activation between them.
+        UsageError: ``model`` is no module, or no two of its layers have just that between them.
 
     Example:
         >>> import torch, steadygrad as sg
@@ -48,8 +50,7 @@ def looks_linear_(model: nn.Module, batch: object) -> list[str]:
         >>> torch.allclose(model(x[:1] + x[1:2]) + model(0 * x[:1]), model(x[:1]) + model(x[1:2]), atol=1e-5)
         True
 
-    References:
-        Balduzzi et al., The shattered gradients problem: if resnets are the answer, then what is the question?, 2017,
+    Source: Balduzzi et al., The shattered gradients problem: if resnets are the answer, then what is the question?, 2017,
         arXiv:1702.08591, section 4. Differs from the paper: each layer is scaled and shifted on the batch, as by `lsuv_`.
     """
     require_module("looks_linear_", model)
@@ -58,15 +59,11 @@ def looks_linear_(model: nn.Module, batch: object) -> list[str]:
         if not chain.behind:
             raise UsageError(
                 f"looks_linear_(model, batch): no two linear or convolutional layers of {type(model).__name__} that aren't "
-                "frozen have a ReLU, GELU, SiLU, softplus or leaky ReLU between them, and nothing that adds or splits."
+                "frozen have one ReLU, GELU, SiLU, softplus or leaky ReLU between them and nothing else that isn't linear."
             )
         _fill(model, batch, chain)
     names = {module: name for name, module in model.named_modules()}
     return [names[one] for one in chain.layers if one in chain.ahead]
-
-
-_ODD = tuple(f"{name}Backward" for name in ("Relu", "LeakyRelu", "Gelu", "Silu", "Softplus"))
-"""Names of the autograd nodes of activations whose values at ``z`` and ``-z`` differ by a multiple of ``z``."""
 
 
 @dataclass(slots=True)
@@ -87,22 +84,22 @@ class _Chain:
 def _chain(model: nn.Module, batch: object) -> _Chain:
     """Which layer's output an activation takes to which layer, read off the graph of one forward pass."""
     chain = _Chain()
-    made: dict[Any, nn.Module] = {}
+    made: dict[Any, Made] = {}
 
     def enter(module: nn.Module, args: Any) -> None:
         if module in chain.layers:
             return
         chain.layers.append(module)
         given = next(iter(tensors_in(args)), None)
-        source = None if given is None else _source(given.grad_fn, made)
-        if source is not None and _parted(source, module):
-            chain.behind[module] = source
-            chain.ahead.add(source)
+        found = None if given is None else source(given.grad_fn, made)
+        if given is not None and found is not None and keeps_halves(found, module, tuple(given.shape)):
+            chain.behind[module] = found.module
+            chain.ahead.add(found.module)
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:
         del args
         if isinstance(output, Tensor) and output.grad_fn is not None:
-            made.setdefault(output.grad_fn, module)
+            made.setdefault(output.grad_fn, Made(module, tuple(output.shape)))
 
     with torch.enable_grad(), contextlib.ExitStack() as stack:
         for module in free_layers(model):
@@ -110,25 +107,6 @@ def _chain(model: nn.Module, batch: object) -> _Chain:
             stack.callback(module.register_forward_hook(leave).remove)
         call_model(model, batch)
     return chain
-
-
-def _source(node: Any, made: dict[Any, nn.Module]) -> nn.Module | None:
-    """The layer in front of an activation, along nodes that have one parent; None where there is no such path."""
-    rectified = False
-    while node is not None and node not in made:
-        rectified = rectified or node.name().startswith(_ODD)
-        parents = [
-            one for one, _ in node.next_functions if one is not None and "AccumulateGrad" not in one.name()
-        ]
-        node = parents[0] if len(parents) == 1 else None
-    return made[node] if node is not None and rectified else None
-
-
-def _parted(source: nn.Module, module: nn.Module) -> bool:
-    """Whether halves of one layer's output are halves of the other's input."""
-    rows, columns = _size(source)[0], _size(module)[1]
-    groups = max(getattr(one, "groups", 1) for one in (source, module))
-    return rows > 1 and columns % rows == 0 and groups == 1 and (rows % 2 == 0 or rows == columns)
 
 
 def _fill(model: nn.Module, batch: object, chain: _Chain) -> None:

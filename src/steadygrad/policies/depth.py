@@ -59,6 +59,9 @@ def layers_in_a_row(tensors: Iterable[TensorInfo], counts: Callable[[TensorInfo]
 def is_adapter(name: str) -> bool:
     """Whether a tensor of that name belongs to an adapter.
 
+    Args:
+        name: qualified, as in ``model.named_parameters()``.
+
     Example:
         >>> is_adapter("layers.0.q_proj.lora_B.default.weight"), is_adapter("layers.0.q_proj.weight")
         (True, False)

@@ -241,11 +241,22 @@ class _Listener:
 
 
 def _held(tensor: Tensor) -> Callable[[], Tensor | None]:
-    """A small output itself, without its graph; a large one, or one whose memory isn't its own, as long as it lives."""
+    """A small output itself, without its graph; a large one, or one whose memory isn't its own, as long as it lives.
+
+    Gone is also what has been changed in place since, as by a mask in the loss: it isn't what the model put out.
+    """
+    # Inference tensors have no version, but they require no gradient either.
+    version = tensor._version
     if type(tensor) is Tensor and tensor.device.type == "cpu" and tensor.numel() <= MOST_KEPT:
         kept = tensor.detach()
-        return lambda: kept
-    return weakref.ref(tensor)
+        return lambda: kept if kept._version == version else None
+    alive = weakref.ref(tensor)
+
+    def found() -> Tensor | None:
+        held = alive()
+        return held if held is not None and held._version == version else None
+
+    return found
 
 
 def _hook_onto(tensor: Tensor, hook: Callable[[Tensor], None]) -> None:
@@ -341,7 +352,7 @@ def _of_loss(outputs: list[Tensor], gradients: list[Tensor], were: list[Tensor |
     Args:
         outputs: of the replay, all finite.
         gradients: that came back in the step and aren't finite.
-        were: the step's own outputs; None where one is gone.
+        were: the step's own outputs; None where one is gone or has been changed since.
     """
     for one in were:
         if one is not None and has_numbers(one) and not is_finite(one):

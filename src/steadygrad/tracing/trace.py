@@ -45,7 +45,7 @@ def trace(model: nn.Module, batch: object, loss_fn: LossFn | None = None) -> Ori
             step.forward_ended()
             loss = loss_of(output, batch, loss_fn)
         except RuntimeError as fault:
-            hint = device_hint(model, batch)
+            hint = device_hint(model, batch, fault)
             if not hint:
                 raise
             raise UsageError(f"trace(model, batch): {hint} ({fault})") from fault

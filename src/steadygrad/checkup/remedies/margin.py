@@ -10,7 +10,11 @@ learns (Cohen et al. 2021, arXiv:2103.00065, figure 1)."""
 
 
 def hurry(setup: Setup) -> None:
-    """Make each step at `MARGIN` times the rate, whoever sets it."""
+    """Make each step at `MARGIN` times the rate, whoever sets it.
+
+    Args:
+        setup: its optimizer's rates are raised before each step and put back after it.
+    """
     own: list[float] = []
 
     def back(setup: Setup, number: int) -> None:
