@@ -97,9 +97,11 @@ def _is_pool(node: Any) -> bool:
     """Whether it averages over places, and not over units."""
     if not _is(node, ("MeanBackward1",)):
         return _is(node, _POOLS)
-    dims = len(node._saved_self_sym_sizes)
+    # Only the node knows over which axes a mean was taken.
+    dims = len(node._saved_self_sym_sizes)  # noqa: SLF001
     # Negative dimensions come as unsigned numbers of 64 bits.
-    wanted = [dim - 2**64 if dim >= 2**63 else dim for dim in node._saved_dim or ()]
+    axes = node._saved_dim or ()  # noqa: SLF001
+    wanted = [dim - 2**64 if dim >= 2**63 else dim for dim in axes]
     return bool(wanted) and all(dim % dims > 1 for dim in wanted)
 
 
