@@ -14,6 +14,7 @@ from torch import multiprocessing as mp
 from torch import nn
 
 PATIENCE = timedelta(seconds=30)
+_DONE = "done"
 STEPS = 6
 
 
@@ -33,7 +34,10 @@ def run_world(check, ranks, patience=PATIENCE):
         told = []
         while not failures.empty():
             told.append(failures.get())
-        pytest.fail("\n".join(told) or "a rank ended without a word")
+        # Once in some thousands of worlds the process with the store aborts inside torch while it ends.
+        if told.count(_DONE) < ranks:
+            words = [word for word in told if word != _DONE]
+            pytest.fail("\n".join(words) or "a rank ended without a word")
 
 
 def exit_codes(check, ranks, patience_s=120.0):
@@ -69,6 +73,7 @@ def _one_rank(rank, ranks, port, check, failures, patience):
     os.environ["STEADYGRAD_QUIET"] = "1"
     try:
         check(rank)
+        failures.put(_DONE)
     except Exception:
         failures.put(f"rank {rank}: {traceback.format_exc()}")
         raise
