@@ -52,9 +52,11 @@ def _judge(seen: Seen, *, alike: bool) -> tuple[str, int | None]:
         return f" All {world} ranks have it: the training, not the data of one rank.", None
     if bad:
         what = "loss" if loss_bad[bad].all() else "own gradient, before reduction,"
-        who = f"Rank {bad[0]} alone" if len(bad) == 1 else f"Ranks {', '.join(map(str, bad))}"
-        begun = f" {who} of {world} brought it at step {seen.step}: the {what} there was not finite."
-        return f"{begun} Look at the batch or the device of that rank.", bad[0]
+        one = len(bad) == 1
+        who = f"Rank {bad[0]} alone" if one else f"Ranks {', '.join(map(str, bad))}"
+        was = f"its {what} was" if one else f"the {what} of each was"
+        begun = f" {who} of {world} brought it at step {seen.step}: {was} not finite."
+        return f"{begun} Look at the batch or the device of {'that rank' if one else 'those ranks'}.", bad[0]
     if not alike or (seen.norms < 0.0).any():
         return "", None
     largest = int(seen.norms.argmax())
