@@ -50,7 +50,7 @@ def ask_all(stores, world, silent, monkeypatch):
 
     def ask(rank):
         thread[get_ident()] = rank
-        return Peers(rank, world, PREFIX, replicated=True).silent(f"{world} {silent}", 0.3)
+        return Peers(rank, world, PREFIX, replicated=True).silent(f"{world} {silent}", 1.5)
 
     with ThreadPoolExecutor(world) as pool:
         told = list(pool.map(ask, [rank for rank in range(world) if rank not in silent]))
