@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from steadygrad.catalog import GUARD_CODE, entry
 from steadygrad.catalog.operations import advice
-from steadygrad.origin import LOSS, MOST_ROWS, Origin, Phase
+from steadygrad.origin import LOSS, Origin, Phase, named_rows
 from steadygrad.records import Finding
 
 KINDS: dict[Phase, str] = {
@@ -69,8 +69,7 @@ def first_line(origin: Origin) -> str:
 
 def _rows(rows: tuple[int, ...]) -> str:
     # Before the line that is quoted, behind which they would read as code.
-    shown = ", ".join(map(str, rows[:MOST_ROWS]))
-    return f", batch row{'s' * (len(rows) > 1)} {shown}{' ...' * (len(rows) > MOST_ROWS)}" if rows else ""
+    return f", batch row{'s' * (len(rows) > 1)} {named_rows(rows)}" if rows else ""
 
 
 def _numbers(origin: Origin) -> dict[str, float]:

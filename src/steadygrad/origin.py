@@ -27,6 +27,11 @@ MOST_ROWS = 8
 NO_SOURCE = "the source of this code isn't available"
 
 
+def named_rows(rows: tuple[int, ...]) -> str:
+    """The first `MOST_ROWS` of them, and whether there are more."""
+    return f"{', '.join(map(str, rows[:MOST_ROWS]))}{' ...' * (len(rows) > MOST_ROWS)}"
+
+
 @dataclass(frozen=True, slots=True)
 class InputFacts:
     """One tensor that the guilty operation was given.
@@ -89,8 +94,7 @@ class Origin:
             lines.append(f"  {self.file}:{self.lineno}: {self.source or NO_SOURCE}")
         lines += [f"  input {i}: {_facts(one)}" for i, one in enumerate(self.inputs)]
         if self.rows:
-            shown = ", ".join(map(str, self.rows[:MOST_ROWS]))
-            lines.append(f"  batch rows {shown}{' ...' * (len(self.rows) > MOST_ROWS)}")
+            lines.append(f"  batch rows {named_rows(self.rows)}")
         if self.path:
             lines.append(f"  passed on through {' -> '.join(name or 'the model' for name in self.path[:8])}")
         return "\n".join([*lines, f"  {self.note}"] if self.note else lines)

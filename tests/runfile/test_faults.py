@@ -76,15 +76,20 @@ DISK_FULL = """
 """
 
 
-def test_a_full_disk_ends_the_recording_and_the_file_stays_whole(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(DISK_FULL), str(tmp_path / "a.steady")],
+def run_apart(script, path):
+    """In a process of its own, whose limits are its own."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(path)],
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
+
+
+def test_a_full_disk_ends_the_recording_and_the_file_stays_whole(tmp_path):
+    done = run_apart(DISK_FULL, tmp_path / "a.steady")
     first, second = done.stdout.splitlines()
     assert (done.returncode, done.stderr) == (0, "")
     assert first.startswith("recording ended: ")
@@ -109,14 +114,7 @@ NO_ROOM = """
 
 
 def test_a_disk_that_is_full_from_the_start_is_told_and_left_clean(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(NO_ROOM), str(tmp_path / "a.steady")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    done = run_apart(NO_ROOM, tmp_path / "a.steady")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"can't write the run file: the disk of {tmp_path / 'a.steady'} is full. []\n"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from steadygrad.errors import UsageError
 from steadygrad.initialise.arguments import require_gain, require_module
@@ -69,8 +69,13 @@ def _fill_(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, gain: float) -> None:
     with torch.no_grad():
         layer.weight.zero_()
         for group in layer.weight.detach().chunk(layer.groups, 0):
-            centre = group
-            for size in layer.weight.shape[2:]:
-                centre = centre.select(2, size // 2)
+            middle = centre(group)
             # QR knows no half precision.
-            centre.copy_(nn.init.orthogonal_(torch.empty(centre.shape, dtype=torch.float64), gain))
+            middle.copy_(nn.init.orthogonal_(torch.empty(middle.shape, dtype=torch.float64), gain))
+
+
+def centre(kernel: Tensor) -> Tensor:
+    """The matrix in the middle of a kernel ``[out, in, *space]``, as a view."""
+    for size in kernel.shape[2:]:
+        kernel = kernel.select(2, size // 2)
+    return kernel

@@ -13,6 +13,7 @@ from steadygrad.calling import call_model, tensors_in
 from steadygrad.errors import UsageError
 from steadygrad.initialise.arguments import require_module
 from steadygrad.initialise.between import Made, keeps_halves, source
+from steadygrad.initialise.delta_orthogonal import centre
 from steadygrad.initialise.signal_size import free_layers, settled
 from steadygrad.preserve import preserved
 
@@ -139,7 +140,7 @@ def _mirror_(module: nn.Module, *, taken: bool, given: bool) -> None:
         given: whether its output is to be.
     """
     weight: Any = module.weight
-    rows, columns = _size(module)
+    rows, columns = weight.shape[:2]
     inner, outer = columns // 2 if taken else columns, rows // 2 if given else rows
     core = _core(weight, outer, inner, centred=taken)
     with torch.no_grad():
@@ -162,13 +163,5 @@ def _core(weight: Tensor, rows: int, columns: int, *, centred: bool) -> Tensor:
         flat = nn.init.orthogonal_(torch.empty(rows, columns * space.numel() if space else columns))
         return flat.view(rows, columns, *space)
     kernel = torch.zeros(rows, columns, *space)
-    centre = kernel
-    for size in space:
-        centre = centre.select(2, size // 2)
-    centre.copy_(nn.init.orthogonal_(torch.empty(rows, columns)))
+    centre(kernel).copy_(nn.init.orthogonal_(torch.empty(rows, columns)))
     return kernel
-
-
-def _size(module: nn.Module) -> tuple[int, int]:
-    weight: Any = module.weight
-    return weight.shape[0], weight.shape[1]

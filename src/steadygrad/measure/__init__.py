@@ -3,7 +3,7 @@
 from steadygrad.measure.device_norms import device_norms, sum_dtype
 from steadygrad.measure.host_norms import HostNorms
 from steadygrad.measure.hyper import GroupHyper, group_hyper, group_kind, heavy_ball, step_bound
-from steadygrad.measure.kinds import LONG, is_sharded
+from steadygrad.measure.kinds import is_sharded
 from steadygrad.measure.late import LateReads
 from steadygrad.measure.layout import Layout, holds_long
 from steadygrad.measure.measurement import PARAM_NORM_EVERY, Measurement
@@ -16,7 +16,6 @@ from steadygrad.measure.table import ParamTable, parameter_names
 
 __all__ = [
     "LEAST_SURE",
-    "LONG",
     "PARAM_NORM_EVERY",
     "Budget",
     "GroupHyper",

@@ -21,7 +21,7 @@ from torch import Tensor
 from steadygrad.measure.device_norms import sharded_norms
 from steadygrad.measure.kinds import HALF, dense_values, is_plain, is_sharded
 from steadygrad.measure.out_of_range import LEAST_SURE, MOST_FLOAT32, host_total, widened
-from steadygrad.measure.pieces import flat_square, is_long, square
+from steadygrad.measure.pieces import flat_square, is_long, side_by_side, square
 from steadygrad.records import FloatArray
 
 # Up to this many elements the call costs more than the arithmetic. Where there are many such tensors, those of
@@ -146,7 +146,7 @@ class HostNorms:
         return squares
 
     def _piece_squares(self, tensors: Sequence[Tensor]) -> NDArray[np.float64]:
-        flat = _side_by_side(tensors)
+        flat = side_by_side(tensors)
         if flat.numel() != self._tiny_numel or flat.dtype != torch.float32:
             raise TypeError("the plan is of other tensors")
         # torch's product overflows without a warning, and the copy is ours.
@@ -188,12 +188,6 @@ def _parts(members: list[int], tensors: Sequence[Tensor]) -> list[list[int]]:
 def _is_flat(tensor: Tensor) -> bool:
     """Whether the tensor is float32 and lies in memory as one row, so that nothing has to be copied to see it so."""
     return tensor.dtype == torch.float32 and tensor.numel() > 0 and tensor.is_contiguous()
-
-
-def _side_by_side(tensors: Sequence[Tensor]) -> Tensor:
-    """All their numbers in one row; torch's own flattening saves a Python call a tensor."""
-    flat: Tensor = torch._C._nn.flatten_dense_tensors(list(tensors))  # noqa: SLF001 - as DistributedDataParallel does
-    return flat
 
 
 def _row_squares(tensors: Sequence[Tensor]) -> FloatArray:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steadygrad.measure.device_norms import sharded_norms
 from steadygrad.measure.kinds import LONG, dense_values, is_plain, is_sharded
-from steadygrad.measure.pieces import square
+from steadygrad.measure.pieces import side_by_side, square
 from steadygrad.records import FloatArray
 
 # Below this norm the squares of a hundred million elements begin to fall under float32's range.
@@ -56,14 +56,9 @@ def _not_just_zeros(positions: list[int], norms: FloatArray, tensors: Sequence[T
         and (tensors[i].device.type, tensors[i].dtype) == ("cpu", torch.float32)
         and is_plain(tensors[i])
     ]
-    if len(small) < 2 or _any_but_zero([tensors[i] for i in small]):
+    if len(small) < 2 or side_by_side([tensors[i] for i in small]).any():
         return positions
     return sorted(set(positions).difference(small))
-
-
-def _any_but_zero(tensors: list[Tensor]) -> bool:
-    # torch's own flattening saves a Python call a tensor.
-    return bool(torch._C._nn.flatten_dense_tensors(tensors).any())  # noqa: SLF001 - as DistributedDataParallel does
 
 
 def _norm_in_range(values: Tensor, largest: float) -> float:

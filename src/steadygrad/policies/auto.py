@@ -191,14 +191,14 @@ class Auto(Policy):
         self._tally.add(reading)
         footing, total = self._footing, reading.total_norm
         was_recurring = footing.recurring
-        is_long = self._by_reach and footing.too_long_for_a_start(total / self._span * self._depth)
-        footing.add(total, total / self._span * self._depth)
-        if total > self._limit:
-            self._signs[_SIGNS[0] if is_long else _SIGNS[1]] += 1
-        elif footing.hot:
-            self._signs[_SIGNS[2]] += 1
+        reach, slips = total / self._span * self._depth, total > self._limit
+        if slips:
+            self._signs[_SIGNS[0] if footing.too_long_for_a_start(reach) else _SIGNS[1]] += 1
+        footing.add(total, reach)
+        hot = not slips and footing.hot
+        self._signs[_SIGNS[2]] += hot
         change = self._hold.add(
-            sign=total > self._limit or footing.hot,
+            sign=slips or hot,
             unrest=total > self._unrest,
             lowered=reading.lr_factor < 1.0,
         )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygrad.measure import LONG, Layout
+from steadygrad.measure import Layout, holds_long
 from steadygrad.ranks.halves import (
     NARROW,
     SQUARES,
@@ -24,8 +24,6 @@ from steadygrad.ranks.halves import (
 from steadygrad.ranks.letter import Letter
 from steadygrad.ranks.shards import shares
 from steadygrad.records import FloatArray
-
-_LONG_NAMES = frozenset(str(dtype).removeprefix("torch.") for dtype in LONG)
 
 
 class Sums:
@@ -46,7 +44,8 @@ class Sums:
         self._late = late
         self._shares = shares(params, world) if layout is None else torch.from_numpy(layout.shares)
         self._own_shares: FloatArray = self._shares.numpy()
-        long = _any_long(params, layout)
+        # Of all ranks' rows: by its own parameters alone a rank would bring a vector of another length than the others.
+        long = holds_long(params, layout)
         self._can_leave = long and not late
         self._is_wide = long and late
 
@@ -106,14 +105,6 @@ class Sums:
     def wide(self, norms: Tensor) -> Tensor:
         """What this rank puts in once more where some norms were left out, ``[2 P]``; `steadygrad.ranks.halves.WIDE` joins."""
         return WIDE.split(norms, self._shares)
-
-
-def _any_long(params: Sequence[Tensor], layout: Layout | None) -> bool:
-    """Whether some rank has norms whose square can leave a float64's range: that of any narrower number is one."""
-    if layout is None:
-        return any(param.dtype in LONG for param in params)
-    # Of all ranks' rows: by its own parameters alone a rank would bring a vector of another length than the others.
-    return any(row.dtype in _LONG_NAMES for row in layout.tensors)
 
 
 def _squares(norms: Tensor, shares: Tensor) -> Tensor:

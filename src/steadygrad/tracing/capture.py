@@ -29,7 +29,7 @@ from torch.utils.hooks import RemovableHandle
 from steadygrad.calling import random_states, restore_random_states, tensors_in
 from steadygrad.forward_hook import ForwardHook
 from steadygrad.measure import is_sharded
-from steadygrad.origin import LOSS, Origin
+from steadygrad.origin import LOSS, MOST_ROWS, Origin
 from steadygrad.ranks import among_several
 from steadygrad.tracing.finiteness import broken_rows, facts, has_nan, has_numbers, is_finite
 from steadygrad.tracing.replay import Step, instrumented, uncompiled
@@ -247,13 +247,12 @@ def _held(tensor: Tensor) -> Callable[[], Tensor | None]:
     """
     # Inference tensors have no version, but they require no gradient either.
     version = tensor._version
-    if type(tensor) is Tensor and tensor.device.type == "cpu" and tensor.numel() <= MOST_KEPT:
-        kept = tensor.detach()
-        return lambda: kept if kept._version == version else None
+    small = type(tensor) is Tensor and tensor.device.type == "cpu" and tensor.numel() <= MOST_KEPT
+    kept = tensor.detach() if small else None
     alive = weakref.ref(tensor)
 
     def found() -> Tensor | None:
-        held = alive()
+        held = alive() if kept is None else kept
         return held if held is not None and held._version == version else None
 
     return found
@@ -356,7 +355,7 @@ def _of_loss(outputs: list[Tensor], gradients: list[Tensor], were: list[Tensor |
     """
     for one in were:
         if one is not None and has_numbers(one) and not is_finite(one):
-            rows = ", ".join(map(str, broken_rows(one, len(one) if one.dim() else None)[:8]))
+            rows = ", ".join(map(str, broken_rows(one, len(one) if one.dim() else None)[:MOST_ROWS]))
             return Replay(None, f"{NOT_AGAIN} (rows {rows} of its output)" if rows else NOT_AGAIN)
     unless = ", or the model doesn't do the same twice" if None in were else ""
     origin = Origin(
