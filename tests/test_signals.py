@@ -52,6 +52,7 @@ CASES = {
     "gru on activations": (lambda: Reader("GRU", raw=False), (8, 30, 3)),
     "packed": (lambda: Reader("LSTM", packed=True), (8, 30, 3)),
     "time first": (lambda: Reader(batch_first=False), (30, 8, 3)),
+    "lstm, time first": (lambda: Reader("LSTM", batch_first=False), (30, 8, 3)),
 }
 
 

@@ -131,8 +131,10 @@ class GainProbe:
         call = _Call(module, scale_of(outputs[0]))
         self._calls.append(call)
 
-        def keep(grad: Tensor) -> None:
-            call.square = (call.square or 0.0) + norm_of(grad)[0] ** 2
+        def keep(grad: Tensor | None) -> None:
+            # None where the node behind it got a gradient for another of its outputs only.
+            if grad is not None:
+                call.square = (call.square or 0.0) + norm_of(grad)[0] ** 2
 
         for tensor in outputs:
             if tensor.requires_grad:

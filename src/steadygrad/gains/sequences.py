@@ -43,8 +43,10 @@ class Sequence:
         if not values.requires_grad:
             values = values.detach().requires_grad_()
 
-        def keep(grad: Tensor) -> None:
-            self.grad_norms[:] = norm_of(grad, *self._split(grad, packed))
+        def keep(grad: Tensor | None) -> None:
+            # None where the node behind it got a gradient for another of its outputs only.
+            if grad is not None:
+                self.grad_norms[:] = norm_of(grad, *self._split(grad, packed))
 
         values.register_hook(keep)  # type: ignore[no-untyped-call]
         given = values if packed is None else packed._replace(data=values)
@@ -52,9 +54,14 @@ class Sequence:
 
     def returned(self, output: Any) -> None:
         """Hook onto what the module returned."""
+
+        def come_in(grad: Tensor | None) -> None:
+            if grad is not None:
+                self.entered.append(norm_of(grad)[0] ** 2)
+
         for tensor in tensors_in(output):
             if tensor.requires_grad:
-                tensor.register_hook(lambda grad: self.entered.append(norm_of(grad)[0] ** 2))  # type: ignore[no-untyped-call]
+                tensor.register_hook(come_in)  # type: ignore[no-untyped-call]
         values = output[0] if isinstance(output, tuple) else output
         packed = values if isinstance(values, PackedSequence) else None
         tensor = values if packed is None else packed.data

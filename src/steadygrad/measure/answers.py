@@ -35,7 +35,13 @@ def listen(output: Any, tell: Callable[[Tensor, Tensor], None]) -> None:
     if made is None or type(made) is not Tensor or made.dim() == 0 or made.numel() < LEAST_VALUES:
         return
     values = made.detach()
-    made.register_hook(lambda grad: tell(values, grad))  # type: ignore[no-untyped-call]
+
+    def heard(grad: Tensor | None) -> None:
+        # None where the node behind it got a gradient for another of its outputs only.
+        if grad is not None:
+            tell(values, grad)
+
+    made.register_hook(heard)  # type: ignore[no-untyped-call]
 
 
 def answers(output: Tensor, grad: Tensor) -> Tensor:

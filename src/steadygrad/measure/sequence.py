@@ -54,8 +54,10 @@ class Sequence:
         time_dim = 1 if self._batch_first and values.dim() == 3 else 0
         sizes = None if packed is None else packed.batch_sizes.tolist()
 
-        def keep(grad: Tensor) -> None:
-            self.norms = timed(norms_in_time, grad.detach(), self._entered, time_dim, sizes)
+        def keep(grad: Tensor | None) -> None:
+            # None where the node behind it got a gradient for another of its outputs only.
+            if grad is not None:
+                self.norms = timed(norms_in_time, grad.detach(), self._entered, time_dim, sizes)
 
         values.register_hook(keep)  # type: ignore[no-untyped-call]
         if not fresh:
@@ -68,8 +70,9 @@ class Sequence:
             return
         self._answered = True
 
-        def come_in(grad: Tensor) -> None:
-            self._entered = timed(_together, self._entered, grad.detach())
+        def come_in(grad: Tensor | None) -> None:
+            if grad is not None:
+                self._entered = timed(_together, self._entered, grad.detach())
 
         for tensor in tensors_in(output):
             if tensor.requires_grad:

@@ -85,9 +85,10 @@ class LocalNorms:
             handle.remove()
         self._handles = []
 
-    def _add(self, param: weakref.ref[Tensor], place: Tensor, grad: Tensor) -> None:
-        # This runs inside the user's backward pass, before the gradient is added to what the parameter holds.
-        if grad.layout != torch.strided or is_capturing():
+    def _add(self, param: weakref.ref[Tensor], place: Tensor, grad: Tensor | None) -> None:
+        # This runs inside the user's backward pass, before the gradient is added to what the parameter holds. Without
+        # a gradient for this one torch calls it all the same.
+        if grad is None or grad.layout != torch.strided or is_capturing():
             return
         held = _grad_of(param)
         if held is None:

@@ -105,9 +105,10 @@ class _Incoming:
         self._standing: Tensor | None = None
         self.was_cleared = False
 
-    def _add(self, grad: Tensor) -> None:
-        # This runs inside the user's backward pass: nothing that could fail may happen here.
-        if grad.layout != torch.strided or is_capturing():
+    def _add(self, grad: Tensor | None) -> None:
+        # This runs inside the user's backward pass: nothing that could fail may happen here. Without a gradient for
+        # this one torch calls it all the same.
+        if grad is None or grad.layout != torch.strided or is_capturing():
             return
         grad, there = grad.detach(), self.param.grad
         self._standing = None
