@@ -6,6 +6,7 @@ held on to, and replayed when there is something to explain, a few times in a ru
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -28,14 +29,22 @@ class Forensics:
         model: its forward calls are held on to, one at a time.
         guarded: a guard is attached, so that attaching one is no remedy.
         replays: a step can be replayed; not where ranks talk to each other in their forward passes.
+        on_call: called as each of them begins.
 
     Attributes:
         capture: what holds on to it.
         note: why the newest replay has named no origin.
     """
 
-    def __init__(self, model: nn.Module, *, guarded: bool, replays: bool = True) -> None:
-        self.capture = Capture(model)
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        guarded: bool,
+        replays: bool = True,
+        on_call: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.capture = Capture(model, on_call)
         self._guarded = guarded
         self._left = MAX_REPLAYS if replays else 0
         self._origins: dict[tuple[int, int], Origin] = {}

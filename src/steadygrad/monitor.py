@@ -84,9 +84,9 @@ class Monitor:
             put = partial(tracks_of, optimizers, tables, policy, book, recovers=self.recovers)
             tracks = self._tracks = put(max_skips=max_skips, overhead=overhead, late=late)
             guarded = policy is not None
-            book.forensics = book.contained(
-                "tracing", partial(Forensics, model, guarded=guarded, replays=not replica_groups)
-            )
+            hear = book.spending.forward
+            trace = partial(Forensics, model, guarded=guarded, replays=not replica_groups, on_call=hear)
+            book.forensics = book.contained("tracing", trace)
             waits_not = any(is_late(table.params) for table in tables) if late is None else late
             join = partial(join_ranks, met, tracks, book, late=waits_not)
             self._ranks = book.contained("ranks", join) or []

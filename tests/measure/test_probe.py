@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from steadygrad.measure import Budget, UpdateProbe
+from steadygrad.measure import Budget, Spending, UpdateProbe
 from steadygrad.measure.probe import EARLY_STEPS, MIN_SPACING, SAMPLE_NUMEL
 
 
@@ -20,10 +20,11 @@ class Clock:
 
 def probes_over(steps, step_s, cost_s, overhead):
     clock = Clock()
-    budget = Budget(overhead, clock)
-    made = []
+    spending = Spending(clock)
+    budget, made = Budget(overhead, spending=spending), []
     for step in range(steps):
         clock.now_s += step_s
+        spending.step_ended()
         if budget.due(step):
             made.append(step)
             budget.paid(step, cost_s)
@@ -58,9 +59,11 @@ def test_early_probes_are_paid_off_before_the_next():
 
 def test_a_run_that_goes_on_begins_with_early_probes_too():
     clock = Clock()
-    budget, made = Budget(0.02, clock), []
+    spending = Spending(clock)
+    budget, made = Budget(0.02, spending=spending), []
     for step in range(1000, 1010):
         clock.now_s += 0.01
+        spending.step_ended()
         if budget.due(step):
             made.append(step)
             budget.paid(step, 1e-3)
@@ -141,10 +144,12 @@ def test_a_parameter_that_takes_its_shape_during_the_step_counts_as_unchanged():
 
 def test_what_is_spent_beside_the_probes_counts():
     clock = Clock()
-    budget, made = Budget(0.02, clock), []
+    spending = Spending(clock)
+    budget, made = Budget(0.02, spending=spending), []
     budget.spent_s += 0.5
     for step in range(40_000):
         clock.now_s += 0.01
+        spending.step_ended()
         if budget.due(step):
             made.append(step)
             budget.paid(step, 0.0)

@@ -22,12 +22,11 @@ def trained(everyday, steps=20_000, overhead=0.02):
     """Share of the time spent in all, and steps between two copies, where each step costs a share of itself."""
     clock = Clock()
     spending = Spending(clock)
-    budgets = [
-        Budget(overhead, clock, share, spending) for share in (SNAPSHOT_SHARE, PROBE_SHARE, PROBE_SHARE)
-    ]
+    budgets = [Budget(overhead, share, spending) for share in (SNAPSHOT_SHARE, PROBE_SHARE, PROBE_SHARE)]
     copies = []
     for step in range(steps):
         clock.now += STEP_S
+        spending.step_ended()
         spending.spent_s += everyday * STEP_S
         for budget in budgets:
             if budget.due(step):
@@ -52,3 +51,25 @@ def test_what_is_rare_is_spaced_wider_where_each_step_costs_more():
     assert cheap == pytest.approx(13, abs=4)
     assert dear == pytest.approx(2 * cheap, rel=0.5)
     assert hopeless <= cheap / LEAST_ROOM * 1.2
+
+
+def test_only_the_time_of_the_training_itself_earns_anything():
+    def made(pause_s, *, heard=True):
+        clock = Clock()
+        spending = Spending(clock)
+        budget, steps = Budget(0.02, 0.1, spending), []
+        for step in range(5_000):
+            clock.now += pause_s  # an evaluation, or another training's turn
+            if heard:
+                spending.forward()
+            clock.now += STEP_S
+            if heard:
+                spending.forward()  # a second micro-batch
+            if budget.due(step):
+                steps.append(step)
+                budget.paid(step, COST_S)
+            spending.step_ended()
+        return steps
+
+    assert len(made(10 * STEP_S)) == pytest.approx(len(made(0.0)), abs=1)
+    assert len(made(10 * STEP_S, heard=False)) > 1.5 * len(made(0.0))  # as often as may be

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -28,14 +27,13 @@ class Budget:
     """Spaces probes so that they take at most a share of the training's time.
 
     The first are at steps 0, 1, 2, 4, ... up to `EARLY_STEPS`. Later ones wait until everything spent so
-    far, those included, is within ``share`` of the time that has passed, and are never closer than
+    far, those included, is within ``share`` of the time that the steps have taken, and are never closer than
     `MIN_SPACING`. Where the work of every step takes most of ``overhead``, less than ``share`` is left to them.
 
     Args:
         overhead: share of the step time steadygrad may take in all.
-        clock: seconds, monotonic.
         share: share of that overhead which these probes may take.
-        spending: knows what else is spent.
+        spending: knows what else is spent, and how long the steps take.
 
     Attributes:
         spent_s: time spent so far.
@@ -44,13 +42,11 @@ class Budget:
     def __init__(
         self,
         overhead: float,
-        clock: Callable[[], float] = time.perf_counter,
         share: float = PROBE_SHARE,
         spending: Spending | None = None,
     ) -> None:
         self._overhead, self._share = overhead, overhead * share
-        self._spending = spending or Spending(clock)
-        self._clock = clock
+        self._spending = spending or Spending()
         self._began: int | None = None
         self._began_s = 0.0
         self._next = 0
@@ -64,7 +60,7 @@ class Budget:
             always: the step costs many times as much as a probe.
         """
         if self._began is None:
-            self._began, self._began_s, self._next = step, self._clock(), step
+            self._began, self._began_s, self._next = step, self._spending.trained(), step
         return (always or step >= self._next) and self._share > 0.0
 
     def owe(self, cost_s: float) -> None:
@@ -81,7 +77,7 @@ class Budget:
             self._next = began + (1 << age.bit_length())
             return
         share = self._share * self._spending.room(self._overhead)
-        allowance_s = share * (self._clock() - self._began_s) / age
+        allowance_s = share * (self._spending.trained() - self._began_s) / age
         afforded = began + self.spent_s / allowance_s if allowance_s > 0.0 else 0.0
         self._next = max(step + MIN_SPACING, int(afforded) + 1)
 

@@ -20,6 +20,10 @@ class Spending:
     Args:
         clock: seconds, monotonic.
 
+    The training's own time is that of its steps, each from its first forward pass to its end: in an evaluation, or while
+    another training has its turn in the same process, nothing is earned that could be spent on copies. Where no forward
+    pass is heard, all that passes between two steps counts.
+
     Attributes:
         spent_s: seconds since the beginning; whoever spends adds to it.
         rare_s: those of them that went into what isn't done at every step.
@@ -33,16 +37,56 @@ class Spending:
         0.25
     """
 
-    __slots__ = ("_asked_s", "_before_s", "_began_s", "clock", "rare_s", "spent_s")
+    __slots__ = (
+        "_asked_s",
+        "_before_s",
+        "_began_s",
+        "_ended_s",
+        "_open_s",
+        "_trained_s",
+        "clock",
+        "rare_s",
+        "spent_s",
+    )
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
         self.spent_s = self.rare_s = self._before_s = 0.0
-        self._began_s = self._asked_s = clock()
+        self._began_s = self._asked_s = self._ended_s = clock()
+        self._open_s: float | None = None
+        self._trained_s = 0.0
 
     def passed(self) -> float:
         """Seconds since the beginning."""
         return self.clock() - self._began_s
+
+    def forward(self) -> None:
+        """A forward pass of the training begins: if it is the step's first one, so does the step."""
+        if self._open_s is None:
+            self._open_s = self.clock()
+
+    def step_ended(self) -> None:
+        """A step has ended."""
+        now_s = self.clock()
+        self._trained_s += now_s - (self._ended_s if self._open_s is None else self._open_s)
+        self._ended_s, self._open_s = now_s, None
+
+    def trained(self) -> float:
+        """Seconds that the training's steps have taken, the one under way included.
+
+        Example:
+            >>> ticks = iter([0.0, 1.0, 3.0, 9.0, 10.0])
+            >>> spending = Spending(lambda: next(ticks))
+            >>> spending.forward(), spending.step_ended()  # from 1 to 3
+            (None, None)
+            >>> spending.forward(), spending.step_ended()  # from 9 to 10: what was between is somebody else's
+            (None, None)
+            >>> spending.trained()
+            3.0
+        """
+        if self._open_s is None:
+            return self._trained_s
+        return self._trained_s + self.clock() - self._open_s
 
     def room(self, overhead: float) -> float:
         """Part of `RARE_SHARE` that the work of every step leaves free within an overhead, `LEAST_ROOM` to 1.
@@ -50,14 +94,15 @@ class Spending:
         Example:
             >>> ticks = iter([0.0, 100.0])
             >>> spending = Spending(lambda: next(ticks))
+            >>> spending.step_ended()
             >>> spending.spent_s, spending.rare_s = 2.0, 0.4
             >>> round(spending.room(0.02), 3)
             0.5
         """
-        passed_s = self.passed()
-        if passed_s <= 0.0 or overhead <= 0.0:
+        trained_s = self.trained()
+        if trained_s <= 0.0 or overhead <= 0.0:
             return 1.0
-        free = 1.0 - (self.spent_s - self.rare_s) / (passed_s * overhead)
+        free = 1.0 - (self.spent_s - self.rare_s) / (trained_s * overhead)
         return min(1.0, max(LEAST_ROOM, free / RARE_SHARE))
 
     def share(self) -> float:

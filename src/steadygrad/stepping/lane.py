@@ -86,7 +86,8 @@ class Lane:
         # Nor does a rank know how far the tensors of others have moved.
         alone = table.layout is None and not any(map(is_sharded, table.params))
         spent = overhead if alone else 0.0
-        self.budget = Budget(spent, spending=spending)
+        self._spending = spending or Spending()
+        self.budget = Budget(spent, spending=self._spending)
         self.loss: float | None = None
         self._treatment: Treatment = HandLoop()
         self._late = late
@@ -291,6 +292,7 @@ class Lane:
         if now is None:
             return
         self.step += 1
+        self._spending.step_ended()
         if now.probing and isinstance(self._treatment, HandLoop):
             self._moving = now
             return

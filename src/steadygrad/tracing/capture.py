@@ -110,11 +110,12 @@ class Capture:
 
     Args:
         model: calls made with gradients enabled are kept, validation isn't.
+        on_call: called as each of them begins.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, on_call: Callable[[], None] = lambda: None) -> None:
         self._model = uncompiled(model)
-        self._listener: _Listener | None = _Listener()
+        self._listener: _Listener | None = _Listener(on_call)
         parts = _parts(self._model)
         self._listener.nested = bool(parts)
         self._heard: dict[int, int] = {}
@@ -205,8 +206,9 @@ class _Listener:
         nested: several modules are listened to, and one may be called within another.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_call: Callable[[], None]) -> None:
         self.deaf = False
+        self._on_call = on_call
         self.calls: deque[Call] = deque(maxlen=MOST_CALLS)
         self.heard = 0
         self.nested = False
@@ -216,6 +218,7 @@ class _Listener:
         """Keep the call that begins, if it is no part of another."""
         if self.deaf or not torch.is_grad_enabled():
             return
+        self._on_call()
         self._depth += 1
         self.heard += 1
         if self.nested and self._depth > 1:
