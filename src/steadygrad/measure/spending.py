@@ -20,9 +20,9 @@ class Spending:
     Args:
         clock: seconds, monotonic.
 
-    The training's own time is that of its steps, each from its first forward pass to its end: in an evaluation, or while
-    another training has its turn in the same process, nothing is earned that could be spent on copies. Where no forward
-    pass is heard, all that passes between two steps counts.
+    The training's own time is that of its steps, each from its first forward pass to its end, and of what passes before as
+    much again at most: the next batch is made there. In an evaluation, or while another training has its turn in the same
+    process, nothing is earned that could be spent on copies. Where no forward pass is heard, all that passes counts.
 
     Attributes:
         spent_s: seconds since the beginning; whoever spends adds to it.
@@ -68,21 +68,25 @@ class Spending:
     def step_ended(self) -> None:
         """A step has ended."""
         now_s = self.clock()
-        self._trained_s += now_s - (self._ended_s if self._open_s is None else self._open_s)
+        if self._open_s is None:
+            self._trained_s += now_s - self._ended_s
+        else:
+            own_s = now_s - self._open_s
+            self._trained_s += own_s + min(own_s, self._open_s - self._ended_s)
         self._ended_s, self._open_s = now_s, None
 
     def trained(self) -> float:
         """Seconds that the training's steps have taken, the one under way included.
 
         Example:
-            >>> ticks = iter([0.0, 1.0, 3.0, 9.0, 10.0])
+            >>> ticks = iter([0.0, 0.5, 2.5, 9.5, 10.5])
             >>> spending = Spending(lambda: next(ticks))
-            >>> spending.forward(), spending.step_ended()  # from 1 to 3
+            >>> spending.forward(), spending.step_ended()  # from 0.5 to 2.5, and what was before
             (None, None)
-            >>> spending.forward(), spending.step_ended()  # from 9 to 10: what was between is somebody else's
+            >>> spending.forward(), spending.step_ended()  # from 9.5 to 10.5, and 1 of the 7 seconds before
             (None, None)
             >>> spending.trained()
-            3.0
+            4.5
         """
         if self._open_s is None:
             return self._trained_s
