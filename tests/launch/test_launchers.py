@@ -28,6 +28,16 @@ from steadygrad.launch import corrected_command
         ("deepspeed train.py --deepspeed", "", "deepspeed --module {} train.py --deepspeed"),
         ("python -u train.py", "--guard", "python -u -m {} --guard train.py"),
         ("python3.12 train.py", "", "python3.12 -m {} train.py"),
+        (
+            "python -u -m torch.distributed.run --nproc-per-node 2 train.py -m x",
+            "--guard",
+            "python -u -m torch.distributed.run --nproc-per-node 2 -m {} --guard train.py -m x",
+        ),
+        (
+            "python train.py -m accelerate.commands.launch",
+            "",
+            "python -m {} train.py -m accelerate.commands.launch",
+        ),
         ("torchrun --nproc-per-node 8", "", "torchrun --nproc-per-node 8 -m {} train.py ..."),
     ],
 )

@@ -48,8 +48,17 @@ def corrected_command(words: Sequence[str], options: Sequence[str]) -> str | Non
         return _within(words, 1, _MODULE_FLAG[name], inside)
     if not Path(words[0]).is_file() or Path(words[0]).suffix == "":
         is_python = name.removesuffix(".exe").rstrip("0123456789.") in {"python", "pypy"}
-        return _within(words, 1, "-m", inside) if is_python else None
+        return _of_python(words, inside) if is_python else None
     return None
+
+
+def _of_python(words: Sequence[str], inside: Sequence[str]) -> str:
+    """``python -m torch.distributed.run ...`` is a launcher too."""
+    start = words.index("-m") + 2 if "-m" in words[:-1] else 1
+    launcher = _LAUNCHER_MODULES.get(words[start - 1])
+    if launcher is None or any(word.endswith(".py") for word in words[:start]):
+        return _within(words, 1, "-m", inside)
+    return _within(words, start, _MODULE_FLAG[launcher], inside)
 
 
 def _within(words: Sequence[str], start: int, flag: str, inside: Sequence[str]) -> str:
