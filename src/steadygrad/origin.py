@@ -9,11 +9,15 @@ Phase = Literal["input", "forward", "loss", "backward", "optimizer"]
 PHASES: tuple[Phase, ...] = ("input", "forward", "loss", "backward", "optimizer")
 
 
+LOSS_FACTOR = "loss_factor"
+"""Stands for the operation where the loss was multiplied or divided by a number that was non-finite already."""
+
 WITHOUT_OPERATION = {
     "input": "the batch",
     "constant": "a tensor from outside",
     "buffer": "a buffer",
     "parameter": "the weights",
+    LOSS_FACTOR: "a factor of the loss (weights, targets, returns?)",
 }
 """What stands for the operation where none of the step made the number."""
 

@@ -20,3 +20,13 @@ def test_the_operation_of_a_loss_that_the_script_writes_out(launched, mode):
     assert (first.kind, first.step) == ("nonfinite_loss", 2)
     assert "aten.log" in first.summary
     assert "logarithm of 0" in first.causes[0]
+
+
+@pytest.mark.parametrize("mode", [(), ("--guard",)], ids=["watch", "guard"])
+def test_returns_without_a_spread_are_the_losses_fault_and_not_the_batchs(launched, mode):
+    (run,) = launched("reinforce.py", *mode).runs
+    first = next(one for one in run.findings if one.kind.startswith("nonfinite"))
+    assert (first.kind, first.step) == ("nonfinite_loss", 3)
+    assert "a factor of the loss" in first.summary
+    assert "divided by a spread of 0" in first.causes[0]
+    assert "1e-8" in first.remedies[0].code

@@ -72,6 +72,25 @@ def test_the_targets(model, loss_fn):
     assert origin(loss_fn(model(data()), targets), model).phase == "input"
 
 
+@pytest.mark.parametrize(
+    "loss_fn",
+    [
+        lambda out, t: (t * out.log_softmax(1)).sum(),
+        lambda out, t: torch.stack(
+            [-row.log_softmax(0)[0] * one[0] for row, one in zip(out, t, strict=True)]
+        ).sum(),
+        lambda out, t: out.square().sum() / t.sum(),
+    ],
+    ids=["weights", "returns", "divisor"],
+)
+def test_a_factor_of_the_loss_is_no_part_of_the_batch(model, loss_fn):
+    factor = torch.ones(5, 2)
+    factor[3, 0] = NAN
+    found = origin(loss_fn(model(data()), factor), model)
+    assert (found.phase, found.operation, found.module) == ("loss", "loss_factor", None)
+    assert "in a factor of the loss" in str(found)
+
+
 def test_the_weights(model):
     with torch.no_grad():
         model.net.head.weight[0, 0] = NAN

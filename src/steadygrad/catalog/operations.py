@@ -86,6 +86,14 @@ _INVERSE = Advice(
     "The matrix is singular, or nearly.",
     Remedy("Put a small number on its diagonal", "a + 1e-6 * torch.eye(n)"),
 )
+_FACTOR = Advice(
+    "A number computed beside the graph has no finite value: returns divided by a spread of 0 (or that of one return), "
+    "weights that sum to 0, the mean of nothing.",
+    Remedy(
+        "Keep the divisor away from 0",
+        "returns = (returns - returns.mean()) / (returns.std(correction=0) + 1e-8)",
+    ),
+)
 
 ADVICE: dict[str, Advice] = {
     **dict.fromkeys(("log", "log2", "log10", "log1p", "xlogy", "binary_cross_entropy"), _LOG),
@@ -105,6 +113,7 @@ ADVICE: dict[str, Advice] = {
     ),
     **dict.fromkeys(("layer_norm", "batch_norm", "group_norm", "rms_norm", "instance_norm"), _NORMALISATION),
     "mean": _MEAN,
+    "loss_factor": _FACTOR,
     **dict.fromkeys(("linalg_inv", "inverse", "linalg_solve", "cholesky", "linalg_cholesky"), _INVERSE),
 }
 

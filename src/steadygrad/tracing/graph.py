@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from steadygrad.calling import node_behind, nodes_behind
 from steadygrad.catalog.operations import snake_case
 from steadygrad.measure import parameter_names
-from steadygrad.origin import Origin
+from steadygrad.origin import LOSS_FACTOR, Origin
 from steadygrad.tracing.finiteness import (
     broken_rows,
     facts,
@@ -44,6 +44,7 @@ _AGAIN: Mapping[str, Callable[..., Tensor]] = {
     "atanh": torch.atanh,
 }
 # These keep nothing of what they are given; data beside the graph that enters them shows only in what they return.
+_SCALING = ("MulBackward", "DivBackward")
 _JOINING = ("AddBackward", "SubBackward", "RsubBackward", "CatBackward", "StackBackward")
 
 
@@ -193,12 +194,15 @@ def _origin(seen: _Seen, nodes: Sequence[Any], model: nn.Module) -> Origin:
     kind: Literal["nan", "inf"] = "nan" if has_nan(seen.tensor) else "inf"
     if not seen.made and _is_leaf(seen.node):
         return Origin("optimizer", kind, "parameter", None)
+    number = seen.node._sequence_nr()
+    inside = any(number <= layer for layer, _ in layers)
+    if not seen.made and not inside and seen.node.name().startswith(_SCALING):
+        # What the output is compared with comes with the data; what it is multiplied by, the script has computed.
+        return Origin("loss", kind, LOSS_FACTOR, None, inputs=facts([seen.tensor]))
     if not seen.made or _data_joins(seen.node):
         rows = broken_rows(seen.tensor, len(seen.tensor) if seen.tensor.dim() else None)
         note = f"it is what enters {_operation(seen.node)}" if seen.made else ""
         return Origin("input", kind, "input", None, inputs=facts([seen.tensor]), rows=rows, note=note)
-    number = seen.node._sequence_nr()
-    inside = any(number <= layer for layer, _ in layers)
     module = _around(number, layers) if inside else None
     return Origin(
         "forward" if inside else "loss",

@@ -62,3 +62,32 @@ def test_a_parameter_of_its_own_beside_part_of_a_model_stays_one(body):
     temperature = nn.Parameter(torch.zeros(()))
     whole = module_of([*body[0].parameters(), temperature])
     assert names(whole)[0] == "temperature"
+
+
+def after_a_backward_pass(model, width):
+    model(torch.ones(3, width)).sum().backward()
+
+
+def test_a_replaced_layer_whose_name_a_loop_has_left_behind_does_not_hide_the_model(body):
+    layer = body[1]  # as a loop over the modules leaves it
+    held = list(body.parameters())
+    body[1] = nn.Linear(2, 3)
+    after_a_backward_pass(body, 2)
+    assert module_of(held) is body
+    assert layer.weight is held[2]
+
+
+def test_a_second_model_that_gets_no_gradient_stays_one(body):
+    adapter = nn.Linear(2, 2)
+    after_a_backward_pass(body, 2)
+    whole = module_of([*body.parameters(), *adapter.parameters()])
+    assert names(whole)[-1] == "adapter.bias"
+
+
+def test_nor_does_one_beside_a_part_that_another_optimizer_holds(body):
+    adapter = nn.Linear(2, 2)
+    other = torch.optim.SGD(body[1].parameters(), lr=0.1)
+    after_a_backward_pass(body, 2)
+    whole = module_of([*body[0].parameters(), *adapter.parameters()])
+    assert {"adapter.bias", "body.1.bias"} <= set(names(whole))
+    assert other.param_groups

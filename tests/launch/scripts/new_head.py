@@ -18,6 +18,9 @@ class Net(nn.Module):
 
 
 model = Net()
+for module in model.modules():  # which leaves a name on the old head
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 model.fc = nn.Linear(8, 2)
 for _ in range(20):

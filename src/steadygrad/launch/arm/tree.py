@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from steadygrad.launch.arm.objects import living, variable_names
+from steadygrad.launch.arm.objects import living, optimizers_of, variable_names
 
 # They hold the user's model as their only child and add nothing to train.
 _WRAPPERS = frozenset({"DistributedDataParallel", "DataParallel", "OptimizedModule"})
@@ -49,7 +49,10 @@ def module_of(params: Sequence[Tensor]) -> nn.Module:
             chosen.append(root)
             wanted -= _ids(root)
     loose = [param for param in params if id(param) in wanted]
-    return chosen[0] if _left_behind(chosen, params, loose) else _gathered(chosen, loose)
+    if _left_behind(chosen, params, loose):
+        return chosen[0]
+    renewed = next((one for one in chosen if _has_successors(one, params)), None)
+    return renewed or _gathered(chosen, loose)
 
 
 def replicated(module: nn.Module) -> nn.Module:
@@ -82,6 +85,24 @@ def _left_behind(chosen: Sequence[nn.Module], params: Sequence[Tensor], loose: S
     # A list of parameters that was made for the optimizer names nothing: the model's own are in it too.
     lists = {_list_of(name) for key, name in names.items() if key not in left} - {None}
     return all(key not in names or _list_of(names[key]) in lists for key in left)
+
+
+def _has_successors(model: nn.Module, params: Sequence[Tensor]) -> bool:
+    """Whether all but the model's own parameters are out of use, and as many of the model's own stand in their places.
+
+    A replaced layer may still have a name: that of the variable which a loop over the modules has left behind. But a
+    backward pass gives it no gradient any more, and gives one to what came instead.
+    """
+    own, held = _ids(model), {id(param) for param in params}
+    left = [param for param in params if id(param) not in own]
+    unheld = [one for one in model.parameters() if one.requires_grad and id(one) not in held]
+    return (
+        bool(left)
+        and all(one.grad is None for one in left)
+        and all(one.grad is not None for one in unheld)
+        and sorted(one.dim() for one in left) == sorted(one.dim() for one in unheld)
+        and not optimizers_of({id(one) for one in unheld})
+    )
 
 
 def _list_of(name: str) -> str | None:
