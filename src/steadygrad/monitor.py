@@ -215,6 +215,16 @@ class Monitor:
         total = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
         return total.to(torch.float32)
 
+    def left_out(self, optimizer: Optimizer, *, surely: bool = False) -> None:
+        """Call after ``scaler.step(optimizer)``: a step that a ``GradScaler`` left out is counted, its damage mended now.
+
+        Args:
+            optimizer: the one that may not have been asked to step.
+            surely: it wasn't; else it was, unless `clip_` has measured a step that is still to come.
+        """
+        for track in [one for one in self._tracks if one.optimizer is optimizer and not self.closed]:
+            track.left_out(surely=surely)
+
     @property
     def healthy(self) -> bool:
         """Whether every parameter, buffer and optimizer tensor is a finite number now; waits for the device.

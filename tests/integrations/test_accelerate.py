@@ -15,7 +15,8 @@ pytest.importorskip("accelerate")
 
 from accelerate import Accelerator
 
-from steadygrad.integrations.accelerate import attach
+from steadygrad.integrations.accelerate import attach, attach_clipping
+from steadygrad.integrations.attaching import Wish
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -77,6 +78,23 @@ def test_poisoned_batch_is_left_out(clip):
     assert all(param.isfinite().all() for param in model.parameters())
 
 
+def test_running_statistics_are_well_before_a_moving_average_takes_them():
+    accelerator = Accelerator(cpu=True)
+    accelerator.scaler = torch.amp.GradScaler("cpu")
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+    model, optimizer = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.01))
+    guard = attach(accelerator, model, optimizer)
+    for step in range(4):
+        accelerator.backward(model(torch.full((8, 4), math.nan if step == 2 else 1.0)).square().mean())
+        accelerator.clip_grad_norm_(model.parameters(), 1e9)
+        optimizer.step()
+        optimizer.zero_grad()
+        assert all(buffer.isfinite().all() for buffer in model.buffers())
+    assert (guard.counts.steps, guard.counts.overflows) == (4, 1)
+    guard.close()
+    accelerator.free_memory()
+
+
 def test_two_optimizers_are_measured_when_their_own_gradients_are_clipped():
     accelerator = Accelerator(cpu=True)
     one, two = nn.Linear(4, 1), nn.Linear(4, 1)
@@ -108,5 +126,11 @@ def test_deepspeed_is_refused_with_what_still_works():
     class Engine:
         distributed_type = "DistributedType.DEEPSPEED"
 
+        def unwrap_model(self, model):
+            return model
+
     with pytest.raises(UsageError, match="gradient_clipping in its configuration"):
-        attach(Engine(), nn.Linear(1, 1), None)
+        attach(Engine(), nn.Sequential(), None)
+    # As Transformers' callback does.
+    with pytest.raises(UsageError, match=r"^SteadygradCallback\(\): DeepSpeed keeps"):
+        attach_clipping(Engine(), nn.Sequential(), None, Wish("SteadygradCallback"))

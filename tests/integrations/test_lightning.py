@@ -13,7 +13,7 @@ from steadygrad.errors import NonfiniteStreak, UsageError
 
 pytest.importorskip("lightning")
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from steadygrad.integrations.lightning import SteadygradCallback
 from steadygrad.integrations.lightning_entry import callbacks
@@ -164,6 +164,46 @@ def test_scaler_that_leaves_the_step_out(monkeypatch):
     model, _ = fit(Regression(poisoned={3}), callback, plugins=[plugin])
     assert (callback.guard.counts.steps, callback.guard.counts.skipped) == (6, 1)
     assert all(param.isfinite().all() for param in weights(model))
+
+
+class Normed(Regression):
+    """A NaN in the batch itself, which reaches the running statistics."""
+
+    def __init__(self, poisoned):
+        super().__init__()
+        self.net.insert(1, nn.BatchNorm1d(8))
+        self.broken = poisoned
+
+    def training_step(self, batch, index):
+        return self.loss(torch.full_like(batch, math.nan) if index == self.broken else batch)
+
+
+class Following(Callback):
+    """A moving average, which takes running statistics as they are after each batch."""
+
+    def on_train_batch_end(self, trainer, pl_module, *_):
+        assert all(buffer.isfinite().all() for buffer in pl_module.buffers())
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+@pytest.mark.parametrize("poisoned", [0, 3])
+def test_running_statistics_are_well_before_a_moving_average_takes_them(clip, poisoned):
+    from lightning.pytorch.plugins.precision import MixedPrecision
+
+    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0))
+    callback = SteadygradCallback()
+    fit(Normed(poisoned), Following(), callback, plugins=[plugin], gradient_clip_val=clip)
+    assert (callback.guard.counts.steps, callback.guard.counts.overflows) == (6, 1)
+
+
+def test_deepspeed_is_refused_with_what_still_works():
+    from lightning.pytorch.strategies import SingleDeviceStrategy
+
+    class DeepSpeedStrategy(SingleDeviceStrategy):
+        pass
+
+    with pytest.raises(UsageError, match=r"^SteadygradCallback\(\): DeepSpeed keeps .* What still works:"):
+        fit(Regression(), SteadygradCallback(), strategy=DeepSpeedStrategy(torch.device("cpu")))
 
 
 def test_too_many_poisoned_batches_stop_the_training():

@@ -11,6 +11,7 @@ from torch import nn
 
 from steadygrad.errors import NonfiniteStreak
 from steadygrad.policies import auto, clip_norm
+from steadygrad.recover import Rollback
 
 both_paths = pytest.mark.parametrize("late", [False, True], ids=["host", "late"])
 fused_or_not = pytest.mark.parametrize("fused", [False, True], ids=["unfused", "fused"])
@@ -166,3 +167,73 @@ class TestClipCall:
             poison_for(60, model, optimizer, scaler, unscale=True, guard=guard)
         assert weights(model) == before
         assert not math.isfinite(guard.recent[-1].total_norm)
+
+
+class TestLeftOut:
+    """A step that an unfused optimizer was never asked to make, told by whoever knows."""
+
+    def step(self, guard, model, optimizer, scaler, inputs, *, clips=False):
+        optimizer.zero_grad()
+        scaler.scale(model(inputs).square().mean()).backward()
+        if clips:
+            scaler.unscale_(optimizer)
+            guard.clip_(optimizer)
+        made = guard.counts.steps
+        scaler.step(optimizer)
+        if guard.counts.steps == made:
+            guard.left_out(optimizer, surely=not clips)
+        scaler.update()
+
+    @pytest.mark.parametrize("mode", ["watch", "guard"])
+    @pytest.mark.parametrize("clips", [False, True])
+    @pytest.mark.parametrize("poisoned_step", [0, 2])
+    def test_is_counted_and_its_running_statistics_are_mended_at_once(self, mode, clips, poisoned_step):
+        model = seeded(lambda: nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 1)))
+        optimizer = torch.optim.SGD(model.parameters(), 0.01)
+        scaler = torch.amp.GradScaler("cpu")
+        guard = attach(mode, model, optimizer, recover=Rollback() if mode == "guard" else None)
+        for step in range(4):
+            inputs, before = torch.randn(8, 4), weights(model)
+            if step == poisoned_step:
+                inputs[0, 0] = math.nan
+            self.step(guard, model, optimizer, scaler, inputs, clips=clips)
+            finite = bool(model[1].running_var.isfinite().all())
+            assert finite == (mode == "guard" or step < poisoned_step)
+            assert (weights(model) == before) == (step == poisoned_step)
+        assert (guard.counts.steps, guard.counts.skipped, guard.counts.overflows) == (4, 1, 1)
+        assert [reading.overflow for reading in guard.recent] == [n == poisoned_step for n in range(4)]
+        assert not guard._logbook.faults
+
+    def test_on_an_accelerator_nothing_is_read_and_it_is_counted_too(self):
+        model, optimizer, scaler = workload(False)
+        guard = attach("guard", model, optimizer, late=True)
+        for batch in (batches(1)[0], poisoned(batches(1)[0]), batches(1)[0]):
+            optimizer.zero_grad()
+            scaler.scale(nn.functional.mse_loss(model(batch[0]), batch[1])).backward()
+            before = weights(model)
+            scaler.step(optimizer)
+            if weights(model) == before:
+                guard.left_out(optimizer, surely=True)
+            scaler.update()
+        assert guard.last is not None
+        assert (guard.counts.steps, guard.counts.skipped, guard.counts.overflows) == (3, 1, 1)
+
+    def test_a_step_that_was_made_is_none(self):
+        model, optimizer, scaler = workload(False)
+        guard = attach("guard", model, optimizer)
+        amp_step(model, optimizer, scaler, batches(1)[0], unscale=True, guard=guard)
+        guard.left_out(optimizer)
+        assert (guard.counts.steps, guard.counts.skipped) == (1, 0)
+
+    def test_the_fault_that_never_ends_ends_the_training(self):
+        model, optimizer, scaler = workload(False)
+        guard = attach("guard", model, optimizer, max_skips=3)
+
+        def poison_and_tell():
+            for _ in range(60):
+                amp_step(model, optimizer, scaler, poisoned(batches(1)[0]))
+                guard.left_out(optimizer, surely=True)
+
+        with pytest.raises(NonfiniteStreak):
+            poison_and_tell()
+        assert "overflow_streak" in {finding.kind for finding in guard.findings}

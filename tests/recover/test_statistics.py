@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steadygrad.recover.statistics import AGAIN, SETTLED, RunningStatistics
+import steadygrad as sg
+from steadygrad.recover.statistics import AGAIN, SETTLED, UNTRAINED, RunningStatistics
 
 NAMES = ["1.running_mean", "1.running_var", "1.num_batches_tracked", "memory"]
 
@@ -50,3 +52,18 @@ def test_a_jump_long_after_is_a_new_one():
 @given(st.lists(st.floats(allow_nan=True), max_size=40))
 def test_whatever_comes_it_never_fails(variances):
     looks(variances)
+
+
+@pytest.mark.parametrize("batches", [1, UNTRAINED + 1])
+def test_what_the_first_batches_have_ruined_before_anybody_attached_is_as_in_an_untrained_layer(batches):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(batches):
+        loss = model(torch.full((5, 3), torch.nan)).sum()
+    loss.backward()
+    guard = sg.guard(model, optimizer, recover=sg.recover.rollback())
+    optimizer.step()
+    few = batches <= UNTRAINED
+    assert bool(model[1].running_mean.isfinite().all()) == few
+    assert (model[1].running_var.tolist() == [1.0] * 4) == few
+    assert guard.counts.repairs == few

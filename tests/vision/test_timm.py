@@ -14,18 +14,19 @@ from steadygrad.errors import UsageError
 pytest.importorskip("timm", reason="needs the vision environment")
 
 import timm
+from timm.utils import ModelEmaV3, adaptive_clip_grad
 from timm.utils import NativeScaler as TimmScaler
-from timm.utils import adaptive_clip_grad
 
 from steadygrad.integrations.timm import NativeScaler, dispatch_clip_grad
 
 
-def train(mode, *, clip=None, clip_mode="norm", poisoned=(), steps=4, **wish):
+def train(mode, *, clip=None, clip_mode="norm", poisoned=(), steps=4, average=False, **wish):
     """A loop as in timm's train.py."""
     torch.manual_seed(0)
     model = timm.create_model("test_resnet", num_classes=4)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     guard = {None: lambda *_: None, "watch": sg.watch, "guard": sg.guard}[mode](model, optimizer, **wish)
+    average = ModelEmaV3(model, decay=0.9) if average else None
     scaler = TimmScaler("cpu") if guard is None else NativeScaler(guard, "cpu")
     for step in range(steps):
         images = torch.randn(4, 3, 64, 64)
@@ -34,6 +35,9 @@ def train(mode, *, clip=None, clip_mode="norm", poisoned=(), steps=4, **wish):
         loss = F.cross_entropy(model(images), torch.arange(4))
         scaler(loss, optimizer, clip_grad=clip, clip_mode=clip_mode, parameters=model.parameters())
         optimizer.zero_grad()
+        if average is not None:
+            average.update(model)
+    model.average = average
     return model, guard, scaler
 
 
@@ -62,6 +66,15 @@ def test_what_timm_clips_is_held_once(clip_mode, held):
 def test_poisoned_batch_is_left_out():
     model, guard, _ = train("guard", clip=1.0, poisoned={2})
     assert all(param.isfinite().all() for param in model.parameters())
+    assert (guard.counts.steps, guard.counts.skipped) == (4, 1)
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+@pytest.mark.parametrize("poisoned", [0, 2])
+def test_the_moving_average_takes_nothing_of_a_step_that_the_scaler_leaves_out(clip, poisoned):
+    model, guard, _ = train("guard", clip=clip, poisoned={poisoned}, average=True)
+    for one in (model, model.average):
+        assert all(value.isfinite().all() for value in one.state_dict().values())
     assert (guard.counts.steps, guard.counts.skipped) == (4, 1)
 
 

@@ -70,8 +70,18 @@ def test_a_healthy_training_prints_the_same_weights(run, tmp_path, words):
         assert max(clip.after) <= 0.0501
 
 
-def test_a_poisoned_batch_costs_one_step(run):
-    guarded = run("--clip-grad", "1.0", "--poison", "9", ours=OURS)
+@pytest.mark.parametrize("step", [0, 9])
+def test_a_poisoned_batch_costs_one_step(run, step):
+    guarded = run("--clip-grad", "1.0", "--poison", str(step), ours=OURS)
     assert "weights finite" in guarded.stdout
     assert "ema finite" in guarded.stdout
-    assert "guarded 14 steps of ResNet (1 skipped), nonfinite_input at step 9" in guarded.stderr
+    assert f"guarded 14 steps of ResNet (1 skipped), nonfinite_input at step {step}" in guarded.stderr
+
+
+@pytest.mark.parametrize("step", [0, 9])
+@pytest.mark.parametrize("words", [("--amp",), ("--amp", "--clip-grad", "1.0")], ids=["alone", "clip"])
+def test_a_step_that_timms_scaler_leaves_out_costs_the_moving_average_nothing(run, words, step):
+    guarded = run(*words, "--poison", str(step), ours=OURS)
+    assert "weights finite" in guarded.stdout
+    assert "ema finite" in guarded.stdout
+    assert "guarded 14 steps of ResNet (1 left out by the loss scaler)" in guarded.stderr

@@ -6,10 +6,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from steadygrad.attachment import attached_to
-from steadygrad.errors import UsageError
 from steadygrad.framework import require
 from steadygrad.integrations.accelerate_clips import Clips
-from steadygrad.integrations.attaching import Mode, Wish
+from steadygrad.integrations.attaching import Mode, Wish, deepspeed_refused
 from steadygrad.usage import as_optimizers
 
 if TYPE_CHECKING:
@@ -56,12 +55,6 @@ def attach(
     """
     require("accelerate", "1.0", extra="accelerate")
     wish = Wish("accelerate.attach", mode, policy, run, max_consecutive_skips)
-    if str(getattr(accelerator, "distributed_type", "")).endswith("DEEPSPEED"):
-        raise UsageError(
-            "accelerate.attach(): DeepSpeed keeps gradients and optimizer in an engine of its own that calls no hooks, "
-            "so nothing can be guarded here. What still works: gradient_clipping in its configuration, and "
-            "steadygrad.check(model, batch, loss_fn) before the training."
-        )
     return attach_clipping(accelerator, accelerator.unwrap_model(model), optimizer, wish)[0]
 
 
@@ -69,6 +62,8 @@ def attach_clipping(
     accelerator: Any, model: nn.Module, optimizer: Any, wish: Wish
 ) -> tuple[Monitor, Clips | None]:
     """Attach, and have clips wait for the measurement; None where somebody else's monitor is there."""
+    if str(getattr(accelerator, "distributed_type", "")).endswith("DEEPSPEED"):
+        raise deepspeed_refused(wish.call)
     optimizers = as_optimizers(wish.call, optimizer)
     present = [attached_to(one) for one in optimizers]
     monitor = wish.of_this_rank().attach(model, optimizers)

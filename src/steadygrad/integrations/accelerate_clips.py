@@ -14,6 +14,7 @@ from torch import Tensor
 from steadygrad.integrations.borrowed import Borrowed
 from steadygrad.integrations.bounds import Handed, norm_bound
 from steadygrad.integrations.losses import StepLoss
+from steadygrad.integrations.overflows import tell_overflows
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -41,6 +42,7 @@ class Clips:
         self._borrowed.wrap(accelerator, "backward", self._backward)
         self._borrowed.wrap(accelerator, "clip_grad_norm_", self._norm_clip)
         self._borrowed.wrap(accelerator, "clip_grad_value_", self._value_clip)
+        tell_overflows(self._borrowed, getattr(accelerator, "scaler", None), monitor)
 
     def give_back(self) -> None:
         """Put the accelerator's own methods back."""

@@ -23,6 +23,15 @@ Mode = Literal["guard", "watch"]
 MODES: tuple[Mode, ...] = ("guard", "watch")
 
 
+def deepspeed_refused(call: str) -> UsageError:
+    """What a training that DeepSpeed makes is told."""
+    return UsageError(
+        f"{call}(): DeepSpeed keeps gradients and optimizer in an engine of its own that calls no hooks, so nothing "
+        "can be guarded here. What still works: gradient_clipping in its configuration, and "
+        "steadygrad.check(model, batch, loss_fn) before the training."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """The arguments of `steadygrad.guard` or `steadygrad.watch`, checked before there is a model.

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from steadygrad.attachment import attached_to
 from steadygrad.framework import require
-from steadygrad.integrations.attaching import Mode, Wish
+from steadygrad.integrations.attaching import Mode, Wish, deepspeed_refused
 from steadygrad.integrations.borrowed import Borrowed
 from steadygrad.integrations.bounds import norm_bound
 from steadygrad.integrations.losses import StepLoss
+from steadygrad.integrations.overflows import tell_overflows
 from steadygrad.stepping import moves_while_evaluating
 
 require("lightning", "2.0", extra="lightning")
@@ -51,7 +52,7 @@ class SteadygradCallback(Callback):
         guard: the monitor of the training that runs, or of the last one; None before.
 
     Raises:
-        UsageError: an argument is out of range.
+        UsageError: an argument is out of range; or, when the training begins, DeepSpeed makes it.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -78,14 +79,18 @@ class SteadygradCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Optimizers are built and restored: attach."""
+        if "deepspeed" in type(trainer.strategy).__name__.lower():
+            raise deepspeed_refused(self._wish.call)
         optimizers = trainer.optimizers
         present = attached_to(optimizers[0]) if optimizers else None
         self._drives = present is None and bool(optimizers)
         self.guard = self._wish.of_this_rank().attach(pl_module, optimizers) if self._drives else present
         if self._drives and self.guard is not None and self._saved:
             self.guard.load_state_dict(self._saved)
-        if self._drives:
-            self._borrowed.wrap(trainer.precision_plugin, "clip_gradients", partial(self._clipping, trainer))
+        if self._drives and self.guard is not None:
+            plugin = trainer.precision_plugin
+            self._borrowed.wrap(plugin, "clip_gradients", partial(self._clipping, trainer))
+            tell_overflows(self._borrowed, getattr(plugin, "scaler", None), self.guard)
         self._saved = {}
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:

@@ -88,6 +88,8 @@ class NativeScaler(utils.NativeScaler):
         if clip_grad is not None:
             utils.dispatch_clip_grad(parameters, clip_grad, mode=clip_mode)
         self._scaler.step(optimizer)
+        # Before the moving average follows, which would take in what an overflow has left in the running statistics.
+        self._guard.left_out(optimizer)
         self._scaler.update()
 
 

@@ -42,7 +42,7 @@ class SteadygradCallback(TrainerCallback):
         guard: the monitor of the training that runs, or of the last one; None before.
 
     Raises:
-        UsageError: an argument is out of range.
+        UsageError: an argument is out of range; or, when the training begins, DeepSpeed makes it.
 
     Example:
         >>> from transformers import Trainer                                           # doctest: +SKIP

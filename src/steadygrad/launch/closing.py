@@ -36,7 +36,7 @@ def closing_line(script: str, result: Result, *, torch_imported: bool) -> str:
         return f"nothing was watched, by a fault of steadygrad's own ({result.fault}). Please report it."
     if not torch_imported:
         return f"{script} never imported torch, so there was nothing to watch"
-    trained = [one for one in result.trainings if one.steps and one.moved]
+    trained = [one for one in result.trainings if one.steps > one.overflows and one.moved]
     if not trained:
         return _nothing_trained(script, result.trainings)
     told = "; ".join(_told_apart(trained)) if len(trained) <= _MOST_NAMED else _told_together(trained)
@@ -75,6 +75,7 @@ def _told_together(trained: Sequence[Training]) -> str:
         together.steps += one.steps
         together.clipped += one.clipped
         together.skipped += one.skipped
+        together.overflows += one.overflows
     together.findings = [finding for one in trained for finding in one.findings]
     return _told(together)
 
@@ -87,7 +88,10 @@ def _told(training: Training) -> str:
 
 
 def _deeds(training: Training) -> tuple[tuple[int, str], ...]:
-    return () if training.mode == "watch" else ((training.clipped, "clipped"), (training.skipped, "skipped"))
+    overflows = (training.overflows, "left out by the loss scaler")
+    if training.mode == "watch":
+        return (overflows,)
+    return ((training.clipped, "clipped"), (training.skipped, "skipped"), overflows)
 
 
 def _found(findings: Sequence[Finding]) -> str:

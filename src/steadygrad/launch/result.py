@@ -23,7 +23,8 @@ class Training:
         moved: whether a parameter has changed; asked only of a loop by hand.
         steps: steps seen.
         clipped: of them, scaled down.
-        skipped: of them, left out.
+        skipped: of them, left out by a guard.
+        overflows: of them, left out by a ``GradScaler``.
         findings: what was found.
         part: which part of the model is trained; empty for all of it.
     """
@@ -36,6 +37,7 @@ class Training:
     steps: int = 0
     clipped: int = 0
     skipped: int = 0
+    overflows: int = 0
     findings: Sequence[Finding] = ()
     part: str = ""
 

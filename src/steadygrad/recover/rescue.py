@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from steadygrad.recover.roles import Guarded, Outlet
 from steadygrad.recover.signs import STREAK, Signs
 from steadygrad.recover.soundness import BUFFER, Inspection
 from steadygrad.recover.state import Live, TrainingState
+from steadygrad.recover.statistics import untrained
 from steadygrad.recover.trial import Trial
 
 FORGIVEN = 100
@@ -84,9 +86,15 @@ class Rescue:
         self._loads = LoadWatch(model, self.state.optimizers)
         self._began = self._off = False
         self._put_off: tuple[str, list[str]] | None = None
-        self._inspection.exempt_nonfinite(self.state.live())
         # The first batch may ruin the statistics of normalisation layers before the first step is made.
-        self._first_buffers = {name: one.detach().clone() for name, one in self.state.buffers().items()}
+        fresh = untrained(model)
+        self._first_buffers = {
+            **{name: one.detach().clone() for name, one in self.state.buffers().items()},
+            **fresh,
+        }
+        live = self.state.live()
+        known = {name: one for name, one in live.buffers.items() if name not in fresh}
+        self._inspection.exempt_nonfinite(replace(live, buffers=known))
 
     @property
     def memory_bytes(self) -> int:

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor, nn
+
 from steadygrad.records import FloatArray
 
 JUMP = 1000.0
@@ -21,6 +24,31 @@ HUGE, FADES = 1e7, 0.7
 AGAIN = 20
 """Looks within which a second jump shows that the data are like that now: then it stays."""
 VARIANCE, MEAN = "running_var", "running_mean"
+UNTRAINED = 8
+"""Batches, gathered for one step perhaps, up to which a layer has its statistics from them alone; trained ones have thousands."""
+
+
+def untrained(model: nn.Module) -> dict[str, Tensor]:
+    """What running statistics that are non-finite were before the training, for layers that have seen its first batches alone.
+
+    Whoever attaches after the first forward pass, as `steadygrad run` does, has no copy of them.
+
+    Args:
+        model: its normalisation layers are looked at.
+
+    Returns:
+        Values by the name of the buffer.
+    """
+    found: dict[str, Tensor] = {}
+    for name, layer in model.named_modules():
+        mean, variance, seen = (getattr(layer, one, None) for one in (MEAN, VARIANCE, "num_batches_tracked"))
+        if not (isinstance(mean, Tensor) and isinstance(variance, Tensor) and isinstance(seen, Tensor)):
+            continue
+        if bool(torch.isfinite(mean).all() & torch.isfinite(variance).all()) or int(seen) > UNTRAINED:
+            continue
+        prefix = f"{name}." if name else ""
+        found |= {f"{prefix}{MEAN}": torch.zeros_like(mean), f"{prefix}{VARIANCE}": torch.ones_like(variance)}
+    return found
 
 
 class RunningStatistics:

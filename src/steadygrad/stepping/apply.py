@@ -268,3 +268,29 @@ class HandLoop:
 
     def restore(self) -> None:
         """Nothing was borrowed."""
+
+
+class LeftOut:
+    """The same for a step that a ``GradScaler`` has left out by itself: there is nothing to do to it any more."""
+
+    loss_scale: Tensor | None = None
+    under_scaler = True
+
+    def takes_fused_skip(self) -> bool:
+        """It has been skipped: nobody need read whether."""
+        return True
+
+    def scale_(self, measurement: Measurement, scale: Tensor) -> None:
+        """Nothing; it was left out."""
+
+    def skip(self, measurement: Measurement) -> None:
+        """Nothing; it was left out."""
+
+    def skip_where(self, nonfinite: Tensor) -> None:
+        """Nothing; it was left out."""
+
+    def scale_lr(self, factor: float) -> None:
+        """Nothing; it was left out."""
+
+    def restore(self) -> None:
+        """Nothing was borrowed."""

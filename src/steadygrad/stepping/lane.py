@@ -154,12 +154,16 @@ class Lane:
         if treatment.under_scaler and (self._late or not math.isfinite(now.reading.total_norm)):
             now.reading = replace(now.reading, skipped=not self._late, overflow=True)
 
-    def pass_over(self) -> None:
-        """The step that a `ClipCall` has judged never came: a ``GradScaler`` left it out by itself."""
-        if self._now is None or not self._now.verdict.skipped:
+    def pass_over(self, *, surely: bool = False) -> None:
+        """The step that has been measured never came: a ``GradScaler`` left it out by itself, ``surely`` or as it seems."""
+        now = self._now
+        if now is None or not (surely or now.verdict.skipped):
             self.abandon()
             return
-        self._now.reading = replace(self._now.reading, overflow=True)
+        if now.probing:
+            now.probing = False
+            self._probe.forget()
+        now.reading = replace(now.reading, skipped=now.verdict.skipped or not self._late, overflow=True)
         self.end()
 
     @property

@@ -6,10 +6,15 @@ import atexit
 import weakref
 from collections.abc import Callable, Sequence
 
+from torch.optim import Optimizer
+
 from steadygrad.containment import Containment
 from steadygrad.detect import Context, Panel
+from steadygrad.measure import heavy_ball, step_bound
+from steadygrad.policies.base import Policy
 from steadygrad.records import Finding, Reading, TensorInfo
 from steadygrad.stepping.arrears import Arrears
+from steadygrad.stepping.undo import moves_while_evaluating
 
 AT_ONCE = 32
 """First steps, each looked through when it is made: what is wired wrongly shows there, and a short run ends there."""
@@ -65,6 +70,26 @@ class Lookout:
     def _look_through(self, reading: Reading) -> None:
         for finding in self._contained(_PART, self._panel.observe, reading) or ():
             self._tell(finding)
+
+
+def context_of(
+    index: int, tensors: Sequence[TensorInfo], policy: Policy | None, optimizer: Optimizer | None
+) -> Context:
+    """What detectors may know of an optimizer, or of a loop that has none."""
+    groups = () if optimizer is None else optimizer.param_groups
+    decay = [group.get("weight_decay", 0.0) for group in groups]
+    return Context(
+        tensors=tuple(tensors),
+        mode="watch" if policy is None else "guard",
+        policy="" if policy is None else repr(policy),
+        policy_always_on=policy is not None and policy.always_on,
+        optimizer=index,
+        step_bound=step_bound(groups),
+        weight_decay=max((one for one in decay if isinstance(one, (int, float))), default=0.0),
+        momentum=heavy_ball(groups),
+        by_hand=optimizer is None,
+        descends=optimizer is not None and moves_while_evaluating(optimizer),
+    )
 
 
 _alive: weakref.WeakSet[Lookout] = weakref.WeakSet()

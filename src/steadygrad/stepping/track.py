@@ -20,17 +20,17 @@ from steadygrad.capture import CAPTURED, is_capturing
 from steadygrad.containment import Containment
 from steadygrad.detect import Context, missing_zero_grad
 from steadygrad.detect.finding import listed
-from steadygrad.measure import Measurement, ParamTable, Spending, heavy_ball, step_bound
+from steadygrad.measure import Measurement, ParamTable, Spending
 from steadygrad.policies.base import Policy
 from steadygrad.records import Finding, Incident, Reading
-from steadygrad.stepping.apply import Applier, ClipCall, HandLoop
+from steadygrad.stepping.apply import Applier, ClipCall, HandLoop, LeftOut
 from steadygrad.stepping.arrears import Arrears, is_plain
 from steadygrad.stepping.bounded import BoundedPolicy
 from steadygrad.stepping.brake import Brake, BrakedPolicy
 from steadygrad.stepping.hooks import StepHooks
 from steadygrad.stepping.judge import Treatment
 from steadygrad.stepping.lane import Lane, is_late
-from steadygrad.stepping.lookout import Lookout
+from steadygrad.stepping.lookout import Lookout, context_of
 from steadygrad.stepping.outlet import Outlet
 from steadygrad.stepping.plain import host_norm, plain_total
 from steadygrad.stepping.saved import completed
@@ -96,7 +96,7 @@ class Track:
         self.brake = Brake()
         self._unlearnt = Arrears(self._learn)
         self._strangers = Strangers(table, outlet.say)
-        self._lookout = Lookout(self._context(), containment, self._found)
+        self._lookout = Lookout(context_of(index, table.tensors, policy, optimizer), containment, self._found)
         self.lane = Lane(
             index,
             table,
@@ -192,6 +192,19 @@ class Track:
             Total norm before any scaling, 0-d.
         """
         return self._spend(self._clipped, max_norm)
+
+    def left_out(self, *, surely: bool) -> None:
+        """A ``GradScaler`` left a step out: ``surely``, or if one that `clip_` has measured is still to come."""
+        if (surely or self._clipped_early) and not is_capturing():
+            self._spend(self._passed_over)
+
+    def _passed_over(self) -> None:
+        ranks = self.lane.ranks
+        # Where weights are cut over ranks each scaler decides for itself: the others may not be measuring.
+        if not self.lane.under_way and (ranks is None or not ranks.sharded):
+            self._measuring(self._begin, LeftOut())
+        self._clipped_early = False
+        self._contained(_MEASURING, partial(self.lane.pass_over, surely=True))
 
     def _spend(self, call: Callable[..., T], *args: object) -> T:
         """Call a part of ours: its time is counted, and no gradients are recorded.
@@ -377,22 +390,6 @@ class Track:
             first = max(0, self.lane.step - EVIDENCE_STEPS + 1)
             finding = missing_zero_grad(first, {"steps": float(EVIDENCE_STEPS)}, self.index)
             self._contained(_REPORTING, self._outlet.finding, finding)
-
-    def _context(self) -> Context:
-        policy, groups = self._policy, self._groups()
-        decay = [group.get("weight_decay", 0.0) for group in groups]
-        return Context(
-            tensors=tuple(self.table.tensors),
-            mode="watch" if policy is None else "guard",
-            policy="" if policy is None else repr(policy),
-            policy_always_on=policy is not None and policy.always_on,
-            optimizer=self.index,
-            step_bound=step_bound(groups),
-            weight_decay=max((one for one in decay if isinstance(one, (int, float))), default=0.0),
-            momentum=heavy_ball(groups),
-            by_hand=self._optimizer is None,
-            descends=_undo_of(self.optimizer) is not None,
-        )
 
 
 def _undo_of(optimizer: Optimizer | None) -> StepUndo | None:

@@ -21,8 +21,9 @@ for step in range(16):
         loss = nn.functional.mse_loss(net(inputs).float(), target) / accumulate
     scaler.scale(loss).backward()
     if (step + 1) % accumulate == 0:
-        scaler.unscale_(opt)
-        torch.nn.utils.clip_grad_norm_(net.parameters(), max_norm=1.0)
+        if "--no-clip" not in sys.argv:
+            scaler.unscale_(opt)
+            torch.nn.utils.clip_grad_norm_(net.parameters(), max_norm=1.0)
         scaler.step(opt)
         scaler.update()
         opt.zero_grad(set_to_none=True)

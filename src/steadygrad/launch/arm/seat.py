@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from steadygrad.detect.nonfinite import STREAK
 from steadygrad.launch.arm.losses import Losses
 from steadygrad.launch.result import Training
 from steadygrad.monitor import Monitor
@@ -56,7 +56,6 @@ class Seat:
         self._clips: list[tuple[Tensor, Tensor]] = []
         self._in_closure = False
         self._evaluated = self._clipped = False
-        self._left_out = 0
 
     @property
     def monitor(self) -> Monitor | None:
@@ -85,13 +84,15 @@ class Seat:
     def end_step(self) -> None:
         """The optimizer has stepped."""
         self._in_closure = self._measured = False
-        self._left_out = 0
         self._clips.clear()
 
-    def left_out(self) -> bool:
-        """A ``GradScaler`` has left its step out by itself; returns True once no scale can be the reason."""
-        self._left_out += 1
-        return self._left_out == STREAK
+    def left_out(self, optimizer: Optimizer, losses: Losses) -> None:
+        """A ``GradScaler`` has left its step out by itself."""
+        self.begin_step(losses, closure=False)
+        monitor = self.monitor
+        if monitor is not None:
+            monitor.left_out(optimizer, surely=True)
+        self.end_step()
 
     def new_gradients(self) -> None:
         """A backward pass outside of a step: what was measured is out of date."""
@@ -154,7 +155,8 @@ class Seat:
     def tell(self) -> None:
         """Bring the numbers up to date."""
         counts, training = self._counts, self._training
-        training.steps, training.clipped, training.skipped = counts.steps, counts.clipped, counts.skipped
+        training.steps, training.clipped, training.overflows = counts.steps, counts.clipped, counts.overflows
+        training.skipped = counts.skipped - counts.overflows
         monitor = self._kept or self._monitor()
         if monitor is not None:
             training.findings = monitor.findings

@@ -12,13 +12,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from steadygrad.attachment import attached_to, guard, watch
 from steadygrad.containment import Containment
-from steadygrad.detect.nonfinite import STREAK, overflow_streak
 from steadygrad.errors import RunFileError, UsageError
 from steadygrad.launch.arm.by_hand import HandSeat
 from steadygrad.launch.arm.child_runs import of_children, rank_in_group
@@ -32,7 +30,6 @@ from steadygrad.launch.arm.tree import module_of, part_of, replicated
 from steadygrad.launch.children import at_end_of_child, child_name
 from steadygrad.launch.orders import Orders
 from steadygrad.launch.result import Result, Training
-from steadygrad.measure import parameter_names
 from steadygrad.monitor import Monitor
 from steadygrad.notices import QUIET, Notices
 from steadygrad.policies import Policy
@@ -202,17 +199,15 @@ class Session:
 
     def left_out(self, optimizer: Optimizer) -> None:
         """A ``GradScaler`` has found gradients that aren't finite, and left the step out by itself."""
+        course, known = self._course, optimizer in self._seats
         seat = self._seat_of(optimizer)
-        if seat is None or seat.monitor is None or not seat.left_out():
+        course.passes, course.broken = 0, None
+        if seat is None:
             return
-        params = held_by(optimizer)
-        names = parameter_names(module_of(params))
-        bad = [
-            names.get(id(one), "")
-            for one in params
-            if one.grad is not None and not bool(torch.isfinite(one.grad).all())
-        ]
-        seat.monitor.tell(overflow_streak(seat.monitor.counts.steps, STREAK, bad[::-1]))
+        if not known:
+            self._tell_unsuited(seat)
+        seat.left_out(optimizer, course.losses)
+        course.losses.end_round()
 
     def _tell_unsuited(self, seat: Seat) -> None:
         """A training begins: tell it what its loss looked like, and look at the losses of the next one."""

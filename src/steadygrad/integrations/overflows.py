@@ -1,0 +1,36 @@
+"""Steps that a trainer's ``GradScaler`` leaves out by itself, told at once and not only when the next one is measured.
+
+In between a moving average of the weights follows, with the running statistics that the batch has ruined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from steadygrad.integrations.borrowed import Borrowed
+
+if TYPE_CHECKING:
+    from steadygrad.monitor import Monitor
+
+
+def tell_overflows(borrowed: Borrowed, scaler: Any, monitor: Monitor) -> None:
+    """Have a monitor hear, after each ``scaler.step``, that it may have been left out; without a scaler nothing is.
+
+    Args:
+        borrowed: puts the scaler's own method back.
+        scaler: the trainer's ``GradScaler``, or None.
+        monitor: measures before each step.
+    """
+    if scaler is None:
+        return
+
+    def stepping(original: Callable[..., Any]) -> Callable[..., Any]:
+        def step(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(optimizer, *args, **kwargs)
+            monitor.left_out(optimizer)
+            return result
+
+        return step
+
+    borrowed.wrap(scaler, "step", stepping)
