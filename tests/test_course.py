@@ -73,3 +73,25 @@ def test_weights_ruined_by_hand_between_two_steps_are_named_in_the_next():
         finding = guard.findings[0]
     assert (finding.kind, finding.step) == ("nonfinite_parameter", 4)
     assert torch.equal(model[0].weight, before)
+
+
+def test_a_loss_like_the_newest_waits_for_the_next_few_and_one_above_them_for_nothing():
+    torch.manual_seed(0)
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    monitor = sg.watch(model, optimizer)
+    told = monitor._logbook.findings
+    for step in range(65):
+        optimizer.zero_grad()
+        model(torch.randn(8, 4)).square().mean().backward()
+        optimizer.step()
+        assert "loss_spike" not in {f.kind for f in told}
+        monitor.log(loss=1e6 if step == 64 else 1.0 + step % 3)
+    assert [(f.kind, f.step) for f in told if f.kind == "loss_spike"] == [("loss_spike", 64)]
+    monitor.close()
+
+
+def test_losses_that_wait_are_looked_at_when_somebody_asks():
+    losses = [1.0] * 40 + [1e9] * 3 + [1e8, 1e8, 1e8]  # the last ones are no larger than those before
+    kinds = {f.kind for f in train(sg.watch, losses, before=False)}
+    assert "divergence" in kinds

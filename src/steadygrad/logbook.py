@@ -15,6 +15,7 @@ from typing import Protocol
 from torch import nn
 
 from steadygrad.containment import Containment
+from steadygrad.course import PART as COURSE
 from steadygrad.course import Course
 from steadygrad.forensics import Forensics
 from steadygrad.measure import Spending
@@ -98,7 +99,7 @@ class Logbook:
         self.sinks: list[tuple[str, Sink]] = []
         self.signals: SignalProbe | None = None
         self.witness: Witness | None = None
-        self._course = Course(self.finding)
+        self._course = Course(self.containment, self.finding)
         self._own_clip = OwnClip(self.finding)
         self.scalar_listeners: list[tuple[str, ScalarListener]] = []
         self.starters: list[tuple[str, Starter]] = []
@@ -130,6 +131,7 @@ class Logbook:
         if self.signals is not None:
             self.contained(LISTENING, self.signals.deliver)
         self.scalars.deliver()
+        self.contained(COURSE, self._course.settle)
 
     def say(self, key: str, text: str) -> None:
         """One line on stderr, rate limited."""
@@ -164,7 +166,7 @@ class Logbook:
         if self.recorder is not None:
             self.contained("recording", self.recorder.append, track.index, reading)
         if track.index == 0:
-            self.contained("detection by loss", self._course.step, reading, track.context)
+            self.contained(COURSE, self._course.step, reading, track.context)
             self._own_clip.step(reading, track.context)
         for part, listener in self.listeners:
             self.contained(part, listener, reading)
@@ -231,7 +233,8 @@ class Logbook:
             self.contained("recording", self.recorder.look, look)
 
     def incident(self, incident: Incident) -> None:
-        """Something was done: record it, show it."""
+        """Something was done: record it, show it, after what was found before."""
+        self.contained(COURSE, self._course.settle)
         if incident.action == "engage" and self.counts.engaged_at is None:
             self.counts.engaged_at = incident.step
         self.counts.rollbacks += incident.action == "rollback"
@@ -255,7 +258,7 @@ class Logbook:
     def grown(self, track: Track, tensors: Sequence[TensorInfo]) -> None:
         """Parameters have joined an optimizer."""
         if track.index == 0:
-            self.contained("detection by loss", self._course.extend, tensors)
+            self.contained(COURSE, self._course.extend, tensors)
         if self.recorder is not None:
             self.contained("recording", self.recorder.add, track.index, tensors)
 
@@ -278,8 +281,8 @@ class Logbook:
     def _on_scalar(self, step: int, name: str, value: float) -> None:
         if name == "loss":
             self._newest_loss = (step, value)
-            give_loss(self.recent, step, value)
-            self.contained("detection by loss", self._course.loss, step, value)
+            given = give_loss(self.recent, step, value)
+            self.contained(COURSE, self._course.loss, step, value, given)
         self.contained("detection by the clip", self._own_clip.number, step, name, value)
         for part, listener in self.scalar_listeners:
             self.contained(part, listener, step, name, value)

@@ -84,17 +84,23 @@ class Scalars:
                 self._emit(step, name, value)
 
 
-def give_loss(readings: MutableSequence[Reading], step: int, loss: float) -> None:
+def give_loss(readings: MutableSequence[Reading], step: int, loss: float) -> Reading | None:
     """Put a loss that came after its step into the Readings of that step that have none.
 
     Args:
         readings: the newest last; only these few are looked at.
         step: the step it belongs to.
         loss: the loss.
+
+    Returns:
+        That of the first optimizer, with the loss; None where it has none to give it to.
     """
+    first = None
     for i in range(len(readings) - 1, max(-1, len(readings) - 1 - _LOOK_BACK), -1):
         if readings[i].step == step and readings[i].loss is None:
-            readings[i] = replace(readings[i], loss=loss)
+            readings[i] = given = replace(readings[i], loss=loss)
+            first = first if given.optimizer else given
+    return first
 
 
 def _is_late(value: object) -> TypeGuard[Tensor]:
@@ -115,6 +121,8 @@ def _single(name: str, value: Tensor) -> Tensor:
 
 
 def _as_float(name: str, value: object) -> float:
+    if type(value) is Tensor and not value.dim() and value.is_floating_point():
+        return value.item()  # nearly always
     if isinstance(value, Tensor):
         return float(_single(name, value))
     try:

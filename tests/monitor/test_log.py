@@ -252,3 +252,13 @@ class TestSummary:
         monitor = sg.watch(model, optimizer)
         train(model, optimizer, [poisoned(batches(1)[0])])
         assert "1 steps with non-finite gradients; nothing was changed" in monitor.summary()
+
+
+def test_a_float64_loss_beyond_float32_is_no_inf():
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with sg.watch(model, optimizer) as monitor:
+        monitor.log(loss=torch.tensor(1e300, dtype=torch.float64))
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+        assert monitor.last.loss == 1e300

@@ -29,7 +29,7 @@ def reading(step, total, **values):
 
 def watching():
     found = []
-    return Lookout(CONTEXT, Containment(pytest.fail), found.append), found
+    return Lookout(Panel(CONTEXT), Containment(pytest.fail), found.append), found
 
 
 @settings(deadline=None, max_examples=40)

@@ -4,6 +4,7 @@ from steadygrad.stepping.apply import Applier, ClipCall, HandLoop
 from steadygrad.stepping.brake import Brake, BrakedPolicy
 from steadygrad.stepping.hooks import StepHooks
 from steadygrad.stepping.lane import Lane, is_late
+from steadygrad.stepping.lookout import Lookout
 from steadygrad.stepping.streak import SkipStreak, check_max_consecutive
 from steadygrad.stepping.together import check_replica_groups, join_ranks, meet_ranks
 from steadygrad.stepping.track import Track
@@ -17,6 +18,7 @@ __all__ = [
     "ClipCall",
     "HandLoop",
     "Lane",
+    "Lookout",
     "SkipStreak",
     "StepHooks",
     "StepUndo",

@@ -1,4 +1,4 @@
-"""The detectors of one optimizer: what they look through at once, and what can wait."""
+"""Detectors over the steps of one optimizer: what they look through at once, and what can wait."""
 
 from __future__ import annotations
 
@@ -18,20 +18,27 @@ from steadygrad.stepping.undo import moves_while_evaluating
 
 AT_ONCE = 32
 """First steps, each looked through when it is made: what is wired wrongly shows there, and a short run ends there."""
-_PART = "detection"
 
 
 class Lookout:
     """Has Readings looked through, those of plain steps a few at a time.
 
     Args:
-        context: what is known of the optimizer.
-        containment: holds back faults of the detectors.
+        panel: the detectors.
+        containment: holds back faults of theirs.
         tell: receives what is found.
+        part: what a fault of theirs is a fault of.
     """
 
-    def __init__(self, context: Context, containment: Containment, tell: Callable[[Finding], None]) -> None:
-        self._panel = Panel(context)
+    def __init__(
+        self,
+        panel: Panel,
+        containment: Containment,
+        tell: Callable[[Finding], None],
+        part: str = "detection",
+    ) -> None:
+        self._panel = panel
+        self._part = part
         self._contained = containment.run
         self._tell = tell
         self._unseen = Arrears(self._look_through)
@@ -50,7 +57,7 @@ class Lookout:
     def extend(self, added: Sequence[TensorInfo]) -> None:
         """Take note of parameters that have joined; what was seen before is of the others."""
         self.settle()
-        self._contained(_PART, self._panel.extend, added)
+        self._contained(self._part, self._panel.extend, added)
 
     def take(self, reading: Reading, *, waits: bool) -> None:
         """Take in one step, after those before it.
@@ -68,7 +75,7 @@ class Lookout:
         self._unseen.settle()
 
     def _look_through(self, reading: Reading) -> None:
-        for finding in self._contained(_PART, self._panel.observe, reading) or ():
+        for finding in self._contained(self._part, self._panel.observe, reading) or ():
             self._tell(finding)
 
 

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from steadygrad.capture import CAPTURED, is_capturing
 from steadygrad.containment import Containment
-from steadygrad.detect import Context, missing_zero_grad
+from steadygrad.detect import Context, Panel, missing_zero_grad
 from steadygrad.detect.finding import listed
 from steadygrad.measure import Measurement, ParamTable, Spending
 from steadygrad.policies.base import Policy
@@ -96,7 +96,8 @@ class Track:
         self.brake = Brake()
         self._unlearnt = Arrears(self._learn)
         self._strangers = Strangers(table, outlet.say)
-        self._lookout = Lookout(context_of(index, table.tensors, policy, optimizer), containment, self._found)
+        context = context_of(index, table.tensors, policy, optimizer)
+        self._lookout = Lookout(Panel(context), containment, self._found)
         self.lane = Lane(
             index,
             table,
