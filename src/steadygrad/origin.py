@@ -21,6 +21,12 @@ WITHOUT_OPERATION = {
 }
 """What stands for the operation where none of the step made the number."""
 
+BESIDE = "beside"
+"""What stands for the operation where the number came into the loss with a tensor that the model hasn't computed."""
+
+VARIABLE = "variable "
+"""What the operation begins with where the number was in a variable of the script; its name follows."""
+
 LOSS = "loss"
 """What stands for the operation where the loss was computed outside of what can be replayed."""
 
@@ -106,6 +112,10 @@ class Origin:
     def _made(self) -> str:
         if self.operation in WITHOUT_OPERATION:
             return f"was in {WITHOUT_OPERATION[self.operation]} before the step began"
+        if self.operation == BESIDE:
+            return "came into the loss beside the model's output: with targets, weights, or what was computed from them"
+        if self.operation.startswith(VARIABLE):
+            return f"was in {self.operation.removeprefix(VARIABLE)} already when the loss was computed"
         if self.operation == LOSS:
             return f"first made by the loss, in {self._place()}"
         return f"first made by {self.operation} in {self._place()}"

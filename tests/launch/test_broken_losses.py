@@ -30,3 +30,19 @@ def test_returns_without_a_spread_are_the_losses_fault_and_not_the_batchs(launch
     assert "a factor of the loss" in first.summary
     assert "divided by a spread of 0" in first.causes[0]
     assert "1e-8" in first.remedies[0].code
+
+
+def test_targets_that_are_broken_are_told_by_the_name_of_their_variable(launched):
+    (run,) = launched("broken_targets.py", args=("nan",)).runs
+    first = run.findings[0]
+    assert (first.kind, first.step) == ("nonfinite_input", 0)
+    assert "NaN was in depth already" in first.summary
+    assert "rows 2, 5" in first.summary
+
+
+def test_targets_of_which_the_loss_makes_an_inf_are_not_called_broken(launched):
+    (run,) = launched("broken_targets.py", args=("zero",)).runs
+    first = run.findings[0]
+    assert (first.kind, first.step) == ("nonfinite_loss", 0)
+    assert "Inf came into the loss beside the model's output" in first.summary
+    assert "rows" not in first.summary

@@ -230,6 +230,36 @@ def test_an_lbfgs_closure_that_clears_is_believed():
     assert not check.running
 
 
+@both_paths
+@pytest.mark.parametrize("clear", [True, False])
+def test_gradients_that_are_only_asked_for_are_not_counted_as_come_in(clear, late):
+    def meta_learning(model, optimizer, step):
+        params = dict(model.named_parameters())
+        inner = torch.autograd.grad(loss_of(model, STREAM[step]), params.values(), create_graph=True)
+        fast = {name: params[name] - 0.1 * grad for name, grad in zip(params, inner, strict=True)}
+        given, wanted = STREAM[-step - 1]
+        if clear:
+            optimizer.zero_grad()
+        nn.functional.mse_loss(torch.func.functional_call(model, fast, (given,)), wanted).backward()
+        torch.autograd.grad(loss_of(model, STREAM[step]), params.values())
+        optimizer.step()
+
+    found, _, model = run(meta_learning, late=late)
+    assert len(found) == (not clear)
+    assert not any(param._backward_hooks or param._post_accumulate_grad_hooks for param in model.parameters())
+
+
+def test_a_forgotten_zero_grad_is_found_where_the_step_is_made_in_a_hook_of_the_scripts_own():
+    model = seeded(mlp)
+    first = next(model.parameters())
+    optimizer = torch.optim.SGD([first], lr=0.01)
+    first.register_post_accumulate_grad_hook(lambda param: optimizer.step())
+    monitor = attach("watch", model, optimizer)
+    for batch in STREAM[:8]:
+        loss_of(model, batch).backward()
+    assert "missing_zero_grad" in {finding.kind for finding in monitor.findings}
+
+
 def test_two_backward_passes_of_one_loss_and_a_penalty_are_no_evidence():
     def body(model, optimizer, step):
         optimizer.zero_grad()

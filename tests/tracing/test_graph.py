@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from steadygrad.origin import BESIDE
 from steadygrad.tracing import broken_loss
 
 NAN, INF = float("nan"), float("inf")
@@ -69,7 +70,30 @@ def test_the_batch(model, value):
 def test_the_targets(model, loss_fn):
     targets = torch.zeros(5, 2)
     targets[3, 0] = NAN
-    assert origin(loss_fn(model(data()), targets), model).phase == "input"
+    found = origin(loss_fn(model(data()), targets), model)
+    assert (found.phase, found.operation, found.rows) == ("loss", BESIDE, ())
+
+
+@pytest.mark.parametrize(
+    ("inner", "operation"),
+    [
+        (lambda h: functional.relu(functional.linear(h, torch.eye(4) * 1e30) * 1e30), "aten.mul"),
+        (lambda h: ((h * 1e30) * 1e30).t().relu().t(), "aten.mul"),
+        (lambda h: (h * 1e30 * 1e30)[:, :4].view(5, 4).relu(), "aten.mul"),
+    ],
+    ids=["relu", "transposed", "view of a slice"],
+)
+def test_what_only_hands_a_number_on_is_not_blamed(model, inner, operation):
+    with torch.no_grad():
+        model.net.norm.bias.fill_(1.0)
+    assert origin(model(data(), inner).mean(), model).operation == operation
+
+
+def test_a_division_by_the_number_of_things_of_which_there_are_none(model):
+    count = torch.zeros(())
+    output = model(data())
+    found = origin(output.square().sum() / count + 0.1 * output.abs().mean(), model)
+    assert (found.phase, found.operation, found.kind) == ("loss", "aten.div", "inf")
 
 
 @pytest.mark.parametrize(

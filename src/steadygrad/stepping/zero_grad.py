@@ -76,7 +76,7 @@ class ZeroGradCheck:
     def close(self) -> None:
         """Take all hooks off."""
         for probe in self._probes:
-            probe.handle.remove()
+            probe.remove()
         self._probes = []
         self.running = False
 
@@ -99,33 +99,54 @@ class _Incoming:
 
     def __init__(self, param: Tensor) -> None:
         self.param = param
-        self.handle: RemovableHandle = param.register_hook(self._add)  # type: ignore[no-untyped-call]
+        self._handles: list[RemovableHandle] = [
+            param.register_hook(self._meet),  # type: ignore[no-untyped-call]
+            param.register_post_accumulate_grad_hook(self._add),  # type: ignore[no-untyped-call]
+        ]
+        self._met: tuple[Tensor, Tensor | None] | None = None
         self._incoming: Tensor | None = None
         self._before: Tensor | None = None
         self._standing: Tensor | None = None
         self.was_cleared = False
 
-    def _add(self, grad: Tensor | None) -> None:
+    def remove(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _meet(self, grad: Tensor | None) -> None:
         # This runs inside the user's backward pass: nothing that could fail may happen here. Without a gradient for
         # this one torch calls it all the same.
         if grad is None or grad.layout != torch.strided or is_capturing():
             return
-        grad, there = grad.detach(), self.param.grad
+        there = self.param.grad
+        first = self._incoming is None and self._before is not None
+        kept = there is not None and there.layout == torch.strided and first
+        self._met = grad.detach().clone(), there.detach().clone() if kept and there is not None else there
+
+    def _add(self, param: Tensor) -> None:
+        """What has been met was added to ``.grad``, and not only asked for, as by ``torch.autograd.grad``."""
+        del param
+        if self._met is None:
+            return
+        (grad, there), self._met = self._met, None
         self._standing = None
         if self._incoming is None and self._before is not None:
             self.was_cleared = there is None
             if there is not None and there.layout == torch.strided:
-                self._standing = there.detach().clone()
-        self._incoming = grad.clone() if self._incoming is None else self._incoming + grad
+                self._standing = there
+        self._incoming = grad if self._incoming is None else self._incoming + grad
 
     def keep(self) -> None:
         """Note what stands in ``.grad`` now."""
         grad = self.param.grad
         self._before = None if grad is None else grad.detach().clone()
-        self._incoming = None
+        self._incoming = self._met = None
 
     def compare(self) -> Tensor | None:
         """``[2]``: 1 where the old gradient is proved to be gone, and where to be still inside."""
+        if self._incoming is None:  # a step made in a hook of the script's own, which was there before ours
+            self._add(self.param)
         grad, incoming, before = self.param.grad, self._incoming, self._before
         if grad is None or incoming is None or before is None or grad.layout != torch.strided:
             return None

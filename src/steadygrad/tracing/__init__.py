@@ -5,7 +5,7 @@ them; `broken_loss` reads a graph that is still there. No full backward hooks an
 """
 
 from steadygrad.tracing.capture import Call, Capture, Replay
-from steadygrad.tracing.graph import Broken, broken_loss
+from steadygrad.tracing.graph import Broken, broken_loss, is_broken
 from steadygrad.tracing.trace import trace
 
-__all__ = ["Broken", "Call", "Capture", "Replay", "broken_loss", "trace"]
+__all__ = ["Broken", "Call", "Capture", "Replay", "broken_loss", "is_broken", "trace"]

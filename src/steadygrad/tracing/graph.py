@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from steadygrad.calling import node_behind, nodes_behind
 from steadygrad.catalog.operations import snake_case
 from steadygrad.measure import parameter_names
-from steadygrad.origin import LOSS_FACTOR, Origin
+from steadygrad.origin import BESIDE, LOSS_FACTOR, Origin
 from steadygrad.tracing.finiteness import (
     broken_rows,
     facts,
@@ -46,6 +46,32 @@ _AGAIN: Mapping[str, Callable[..., Tensor]] = {
 # These keep nothing of what they are given; data beside the graph that enters them shows only in what they return.
 _SCALING = ("MulBackward", "DivBackward")
 _JOINING = ("AddBackward", "SubBackward", "RsubBackward", "CatBackward", "StackBackward")
+# These only hand on, or leave out, numbers that they are given: whoever gave them a broken one has made it.
+_HANDING_ON = frozenset(
+    [
+        "alias",
+        "as_strided",
+        "clone",
+        "expand",
+        "flip",
+        "gather",
+        "index",
+        "permute",
+        "relu",
+        "repeat",
+        "select",
+        "slice",
+        "split",
+        "squeeze",
+        "t",
+        "to_copy",
+        "transpose",
+        "unbind",
+        "unsafe_view",
+        "unsqueeze",
+        "view",
+    ]
+)
 
 
 class Broken(NamedTuple):
@@ -132,7 +158,7 @@ def _is_leaf(node: Any) -> bool:
 
 def _first(nodes: Sequence[Any], loss: Tensor) -> _Seen:
     for node in nodes:
-        if _is_leaf(node) and _is_broken(node.variable):
+        if _is_leaf(node) and is_broken(node.variable):
             return _Seen(node.variable, node, made=False)
     for node in nodes:
         made = _made_again(node)
@@ -140,13 +166,31 @@ def _first(nodes: Sequence[Any], loss: Tensor) -> _Seen:
             return _Seen(made, node, made=True)
         kept = sorted(_kept(node), key=lambda pair: pair[0].startswith(_SAVED_RESULT))
         for name, tensor in kept:
-            if not _is_broken(tensor):
+            if not is_broken(tensor):
                 continue
             if name.startswith(_SAVED_RESULT):
-                return _Seen(tensor, node, made=True)
+                return _Seen(tensor, _maker(node), made=True)
             maker = node_behind(tensor.grad_fn)
-            return _Seen(tensor, maker or node, made=maker is not None)
-    return _Seen(loss, _behind_sums(loss.grad_fn), made=True)
+            return _Seen(tensor, node if maker is None else _maker(maker), made=maker is not None)
+    dividing = next(filter(_divides_by_zero, nodes), None)
+    return _Seen(loss, _behind_sums(loss.grad_fn) if dividing is None else dividing, made=True)
+
+
+def _maker(node: Any) -> Any:
+    """The operation that made what this one has returned."""
+    while _name(node) in _HANDING_ON:
+        behind = node_behind(node.next_functions[0][0]) if node.next_functions else None
+        if behind is None or _is_leaf(behind):
+            return node
+        node = behind
+    return node
+
+
+def _divides_by_zero(node: Any) -> bool:
+    """Whether an operation that keeps only what it divides by has divided by 0, of which nothing finite comes."""
+    return _name(node) == "div" and any(
+        name == "_saved_other" and bool((tensor == 0).any()) for name, tensor in _kept(node)
+    )
 
 
 def _behind_sums(node: Any) -> Any:
@@ -182,7 +226,7 @@ def _kept(node: Any) -> Iterator[tuple[str, Tensor]]:
                 yield name, one
 
 
-def _is_broken(tensor: Tensor) -> bool:
+def is_broken(tensor: Tensor) -> bool:
     """An Inf or a NaN that is no mask, which leaves something open."""
     if not has_numbers(tensor) or is_finite(tensor):
         return False
@@ -200,6 +244,9 @@ def _origin(seen: _Seen, nodes: Sequence[Any], model: nn.Module) -> Origin:
         # What the output is compared with comes with the data; what it is multiplied by, the script has computed.
         return Origin("loss", kind, LOSS_FACTOR, None, inputs=facts([seen.tensor]))
     if not seen.made or _data_joins(seen.node):
+        if not inside:  # targets, or what the loss has made of them; its rows needn't be the batch's any more
+            note = f"It is what enters {_operation(seen.node)}."
+            return Origin("loss", kind, BESIDE, None, inputs=facts([seen.tensor]), note=note)
         rows = broken_rows(seen.tensor, len(seen.tensor) if seen.tensor.dim() else None)
         note = f"it is what enters {_operation(seen.node)}" if seen.made else ""
         return Origin("input", kind, "input", None, inputs=facts([seen.tensor]), rows=rows, note=note)

@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType, ModuleType
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from steadygrad.preserve import leaves_of
+from steadygrad.tracing import is_broken
 
 T = TypeVar("T")
 # A graph of unrolled time steps may be large; beyond this it isn't worth the time.
@@ -68,6 +70,29 @@ def variable_names(wanted: Iterable[object]) -> dict[int, str]:
     return found
 
 
+def broken_variable(*, nan: bool) -> tuple[str, Tensor] | None:
+    """A variable, of functions under way or of ``__main__``, that holds data with a NaN or an Inf, and what it holds.
+
+    What has been computed with a gradient is no data; what has no rows (a running loss) isn't either, nor what is
+    infinite throughout (a smallest distance to begin with).
+
+    Args:
+        nan: it is a NaN that is looked for, and not an Inf.
+    """
+    for names in _namespaces():
+        for name, value in list(names.items()):
+            for label, one in _with_items(name, value):
+                if type(one) is Tensor and _is_broken_data(one, nan=nan):
+                    return label, one
+    return None
+
+
+def _is_broken_data(tensor: Tensor, *, nan: bool) -> bool:
+    if not tensor.dim() or tensor.requires_grad or not is_broken(tensor):
+        return False
+    return bool(torch.isnan(tensor).any() if nan else torch.isfinite(tensor).any())
+
+
 def _namespaces() -> Iterator[Mapping[str, Any]]:
     frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - who else could know?
     while frame is not None:
@@ -88,4 +113,7 @@ def _with_items(name: str, value: object) -> Iterator[tuple[str, object]]:
     elif type(value) is dict and len(value) <= _MOST_ITEMS:
         yield from ((f"{name}[{key!r}]", one) for key, one in value.items())
     elif type(held := getattr(value, "__dict__", None)) is dict:
-        yield from list(held.items())
+        for own, one in list(held.items()):
+            yield own, one
+            if type(one) in {list, tuple} and len(one) <= _MOST_ITEMS:
+                yield from ((f"{own}[{i}]", item) for i, item in enumerate(one))

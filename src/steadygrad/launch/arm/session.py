@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from steadygrad.attachment import attached_to, guard, watch
 from steadygrad.containment import Containment
 from steadygrad.errors import RunFileError, UsageError
+from steadygrad.launch.arm.broken import broken_by
 from steadygrad.launch.arm.by_hand import HandSeat
 from steadygrad.launch.arm.child_runs import of_children, rank_in_group
 from steadygrad.launch.arm.course import LOOKS, MOST_EXPLANATIONS, Course
@@ -34,7 +35,6 @@ from steadygrad.monitor import Monitor
 from steadygrad.notices import QUIET, Notices
 from steadygrad.policies import Policy
 from steadygrad.stepping.hooks import steps_under_way
-from steadygrad.tracing import broken_loss
 
 # A run file is an open database with a thread of its own; a search over thousands of models is no
 # training to look at one by one.
@@ -220,7 +220,7 @@ class Session:
         """A loss that isn't finite: find out why while its graph is there, a few times in a training."""
         course = self._course
         if course.explanations < MOST_EXPLANATIONS:
-            course.broken = self.contained("look into a broken loss", broken_loss, loss, module_of)
+            course.broken = self.contained("look into a broken loss", broken_by, loss)
             course.explanations += course.broken is not None
 
     def _is_within_another(self, optimizer: Optimizer) -> bool:
