@@ -75,7 +75,7 @@ class Monitor:
         self._containment = book.containment
         tables = tables_of(model, optimizers)
         asked = in_words(recover) if mode == "guard" else ""
-        told = (model, tables, mode, asked, book, replica_groups, policy, optimizers)
+        told = (model, tables, mode, asked, book, replica_groups, policy, optimizers, overhead)
         met = self._containment.run("ranks", meet_ranks, *told)
         check_replica_groups(mode, met)
         recover = among_ranks(recover, met)
@@ -88,7 +88,7 @@ class Monitor:
             trace = partial(Forensics, model, guarded=guarded, replays=not replica_groups, on_call=hear)
             book.forensics = book.contained("tracing", trace)
             waits_not = any(is_late(table.params) for table in tables) if late is None else late
-            join = partial(join_ranks, met, tracks, book, late=waits_not)
+            join = partial(join_ranks, met, tracks, book, late=waits_not, groups=replica_groups)
             self._ranks = book.contained("ranks", join) or []
             plan = recover or Rollback()
             self._checkpoints = make_checkpoints(model, tracks, plan, self._ranks, late=waits_not, book=book)

@@ -83,7 +83,7 @@ def check_skip_and_overflow(rank, late, fused):
 def check_clocks_that_differ(rank, late):
     """What one rank finds affordable and the other doesn't must not make one wait for the other."""
     model, optimizer, guard = sharded(clip_norm(1.0), late=late)
-    guard._tracks[0].lane.budget._next = 1 if rank == 0 else 10**9
+    guard._tracks[0].lane._moves.budget._next = 1 if rank == 0 else 10**9
     for batch in STREAM[:4]:
         step(model, optimizer, batch)
     assert guard.last is not None

@@ -209,8 +209,8 @@ def skips(model, optimizer, guard):
 
 NO_COST = {
     "parameter norms": lambda track, _: setattr(track.lane._measurer, "norms_of", broken),
-    "update probes": lambda track, _: setattr(track.lane._probe, "open", broken),
-    "closing probes": lambda track, _: setattr(track.lane._probe, "close", broken),
+    "update probes": lambda track, _: setattr(track.lane._moves.probe, "open", broken),
+    "closing probes": lambda track, _: setattr(track.lane._moves.probe, "close", broken),
     "outlet": lambda _, monitor: setattr(monitor, "reading", broken),
     "wiring": lambda _, monitor: setattr(monitor, "_check_wiring", broken),
     "incidents": lambda _, monitor: setattr(monitor, "incident", broken),

@@ -134,6 +134,23 @@ class TestOptimizers:
         assert guard.last.nonfinite.tolist() == [False] * 5 + [True]
         assert "switched off" not in guard.summary()
 
+    @both_paths
+    def test_parameters_added_later_are_recorded_after_the_step_under_way(self, late, tmp_path):
+        model = seeded(mlp)
+        optimizer = torch.optim.SGD(model[:3].parameters(), lr=0.1)
+        guard = attach("guard", model, optimizer, late=late, run=tmp_path / "a.steady")
+        for step in range(4):
+            if step == 2:
+                optimizer.add_param_group({"params": model[4].parameters()})
+            optimizer.zero_grad()
+            loss_of(model, batches(1)[0]).backward()
+            optimizer.step()
+        assert [len(reading.norms) for reading in guard.recent] == [4, 4, 6, 6]
+        assert "switched off" not in guard.summary()
+        guard.close()
+        with sg.open_run(tmp_path / "a.steady") as run:
+            assert run.absent("4.weight").tolist() == [True, True, False, False]
+
     def test_a_gradient_that_turns_sparse_is_measured_and_guarded(self):
         embedding = nn.Embedding(6, 3, sparse=True)
         optimizer = torch.optim.SGD(embedding.parameters(), lr=1.0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import steadygrad as sg
 from steadygrad.measure import ParamTable
-from steadygrad.ranks.census import laid_out, layout_for, misfit, packed, read, tell
+from steadygrad.ranks.census import laid_out, layout_for, layout_of, misfit, packed, read, tell, told_of
 from steadygrad.ranks.replica_groups import ReplicaGroups
 
 
@@ -76,6 +76,21 @@ def test_a_norm_that_is_no_number_does_no_harm(norm):
     assert not row["norm"] < 1e300
 
 
+def test_a_name_that_is_taken_is_told_apart():
+    rows = laid_out([note(("w", (0,))), note(("v", (1,)))], taken={"w"})[0]
+    assert [row["told"] for row in rows] == ["rank 0: w", "v"]
+
+
+def test_a_group_in_which_this_rank_holds_nothing_keeps_its_rates():
+    """A policy that weighs steps by their rates must take the same rate for a row on every rank."""
+    groups = ReplicaGroups(("*",), ((0,),), 2)
+    table = ParamTable({}, [{"params": [torch.ones(2)]}, {"params": []}])
+    theirs = note(("there", (1,)))
+    theirs["tables"][0][0]["group"] = 1
+    rows = laid_out([{**tell([table], groups)}, theirs])[0]
+    assert layout_for(0, rows, table, groups, 0).group_of == [0, 1]
+
+
 def different(one, **changes):
     one["tables"][0][0].update(changes)
     return one
@@ -135,7 +150,7 @@ def test_a_rank_finds_its_own_rows_and_shares():
         assert [len(param) for param in table.params] == [4 * (rank == 0), 4 * (rank == 1), 9]
 
 
-def test_what_joins_later_stays_out():
+def test_what_joins_later_stays_out_until_all_have_agreed():
     param = torch.ones(2)
     groups = ReplicaGroups(("*",), ((0,),), 2)
     table = ParamTable({id(param): "w"}, [{"params": [param]}])
@@ -146,9 +161,21 @@ def test_what_joins_later_stays_out():
     assert table.extend(held) == []
     grown = [{"params": [param, torch.ones(3)]}]
     assert table.extend(grown) == []
-    assert table.strangers == ["group0.param1"]
+    assert [one.info.name for one in table.strangers] == ["group0.param1"]
     assert not table.grown(grown)
     assert [id(one) for one in table.params] == [id(param)]
+    told = [told_of(*one, groups) for one in table.strangers]
+    more = laid_out([{"tables": [told]}, {"tables": note(("new", (1,)))["tables"]}])[0]
+    names = [(one.info.name, one.param) for one in table.strangers]
+    added = table.admit(layout_of(0, more, names, groups, 0, table.last_group))
+    assert [one.name for one in added] == ["group0.param1", "new"]
+    assert [one.name for one in table.tensors] == ["w", *(one.name for one in added)]
+    assert [len(one) for one in table.params] == [2, 3, 0]
+    assert table.layout.elsewhere.tolist() == [False, False, True]
+    assert table.layout.shares.tolist() == [1.0, 1.0, 0.0]
+    assert not table.strangers
+    assert table.extend(grown) == []
+    assert not table.strangers
 
 
 @pytest.mark.parametrize("given", [["*"], {}, {1: None}, {"*": "dp"}])

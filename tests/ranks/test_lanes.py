@@ -61,7 +61,9 @@ def test_the_device_writes_what_the_host_writes(norm, loss):
 @given(st.lists(st.tuples(norms, losses, st.booleans(), st.booleans()), min_size=1, max_size=9))
 def test_letters_of_all_ranks_are_seen_by_each(word_bytes, ranks):
     letters = [
-        Letter(rank, len(ranks), loss, norm, lags, Flags(due=1.0, off=float(off)), outside=(off, lags))
+        Letter(
+            rank, len(ranks), loss, norm, lags, Flags(due=1.0, off=float(off)), outside=(off, lags), joins=off
+        )
         for rank, (norm, loss, lags, off) in enumerate(ranks)
     ]
     dtype = WORDS[word_bytes]
@@ -78,6 +80,7 @@ def test_letters_of_all_ranks_are_seen_by_each(word_bytes, ranks):
     assert seen.outside == (any(off for *_, off in ranks), seen.lags)
     assert seen.is_plain != any(seen.outside)
     assert not seen.fault
+    assert seen.joins == any(off for *_, off in ranks)
     logged = [loss for _, loss, *_ in ranks if loss is not None]
     if not logged:
         assert seen.loss is None

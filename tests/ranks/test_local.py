@@ -74,12 +74,34 @@ def test_a_nan_is_told_and_gone_at_the_next_step(late):
         cleared(params, to_none=True)
 
 
+def batched(param):
+    torch.autograd.grad(param * param, param, torch.eye(3), is_grads_batched=True)
+
+
+@both
+def test_a_gradient_that_no_parameter_has_kept_is_none_of_the_step(late):
+    """``torch.autograd.grad`` calls the hooks too, for a penalty say."""
+    params, local, told = made(late)
+    batched(params[1])
+    backward(params[2:])
+    assert float(local.take()) == pytest.approx(math.sqrt(6.0))
+    assert not told
+
+
+@both
+def test_what_is_kept_is_the_gradient_before_anybody_changes_it(late):
+    """DDP writes the mean over the ranks into the gradient that the parameter holds, and a script its clip."""
+    params, local, _ = made(late)
+    backward(params)
+    for param in params:
+        param.grad.mul_(100.0)
+    assert float(local.take()) == pytest.approx(ONE)
+
+
 def test_a_gradient_that_cannot_be_added_ends_it_and_is_said_once():
     params, local, told = made()
-    backward(params[:1], math.nan)
-    seen = torch.eye(3)
-    double = params[1] * params[1]
-    torch.autograd.grad(double, params[1], seen, is_grads_batched=True)
+    backward(params[:2], math.nan)
+    batched(params[1])
     backward(params[2:])
     assert local.take() is None  # a part of a norm is none
     for _ in range(2):

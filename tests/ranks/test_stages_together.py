@@ -115,7 +115,7 @@ def check_it_is_said(rank):
 
 
 def check_new_parameters(rank):
-    """Parameters that join on one rank have no row on the other: said, left out, and all else goes on as before."""
+    """Ranks whose parameter groups differ from then on can't agree on a step: said, left out, all else goes on as before."""
     stage = both_stages()[rank]
     optimizer = torch.optim.SGD(stage.parameters(), lr=0.01)
     new = torch.nn.Parameter(torch.ones(3))
@@ -134,6 +134,7 @@ def check_new_parameters(rank):
             done()
         text = heard.getvalue()
     assert ("group1.param0: joined the optimizer after the ranks" in text) is (rank == 1)
+    assert ("needs the same parameter groups" in text) is (rank == 1)
     assert text.count("joined the optimizer") == (rank == 1)
     assert guard.counts.steps == 16
     assert [one.step for one in guard.recent if one.skipped] == [5]

@@ -34,6 +34,7 @@ def test_stages_of_other_dtypes_add_up_vectors_of_one_length(late, with_weights)
     ]
     assert vectors[0].shape == vectors[1].shape
     assert vectors[0].dtype == vectors[1].dtype
+    assert vectors[0].numel() * vectors[0].element_size() <= 16 * len(true)
     for one in stages:
         for norms in one.joined(vectors[0] + vectors[1], with_weights=with_weights):
             assert norms.tolist() == pytest.approx(true.tolist(), rel=1e-6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from steadygrad.measure.kinds import LONG
@@ -33,6 +34,18 @@ class Layout:
     shares: FloatArray
     param_norms: FloatArray
     elsewhere: BoolArray
+
+    def followed_by(self, more: Layout) -> Layout:
+        """These rows, and after them those of tensors that have joined since."""
+        count = len(self.tensors)
+        return Layout(
+            tensors=[*self.tensors, *more.tensors],
+            slots=[*self.slots, *(count + slot for slot in more.slots)],
+            group_of=[*self.group_of, *more.group_of],
+            shares=np.concatenate([self.shares, more.shares]),
+            param_norms=np.concatenate([self.param_norms, more.param_norms]),
+            elsewhere=np.concatenate([self.elsewhere, more.elsewhere]),
+        )
 
     def absent_on_all(self, absent: BoolArray | None) -> BoolArray | None:
         """Of the rows without a gradient here those that this rank holds: what the others have is not missing."""

@@ -160,6 +160,11 @@ class Measurer:
         self._countdown -= 1
         return self._param_norms
 
+    @property
+    def newest_param_norms(self) -> Tensor | None:
+        """What `fresh_param_norms` measured last."""
+        return self._param_norms
+
     def expire_param_norms(self) -> None:
         """Have `fresh_param_norms` measure at the next call."""
         self._countdown = 0

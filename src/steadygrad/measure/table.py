@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -56,6 +56,20 @@ def _is_wrapper(model: nn.Module) -> bool:
     return type(model).__name__ in {"DistributedDataParallel", "DataParallel", "FullyShardedDataParallel"}
 
 
+class Stranger(NamedTuple):
+    """A parameter that has joined an optimizer whose rows are those of all ranks.
+
+    Attributes:
+        info: its name, shape and dtype.
+        param: itself.
+        group: index of its parameter group.
+    """
+
+    info: TensorInfo
+    param: Tensor
+    group: int
+
+
 class ParamTable:
     """The parameters of one optimizer in model order, with their names and groups.
 
@@ -72,7 +86,8 @@ class ParamTable:
 
     Attributes:
         layout: the rows of all ranks, where they hold different tensors; else None.
-        strangers: names of what has joined since then: the other ranks have no rows for it, so it stays out of the table.
+        strangers: what has joined since then: the other ranks have no rows for it, so it stays out of the table until they
+            have (`admit`).
     """
 
     def __init__(
@@ -82,7 +97,7 @@ class ParamTable:
         self.tensors: list[TensorInfo] = []
         self.group_of: list[int] = []
         self.layout: Layout | None = None
-        self.strangers: list[str] = []
+        self.strangers: list[Stranger] = []
         self._names = names
         self._optimizer = optimizer
         self._held: list[list[Tensor]] = []
@@ -95,6 +110,11 @@ class ParamTable:
     def __len__(self) -> int:
         """Number of parameters."""
         return len(self.params)
+
+    @property
+    def last_group(self) -> int:
+        """Index of the optimizer's last parameter group, also where that holds nothing."""
+        return max(0, len(self._held) - 1)
 
     def grown(self, groups: Sequence[Mapping[str, Any]]) -> bool:
         """Whether the groups hold other parameters than the table knows: new, gone or moved."""
@@ -143,6 +163,23 @@ class ParamTable:
         self.tensors, self.group_of = list(layout.tensors), list(layout.group_of)
         self.layout = layout
 
+    def admit(self, more: Layout) -> list[TensorInfo]:
+        """Append rows that all ranks have agreed on; returns their entries.
+
+        Args:
+            more: of this rank's `strangers` and those of the others.
+        """
+        own = dict(zip(more.slots, [one.param for one in self.strangers], strict=True))
+        home = self.params[0].device if self.params else None
+        self.params.extend(
+            own[i] if i in own else torch.empty(0, device=home) for i in range(len(more.tensors))
+        )
+        self.tensors.extend(more.tensors)
+        self.group_of.extend(more.group_of)
+        self.layout = more if self.layout is None else self.layout.followed_by(more)
+        self.strangers = []
+        return list(more.tensors)
+
     def absent_on_all(self, absent: BoolArray | None) -> BoolArray | None:
         """Of the rows without a gradient here those that are not another rank's."""
         return absent if self.layout is None else self.layout.absent_on_all(absent)
@@ -175,7 +212,7 @@ class ParamTable:
             entry = _tensor_info(name, param, self._optimizer)
             row = vacant.pop((name, entry.shape), None)
             if row is None and self.layout is not None:
-                self.strangers.append(name)
+                self.strangers.append(Stranger(entry, param, group))
             elif row is None:
                 added.append(entry)
                 self.params.append(param)

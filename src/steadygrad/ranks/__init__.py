@@ -6,6 +6,7 @@ from steadygrad.ranks.flags import Flags
 from steadygrad.ranks.guilty import tell_rank
 from steadygrad.ranks.handshake import Apart, among_several, meet
 from steadygrad.ranks.local import LocalNorms
+from steadygrad.ranks.newcomers import Newcomers
 from steadygrad.ranks.own_parts import OwnParts
 from steadygrad.ranks.peers import Peers
 from steadygrad.ranks.ranks import Ranks
@@ -18,6 +19,7 @@ __all__ = [
     "Apart",
     "Flags",
     "LocalNorms",
+    "Newcomers",
     "OwnParts",
     "Peers",
     "Ranks",

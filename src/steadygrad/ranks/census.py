@@ -14,6 +14,7 @@ import math
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -33,7 +34,10 @@ _MOST_RANKS = 4
 
 def tell(tables: Sequence[ParamTable], groups: ReplicaGroups) -> dict[str, Any]:
     """What this rank holds, for the others: as plain values."""
-    told = [[_told(table, i, groups) for i in range(len(table))] for table in tables]
+    told = [
+        [told_of(*held, groups) for held in zip(table.tensors, table.params, table.group_of, strict=True)]
+        for table in tables
+    ]
     matched = {groups.match(one["name"]) for rows in told for one in rows}
     return {
         "patterns": groups.patterns,
@@ -42,14 +46,21 @@ def tell(tables: Sequence[ParamTable], groups: ReplicaGroups) -> dict[str, Any]:
     }
 
 
-def _told(table: ParamTable, row: int, groups: ReplicaGroups) -> Told:
-    info, param = table.tensors[row], table.params[row]
+def told_of(info: TensorInfo, param: Tensor, group: int, groups: ReplicaGroups) -> Told:
+    """What this rank tells of one tensor.
+
+    Args:
+        info: its name, shape and dtype.
+        param: itself.
+        group: index of its parameter group.
+        groups: what was handed in here.
+    """
     return {
         "name": info.name,
         "shape": info.shape,
         "dtype": info.dtype,
         "trainable": info.trainable,
-        "group": table.group_of[row],
+        "group": group,
         "holders": groups.holders(info.name, param),
         "parts": parts(param),
         "norm": _norm(param),
@@ -132,7 +143,7 @@ def misfit(notes: Sequence[dict[str, Any]]) -> str:
     if any(one != patterns[0] for one in patterns):
         other = next(rank for rank, one in enumerate(patterns) if one != patterns[0])
         return f"expected the same patterns on every rank, got {patterns[0]} on rank 0 and {patterns[other]} on rank {other}"
-    return _misnamed(notes) or _unlike(notes) or _misheld(notes)
+    return _misnamed(notes) or _unlike(notes) or misheld(notes)
 
 
 def _misnamed(notes: Sequence[dict[str, Any]]) -> str:
@@ -164,7 +175,12 @@ def _unlike(notes: Sequence[dict[str, Any]]) -> str:
     return ""
 
 
-def _misheld(notes: Sequence[dict[str, Any]]) -> str:
+def misheld(notes: Sequence[dict[str, Any]]) -> str:
+    """Why the tensors that the ranks told of can't be; empty where they can.
+
+    Args:
+        notes: of each rank, in their order, with ``tables``.
+    """
     tables = range(len(notes[0]["tables"]))
     held = (item for table in tables for item in _holdings(notes, table).items())
     return next((why for key, there in held if (why := _wrong(key, there))), "")
@@ -201,16 +217,17 @@ def _wrong(key: Key, there: dict[int, Told]) -> str:
     return ""
 
 
-def laid_out(notes: Sequence[dict[str, Any]]) -> list[list[Told]]:
+def laid_out(notes: Sequence[dict[str, Any]], taken: AbstractSet[str] = frozenset()) -> list[list[Told]]:
     """The rows of each table, the same for all ranks.
 
     Args:
         notes: what `tell` returned on each rank, without a `misfit`.
+        taken: names that other rows have already.
     """
-    return [_rows(notes, table) for table in range(len(notes[0]["tables"]))]
+    return [_rows(notes, table, taken) for table in range(len(notes[0]["tables"]))]
 
 
-def _rows(notes: Sequence[dict[str, Any]], table: int) -> list[Told]:
+def _rows(notes: Sequence[dict[str, Any]], table: int, taken: AbstractSet[str]) -> list[Told]:
     order: list[Key] = []
     seen: set[tuple[Key, ...]] = set()
     for note in notes:
@@ -226,7 +243,7 @@ def _rows(notes: Sequence[dict[str, Any]], table: int) -> list[Told]:
         first = there[min(there)]
         square = sum(one["parts"] / len(holders) * one["norm"] * one["norm"] for one in there.values())
         label = "rank" if len(holders) == 1 else "ranks"
-        told = name if twice[name] == 1 else f"{label} {_listed(holders)}: {name}"
+        told = name if twice[name] == 1 and name not in taken else f"{label} {_listed(holders)}: {name}"
         rows.append({**first, "told": told, "norm": math.sqrt(square)})
     return rows
 
@@ -258,20 +275,38 @@ def layout_for(
         groups: what was handed in here.
         optimizer: index of the optimizer.
     """
+    held = [(info.name, param) for info, param in zip(table.tensors, table.params, strict=True)]
+    return layout_of(rank, rows, held, groups, optimizer, table.last_group)
+
+
+def layout_of(
+    rank: int,
+    rows: Sequence[Told],
+    held: Sequence[tuple[str, Tensor]],
+    groups: ReplicaGroups,
+    optimizer: int,
+    last_group: int,
+) -> Layout:
+    """Rows as this rank needs them.
+
+    Args:
+        rank: this one.
+        rows: of `laid_out`.
+        held: name and parameter of those of them that are here, in the order in which they were told.
+        groups: what was handed in here.
+        optimizer: index of the optimizer.
+        last_group: index of its last parameter group here; other ranks may have more.
+    """
     places = {(row["name"], tuple(row["holders"])): i for i, row in enumerate(rows)}
-    slots = [
-        places[info.name, groups.holders(info.name, param)]
-        for info, param in zip(table.tensors, table.params, strict=True)
-    ]
+    slots = [places[name, groups.holders(name, param)] for name, param in held]
     own = [rank in row["holders"] for row in rows]
-    last = max(table.group_of, default=0)
     return Layout(
         tensors=[
             TensorInfo(row["told"], tuple(row["shape"]), row["dtype"], optimizer, row["trainable"])
             for row in rows
         ],
         slots=slots,
-        group_of=[min(row["group"], last) for row in rows],
+        group_of=[min(row["group"], last_group) for row in rows],
         shares=np.array(
             [mine * row["parts"] / max(1, len(row["holders"])) for mine, row in zip(own, rows, strict=True)]
         ),

@@ -27,6 +27,8 @@ class Letter:
         lags: the loss belongs to the step before.
         flags: what recovery has to say.
         fault: measuring has failed here.
+        joins: parameters have joined here that the other ranks have no rows for.
+        due: this rank can afford to measure how far the step moves the parameters.
         outside: a norm is left out of the sums, because its square is no number: of a gradient, of a parameter.
     """
 
@@ -37,6 +39,8 @@ class Letter:
     lags: bool = False
     flags: Flags = SILENT
     fault: bool = False
+    joins: bool = False
+    due: bool = False
     outside: tuple[bool, bool] = (False, False)
 
     def on_host(self, word_bytes: int = FLOAT64_BYTES) -> list[float]:
@@ -66,7 +70,15 @@ class Letter:
     def _words(self, loss: float, own: int, word_bytes: int) -> list[float]:
         lanes = per_word(word_bytes)
         # In the order of the places in `steadygrad.ranks.seen`.
-        counts = (self.fault, *self.outside, self.loss is not None, self.lags, *self.flags)
+        counts = (
+            self.fault,
+            *self.outside,
+            self.loss is not None,
+            self.lags,
+            *self.flags,
+            self.joins,
+            self.due,
+        )
         small = [*_parts(loss, loss_words(word_bytes)), *_counted(counts, CODES + self.world, lanes)]
         word, lane = divmod(CODES + self.rank, lanes)
         small[loss_words(word_bytes) + word] += float(own << (BITS * lane))

@@ -2,16 +2,16 @@
 
 A hook on a parameter sees the gradient before it is accumulated and reduced, and leaves DDP's own path
 (buckets, communication hooks) as it is. A NaN spreads over nearly all gradients, so a few small tensors
-are enough: no pass over memory. In the backward pass they are only added to a buffer: whatever is called there for the
-first time in a step takes several times as long as it does alone.
+are enough: no pass over memory. In the backward pass they are only kept, and measured together at the step: whatever is
+called there for the first time in a step takes several times as long as it does alone. Who keeps a gradient has autograd copy
+it where it would have handed it on, so that what is kept is never reduced. Only micro-batches after the first are added up there.
 
-Nobody takes the norm of a step that a ``GradScaler`` leaves out. Where a gradient was cleared, what the buffer holds of it is
+Nobody takes the norm of a step that a ``GradScaler`` leaves out. Where a gradient was cleared, what is kept of it is
 from such a step and is forgotten, so that an overflow isn't told of the healthy step after it.
 """
 
 from __future__ import annotations
 
-import math
 import weakref
 from collections.abc import Sequence
 from functools import partial
@@ -22,13 +22,13 @@ from torch.utils.hooks import RemovableHandle
 
 from steadygrad.capture import is_capturing
 from steadygrad.containment import Containment
-from steadygrad.measure import LEAST_SURE, is_sharded
+from steadygrad.measure import HostNorms, device_norms, is_sharded
 
 PART = "local gradient norm"
 SAMPLED = 4
 _MAX_NUMEL = 65_536
 _SMALL_NUMEL = 4096
-"""So much is copied in less time than the call takes."""
+"""So much is copied and measured in less time than the calls take."""
 
 
 class LocalNorms:
@@ -37,46 +37,30 @@ class LocalNorms:
     Args:
         params: the parameters; a few small ones, spread from first to last, are hooked.
         late: the host mustn't wait for their norm.
-        containment: holds back a gradient that can't be added up (batched by vmap, say), and ends this part then.
+        containment: holds back a gradient that can't be measured (batched by vmap, say), and ends this part then.
     """
 
     def __init__(self, params: Sequence[Tensor], *, late: bool, containment: Containment) -> None:
         self._late = late
         self._containment = containment
-        self._came = False
         sampled = _spread(params)
-        wide = any(param.dtype == torch.float64 for param in sampled)
-        home = sampled[0].device if sampled else None
-        sizes = [param.numel() for param in sampled]
-        self._sum = torch.zeros(sum(sizes), dtype=torch.float64 if wide else torch.float32, device=home)
-        places = torch.split(self._sum, sizes) if sampled else ()
         # Weakly, because a hook on a parameter that holds this parameter would keep the model alive.
-        self._places = [
-            (weakref.ref(param), place.view(param.shape))
-            for param, place in zip(sampled, places, strict=True)
-        ]
+        self._params = [weakref.ref(param) for param in sampled]
+        self._kept: list[Tensor | None] = [None] * len(sampled)
+        self._are_own = [False] * len(sampled)
+        self._places: list[int] = []
+        self._engine = HostNorms([])
         self._handles: list[RemovableHandle] = [
-            param.register_hook(partial(containment.run, PART, self._add, *held))  # type: ignore[no-untyped-call]
-            for param, held in zip(sampled, self._places, strict=True)
+            param.register_hook(partial(self._keep, index, held))  # type: ignore[no-untyped-call]
+            for index, (param, held) in enumerate(zip(sampled, self._params, strict=True))
         ]
 
     def take(self) -> Tensor | float | None:
         """Their norm since the last call, 0-d where the host mustn't wait; None where there was no gradient."""
+        norm = self._containment.run(PART, self._measured)
         if PART in self._containment.off:
             self.close()
             return None
-        if not self._came:
-            return None
-        self._came = False
-        for param, place in self._places:
-            if _grad_of(param) is None:
-                place.zero_()
-        norm: Tensor | float
-        if self._late:
-            norm = torch.linalg.vector_norm(self._sum, dtype=torch.float64)
-        else:
-            norm = _host_norm(self._sum)
-        self._sum.zero_()
         return norm
 
     def close(self) -> None:
@@ -84,21 +68,49 @@ class LocalNorms:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        self._kept = [None] * len(self._kept)
 
-    def _add(self, param: weakref.ref[Tensor], place: Tensor, grad: Tensor | None) -> None:
-        # This runs inside the user's backward pass, before the gradient is added to what the parameter holds. Without
-        # a gradient for this one torch calls it all the same.
-        if grad is None or grad.layout != torch.strided or is_capturing():
+    def _keep(self, index: int, param: weakref.ref[Tensor], grad: Tensor | None) -> None:
+        # This runs inside the user's backward pass, before the gradient is added to what the parameter holds. It is nothing
+        # but this in nearly every step, since whatever else is called here costs more than what it does. Without a gradient for
+        # this one torch calls it all the same.
+        if grad is None or is_capturing():
             return
-        held = _grad_of(param)
-        if held is None:
-            place.copy_(grad.detach())
+        there = param()
+        if there is None or there.grad is None:
+            self._kept[index], self._are_own[index] = grad, False
         else:
-            if held.layout == torch.strided:
-                # zero_grad(set_to_none=False): where nothing has been added up since, nothing is held here either.
-                place.masked_fill_(held.detach() == 0, 0.0)
-            place.add_(grad.detach())
-        self._came = True
+            self._containment.run(PART, self._add, index, there.grad, grad)
+
+    def _add(self, index: int, held: Tensor, grad: Tensor) -> None:
+        """Add a micro-batch to those before it; what is kept of them may still be autograd's own tensor."""
+        before = self._kept[index]
+        if before is None or grad.layout != torch.strided or before.layout != torch.strided:
+            self._kept[index], self._are_own[index] = grad, False
+            return
+        if not self._are_own[index]:
+            before = before.detach().to(_sum_dtype(before), copy=True)
+        if held.layout == torch.strided:
+            # zero_grad(set_to_none=False): where nothing has been added up since, nothing is kept here either.
+            before.masked_fill_(held.detach() == 0, 0.0)
+        self._kept[index], self._are_own[index] = before.add_(grad.detach()), True
+
+    def _measured(self) -> Tensor | float | None:
+        kept, self._kept = self._kept, [None] * len(self._kept)
+        came = [
+            (index, grad.detach())
+            for index, (grad, param) in enumerate(zip(kept, self._params, strict=True))
+            if grad is not None and _grad_of(param) is not None
+        ]
+        if not came:
+            return None if all(grad is None for grad in kept) else 0.0
+        places, grads = [index for index, _ in came], [grad for _, grad in came]
+        if self._late:
+            norm: Tensor = torch.linalg.vector_norm(device_norms(grads))
+            return norm
+        if places != self._places:
+            self._places, self._engine = places, HostNorms(grads)
+        return self._engine(grads)[1]
 
 
 def _grad_of(param: weakref.ref[Tensor]) -> Tensor | None:
@@ -106,13 +118,8 @@ def _grad_of(param: weakref.ref[Tensor]) -> Tensor | None:
     return None if there is None else there.grad
 
 
-def _host_norm(numbers: Tensor) -> float:
-    # Half of a norm's time, where the square of a float32 is in its range.
-    square = torch.dot(numbers, numbers).item()
-    if LEAST_SURE**2 < square < math.inf:
-        return math.sqrt(square)
-    norm: float = torch.linalg.vector_norm(numbers, dtype=torch.float64).item()
-    return norm
+def _sum_dtype(tensor: Tensor) -> torch.dtype:
+    return torch.float32 if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.dtype
 
 
 def _spread(params: Sequence[Tensor]) -> list[Tensor]:

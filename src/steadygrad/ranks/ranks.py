@@ -6,17 +6,21 @@ numbers to the last bit: what is decided from them is the same everywhere, witho
 the same sum.
 
 Shape legend: P parameters, n ranks. Layout, in float64: squares ``[P]``, sum of losses, small numbers three to a word
-(`lanes`): 11 counts and one for each rank. On the one step in ten that has the parameters' squares too, in float32: squares
+(`lanes`): 13 counts and one for each rank. On the one step in ten that has the parameters' squares too, in float32: squares
 ``[2 P]`` (`halves`), squares of parameters ``[P]``, sum of losses ``[2]``, the small numbers one to a word. So
-``8 P + 8 + 8 ceil((11 + n) / 3)`` bytes, and ``12 P + 52 + 4 n``: at most ``16 P`` from ``P = n + 13`` on.
+``8 P + 8 + 8 ceil((13 + n) / 3)`` bytes, and ``12 P + 60 + 4 n``: at most ``16 P`` from ``P = n + 15`` on.
 
 A float64's square can leave a float64's range, a parameter's that of a float32. In host memory such a norm is counted in place of
 its square, and where any rank has one, all add them up once more in halves, 16 bytes a tensor. On an accelerator nobody looks, so
-float64 parameters are always added up in halves there: 16 bytes a tensor, and 24 on the one step in ten.
+float64 parameters are always added up in halves there, 16 bytes a tensor, and on the one step in ten beside the norms of the step
+before (`near`), 16 with the parameters' squares.
+
+How far steps move the parameters (`moved`) is added up by a collective of its own on the few steps that measure it.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 
@@ -55,6 +59,10 @@ class Ranks:
         calls: steps that were added up.
         repeats: norms that had to be added up once more, because some left the range of their squares.
         bytes_sent: in both.
+        joins: parameters have joined here that the other ranks have no rows for: told with each collective until `settled`.
+        due: this rank can afford to measure how far the step moves the parameters: told with the next collective.
+        moves: collectives of their own for that.
+        bytes_moved: in those.
     """
 
     def __init__(
@@ -69,12 +77,13 @@ class Ranks:
         self.peers = peers
         self.calls = self.repeats = 0
         self.bytes_sent = 0
-        self.left = False
+        self.left = self.joins = self.due = False
+        self.moves = self.bytes_moved = self._moved_at = 0
+        self._asked = False
+        self._settled_at = 0
         self._logged: float | Tensor | None = None
         self._lags = False
         self._says = (-1, SILENT)
-        self._cut = any(map(is_sharded, params))
-        self.sharded = layout is not None or self._cut
         self._layout = layout
         self._params = params
         self._late = late
@@ -86,9 +95,28 @@ class Ranks:
 
     def grow(self) -> None:
         """Take note that parameters were appended."""
+        self._cut = any(map(is_sharded, self._params))
+        self.sharded = self._layout is not None or self._cut
         self._sums = Sums(self._params, self.peers.world, late=self._late, layout=self._layout)
         words = np.zeros(len(self._sums) + len(Letter(self.peers.rank, self.peers.world).on_host()))
         self._words, self._vector = words, torch.from_numpy(words)
+
+    @property
+    def asked(self) -> bool:
+        """Whether parameters have joined on some rank: the same answer on all, at the end of the same step."""
+        return self._asked
+
+    def settled(self, layout: Layout | None) -> None:
+        """All ranks have met on what has joined.
+
+        Args:
+            layout: the rows as they are now; None where they stay as they were.
+        """
+        self.joins = self._asked = False
+        # On an accelerator a collective is under way that asks for what has been settled.
+        self._settled_at = self.calls
+        if layout is not None:
+            self._layout = layout
 
     def log(self, loss: float | Tensor, lags: bool) -> None:  # noqa: FBT001 - a callback of one call
         """This rank's own loss, for the next collective.
@@ -146,11 +174,41 @@ class Ranks:
         self._sums.square_into(norms, words[:count])
         words[count:] = self._letter(step).on_host()
         self.calls += 1
-        self._reduce(self._vector, str(self.calls))
+        self.bytes_sent += self._reduce(self._vector, str(self.calls))
         # A copy, since the words are written anew at the next step.
         self._asked_again(self._remember(step, words[count:].copy()))
         true: NDArray[np.float64] = np.sqrt(words[:count])
         return true
+
+    @property
+    def all_due(self) -> bool:
+        """Whether to measure how far this step moves the parameters: the same answer on all ranks."""
+        # The first step of a training tells most of its rate; on an accelerator nobody has been heard by then.
+        if self.calls == 1:
+            return True
+        asked_since = self.calls - self._late > self._moved_at
+        return asked_since and bool(self._seen) and self._seen[-1].all_due
+
+    def moved(self, own: Sequence[Tensor] | None) -> list[Tensor] | None:
+        """Add up norms of this rank's parts in a collective of their own.
+
+        Args:
+            own: how far its parts have moved, ``[P]``, and their norms before; None where it has failed to measure them.
+
+        Returns:
+            Those of whole tensors; None, or NaN where the host mustn't look, if a rank has failed to.
+
+        Raises:
+            RankLost: a rank doesn't answer any more.
+        """
+        vector = self._sums.both(own, self._params[0].device)
+        self.moves += 1
+        self._moved_at = self.calls
+        self.bytes_moved += self._reduce(vector, f"moved/{self.moves}")
+        failed, squares = vector[-1] > 0.0, vector[:-1]
+        if self._late:
+            return list(torch.where(failed, math.nan, squares).sqrt().chunk(2))
+        return None if failed else list(squares.sqrt().chunk(2))
 
     def leave(self, *, param_norms: bool) -> None:
         """This rank measures no more: tell the others in the collective they are waiting in, until they know.
@@ -195,7 +253,9 @@ class Ranks:
         local = None if self._local is None else self._local.take()
         said_at, flags = self._says
         said = flags if said_at == step else SILENT
-        return Letter(self.peers.rank, self.peers.world, loss, local, self._lags, said)
+        return Letter(
+            self.peers.rank, self.peers.world, loss, local, self._lags, said, joins=self.joins, due=self.due
+        )
 
     def _asked_again(self, seen: Seen | None) -> tuple[bool, bool]:
         """Whether norms are to be added up once more: of the gradients, of the parameters."""
@@ -210,7 +270,7 @@ class Ranks:
         """True norms of any size, by a collective of their own; on every rank or on none."""
         self.repeats += 1
         sums = self._sums.wide(norms)
-        self._reduce(sums, f"{self.calls}/{self.repeats}")
+        self.bytes_sent += self._reduce(sums, f"{self.calls}/{self.repeats}")
         return WIDE.joined(sums)
 
     def _add_up(self, sums: Tensor, letter: Letter) -> Tensor:
@@ -218,15 +278,15 @@ class Ranks:
         self._refuse_alone()
         vector = torch.cat([sums, letter.on_device(sums.dtype, sums.device)])
         self.calls += 1
-        self._reduce(vector, str(self.calls))
+        self.bytes_sent += self._reduce(vector, str(self.calls))
         return vector
 
     def _refuse_alone(self) -> None:
         if self.left:
             raise RuntimeError("the ranks have stopped measuring together")
 
-    def _reduce(self, vector: Tensor, about: str) -> None:
-        self.bytes_sent += vector.numel() * vector.element_size()
+    def _reduce(self, vector: Tensor, about: str) -> int:
+        """Add up in place; how many bytes that is."""
         try:
             torch.distributed.all_reduce(vector)
         except Exception as error:
@@ -235,6 +295,7 @@ class Ranks:
             if not silent:
                 raise
             raise self.peers.lost(silent) from error
+        return vector.numel() * vector.element_size()
 
     def _note(self, tail: Tensor, step: int) -> Seen | None:
         """Remember what the ranks saw, and tell what there is to know by now."""
@@ -248,4 +309,6 @@ class Ranks:
     def _remember(self, step: int, words: FloatArray) -> Seen:
         seen = Seen(step, words, self.peers.world)
         self._seen.append(seen)
+        if self._layout is not None and seen.joins:
+            self._asked = self._asked or self.calls - self._late > self._settled_at
         return seen

@@ -24,7 +24,9 @@ from steadygrad.records import BoolArray, FloatArray
 
 # What all ranks count together, first what every step has to know: they share the first word of a float64.
 FAULT, OUTSIDE, WEIGHTS_OUTSIDE, LOSSES, LAGS, FLAGS = range(6)
-CODES = FLAGS + len(Flags._fields)
+JOINS = FLAGS + len(Flags._fields)
+DUE = JOINS + 1
+CODES = DUE + 1
 """Place of the first rank's own number, behind those that are counted."""
 
 
@@ -88,7 +90,7 @@ class Seen:
     @cached_property
     def flags(self) -> Flags:
         """What recovery has to say, added up over the ranks."""
-        return Flags(*self._counts[FLAGS:CODES])
+        return Flags(*self._counts[FLAGS:JOINS])
 
     @property
     def lags(self) -> bool:
@@ -107,6 +109,16 @@ class Seen:
     def fault(self) -> bool:
         """Whether measuring has failed on a rank."""
         return self._counts[FAULT] > 0
+
+    @property
+    def joins(self) -> bool:
+        """Whether parameters have joined on a rank that the others have no rows for."""
+        return self._counts[JOINS] > 0
+
+    @property
+    def all_due(self) -> bool:
+        """Whether every rank can afford to measure how far a step moves the parameters."""
+        return self._counts[DUE] == self.world
 
     @property
     def outside(self) -> tuple[bool, bool]:

@@ -22,6 +22,7 @@ from steadygrad.ranks.halves import (
     weights_split,
 )
 from steadygrad.ranks.letter import Letter
+from steadygrad.ranks.near import Near
 from steadygrad.ranks.shards import shares
 from steadygrad.records import FloatArray
 
@@ -31,7 +32,8 @@ class Sums:
 
     A float64's square can leave a float64's range, a parameter's that of a float32. In host memory such a norm is left out
     of the sums, and the letter beside them says so: then all add up what `wide` splits. On an accelerator nobody may look
-    whether there is one, so float64 parameters are always split so.
+    whether there is one, so float64 parameters are always split so, but for the steps whose vector has the parameters too: there
+    each norm is divided by that of the step before (`Near`), for the same number of bytes.
 
     Args:
         params: the optimizer's parameters, ``P`` of them.
@@ -48,6 +50,7 @@ class Sums:
         long = holds_long(params, layout)
         self._can_leave = long and not late
         self._is_wide = long and late
+        self._near = Near()
 
     def __len__(self) -> int:
         """Number of parameters."""
@@ -78,8 +81,9 @@ class Sums:
         """
         share = self._shares.to(norms.device)
         if self._is_wide:
-            squares = WIDE.split(norms, share)
-            return squares if param_norms is None else torch.cat([squares, _squares(param_norms, share)])
+            if param_norms is None:
+                return WIDE.split(norms, share)
+            return torch.cat([self._near.split(norms, share), _squares(param_norms, share)])
         if param_norms is None:
             left_out = False
             if self._can_leave:
@@ -94,13 +98,24 @@ class Sums:
 
     def joined(self, sums: Tensor, *, with_weights: bool) -> list[Tensor]:
         """True norms ``[P]`` in float64, and those of the parameters, from the sums of all ranks."""
-        count = len(sums) // 3 if with_weights else 0
         if self._is_wide:
-            norms = WIDE.joined(sums[: 2 * count] if with_weights else sums)
-            return [norms, sums[2 * count :].sqrt()] if with_weights else [norms]
+            if not with_weights:
+                return [self._near.keep(WIDE.joined(sums))]
+            squares, weights = sums.chunk(2)
+            return [self._near.keep(self._near.joined(squares)), weights.sqrt()]
         if with_weights:
+            count = len(sums) // 3
             return [NARROW.joined(sums[: 2 * count]), weights_joined(sums[2 * count :])]
         return [sums.sqrt()]
+
+    def both(self, norms: Sequence[Tensor] | None, device: torch.device) -> Tensor:
+        """Squares of two norms of each of this rank's parts, and 0, ``[2 P + 1]``; or 1 behind nothing, where there are none."""
+        if norms is None:
+            vector = torch.zeros(2 * len(self) + 1, dtype=torch.float64, device=device)
+            vector[-1] = 1.0
+            return vector
+        share = self._shares.to(device)
+        return torch.cat([*(_squares(one, share) for one in norms), share.new_zeros(1)])
 
     def wide(self, norms: Tensor) -> Tensor:
         """What this rank puts in once more where some norms were left out, ``[2 P]``; `steadygrad.ranks.halves.WIDE` joins."""

@@ -6,7 +6,6 @@ Shape legend: P parameters of this optimizer.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,16 +15,7 @@ from torch import Tensor
 
 from steadygrad.containment import Containment
 from steadygrad.errors import TrainingStopped
-from steadygrad.measure import (
-    Budget,
-    LateReads,
-    Measurement,
-    Measurer,
-    ParamTable,
-    Spending,
-    UpdateProbe,
-    is_sharded,
-)
+from steadygrad.measure import LateReads, Measurement, Measurer, ParamTable, Spending, is_sharded
 from steadygrad.policies.base import Policy
 from steadygrad.policies.relative import facts_of
 from steadygrad.ranks import OwnParts, Ranks
@@ -33,12 +23,12 @@ from steadygrad.records import FloatArray, Reading
 from steadygrad.stepping.apply import ClipCall, HandLoop
 from steadygrad.stepping.arrears import Arrears
 from steadygrad.stepping.judge import Treatment, Verdict, judge_again, judge_on_device, judge_on_host
+from steadygrad.stepping.moves import Moves
 from steadygrad.stepping.packet import pack, unpack
 from steadygrad.stepping.under_way import Sent, StepUnderWay
 from steadygrad.stepping.undo import descends
 
 _NO_NORMS: FloatArray = np.zeros(0, np.float32)
-_PROBE = "update probe"
 
 
 class Lane:
@@ -49,7 +39,7 @@ class Lane:
         table: the parameters.
         policy: what to do with the gradients; None only watches.
         late: the gradients live on an accelerator.
-        overhead: share of the step time that may be spent in all; spaces the update probes.
+        overhead: share of the step time that may be spent in all; spaces the probes of how far steps move.
         on_reading: receives each Reading, aligned with ``table``.
         on_owed: receives a Reading again, at the end of the next step, that was handed on between two steps: over
             ranks nothing may be learnt then, since the others haven't asked.
@@ -81,13 +71,6 @@ class Lane:
         self.table = table
         self.policy = policy
         self.step = 0
-        # Probes are spaced by each process's own clock. One that measures a DTensor while the others
-        # don't would wait for them for ever.
-        # Nor does a rank know how far the tensors of others have moved.
-        alone = table.layout is None and not any(map(is_sharded, table.params))
-        spent = overhead if alone else 0.0
-        self._spending = spending or Spending()
-        self.budget = Budget(spent, spending=self._spending)
         self.loss: float | None = None
         self._treatment: Treatment = HandLoop()
         self._late = late
@@ -106,7 +89,8 @@ class Lane:
         self._param_norms = policy is not None and policy.needs_param_norms
         self._measurer = Measurer(table, late=late, param_norms=self._param_norms)
         self._reads: LateReads[Sent] = LateReads()
-        self._probe = UpdateProbe()
+        self._spending = spending or Spending()
+        self._moves = Moves(table, self._measurer, overhead, self._spending, containment.run)
         self._now: StepUnderWay | None = None
         self._moving: StepUnderWay | None = None
         self.ranks: Ranks | None = None
@@ -123,6 +107,7 @@ class Lane:
     def join(self, ranks: Ranks) -> None:
         """Measure together with the other ranks from here on."""
         self.ranks = self._measurer.together = ranks
+        self._moves.join(ranks)
 
     def own_parts(self) -> None:
         """Measure this rank's parts and wait for nobody: some of the others aren't there."""
@@ -136,6 +121,16 @@ class Lane:
     def grow(self) -> None:
         """Take note that parameters were appended to the table."""
         self._measurer.grow()
+
+    @property
+    def newest_param_norms(self) -> Tensor | None:
+        """Norms of the parameters as they were last measured."""
+        return self._measurer.newest_param_norms
+
+    def catch_up(self) -> None:
+        """Hand on what is under way from the device: of the parameters as they are now, before others join."""
+        self._hand_on()
+        self._settle()
 
     def look_again(self) -> None:
         """Measure the parameters' norms at the next step: something has happened to them."""
@@ -160,9 +155,7 @@ class Lane:
         if now is None or not (surely or now.verdict.skipped):
             self.abandon()
             return
-        if now.probing:
-            now.probing = False
-            self._probe.forget()
+        self._moves.forget(now)
         now.reading = replace(now.reading, skipped=now.verdict.skipped or not self._late, overflow=True)
         self.end()
 
@@ -194,6 +187,8 @@ class Lane:
             raise stop
         self._has_moved()
         self._treatment = treatment
+        # Beside a whole descent, whose length nothing bounds, the probe is cheap.
+        self._moves.begins(self.step, always=self._descends)
         measurement = self._measurer.measure(groups, treatment.loss_scale, self.step)
         measurement.param_norms = self._contained("parameter norms", self._measurer.fresh_param_norms)
         verdict = self._judged(measurement, treatment)
@@ -220,9 +215,8 @@ class Lane:
         # A policy learns from parameter norms, and probes come when the clock allows: were they to
         # bring norms of their own, the same seed would not give the same run twice.
         fits = fresh is not None or not self._param_norms
-        # Beside a whole descent, whose length nothing bounds, the probe is cheap.
-        if self.budget.due(self.step, always=self._descends) and fits and not verdict.skipped:
-            self._contained(_PROBE, self._open_probe, self._now)
+        if fits and not verdict.skipped:
+            self._moves.opens(self._now, is_sure=not isinstance(treatment, (HandLoop, ClipCall)))
         return measurement
 
     def _judged(self, measurement: Measurement, treatment: Treatment) -> Verdict:
@@ -253,11 +247,8 @@ class Lane:
         if now is None:
             return True
         self._descends = self._descends or descends(groups)
-        if (
-            now.probing and not self._descends
-        ):  # such a step may go anywhere and come back: its length says nothing
-            now.probing = False
-            self._probe.forget()
+        if not self._descends:  # such a step may go anywhere and come back: its length says nothing
+            self._moves.forget(now)
         measurement = self._measurer.measure(groups, self._treatment.loss_scale, self.step)
         if self.policy is None:
             verdict = self._watched(measurement)
@@ -309,8 +300,7 @@ class Lane:
             self._close(now)
 
     def _close(self, now: StepUnderWay, *, taken_back: bool = False) -> None:
-        params = now.measurement.params
-        updates = self._contained(_PROBE, self._probe.close, params) if now.probing else None
+        updates = self._moves.close(now)
         if not self._late:
             norms = None if updates is None else self._if_moved(updates.numpy())
             plain = now.param_norms is None and norms is None and not taken_back
@@ -379,14 +369,6 @@ class Lane:
         """A loop by hand may gather the gradients of several passes: one after which nothing moved was no step."""
         by_hand = isinstance(self._treatment, HandLoop)
         return None if by_hand and updates is not None and not updates.any() else updates
-
-    def _open_probe(self, now: StepUnderWay) -> None:
-        began = time.perf_counter()
-        if now.param_norms is None:
-            now.param_norms = self._measurer.norms_of(now.measurement.params)
-        self._probe.open(now.measurement.params)
-        now.probing = True
-        self.budget.paid(self.step, 2 * (time.perf_counter() - began))
 
     def _send(self, now: StepUnderWay, updates: Tensor | None) -> None:
         measurement = now.measurement

@@ -17,6 +17,7 @@ from steadygrad.measure import ParamTable, group_hyper
 from steadygrad.policies.base import Policy
 from steadygrad.ranks import (
     Apart,
+    Newcomers,
     Peers,
     Ranks,
     ReplicaGroups,
@@ -68,6 +69,7 @@ def meet_ranks(
     groups: ReplicaGroups | None = None,
     policy: Policy | None = None,
     optimizers: Sequence[Optimizer] = (),
+    overhead: float = 0.0,
 ) -> Peers | Apart | None:
     """See whether several processes train this model, and whether all of them attach.
 
@@ -81,9 +83,11 @@ def meet_ranks(
             ranks.
         policy: what to do with gradients.
         optimizers: one for each table, or none.
+        overhead: share of the step time that may be spent.
     """
     held = None if groups is None else {**tell(tables, groups), **_told_of(policy, optimizers)}
-    met = meet(model, [param for table in tables for param in table.params], mode, recover, held)
+    params = [param for table in tables for param in table.params]
+    met = meet(model, params, mode, recover, held, probes=overhead > 0.0)
     if groups is not None and isinstance(met, Peers) and met.rows is not None:
         for index, (table, rows) in enumerate(zip(tables, met.rows, strict=True)):
             table.lay_out(layout_for(met.rank, rows, table, groups, index))
@@ -112,12 +116,25 @@ def check_replica_groups(mode: str, met: Peers | Apart | None) -> None:
 
 def _told_of(policy: Policy | None, optimizers: Sequence[Optimizer]) -> dict[str, Any]:
     """What must be alike on ranks that hold different tensors, for them to come to one verdict."""
-    needs_rates = policy is not None and policy.needs_param_norms
-    rates = [[astuple(group_hyper(group)) for group in one.param_groups] for one in optimizers]
-    return {"policy": "" if policy is None else repr(policy), "rates": rates if needs_rates else []}
+    rates = [_rates(policy, one) for one in optimizers]
+    return {"policy": "" if policy is None else repr(policy), "rates": rates if any(rates) else []}
 
 
-def join_ranks(met: Peers | Apart | None, tracks: Sequence[Track], book: Book, *, late: bool) -> list[Ranks]:
+def _rates(policy: Policy | None, optimizer: Optimizer | None) -> list[Any]:
+    """Of its parameter groups, where the policy sets a step beside the weights."""
+    if policy is None or optimizer is None or not policy.needs_param_norms:
+        return []
+    return [astuple(group_hyper(group)) for group in optimizer.param_groups]
+
+
+def join_ranks(
+    met: Peers | Apart | None,
+    tracks: Sequence[Track],
+    book: Book,
+    *,
+    late: bool,
+    groups: ReplicaGroups | None = None,
+) -> list[Ranks]:
     """Join, where they do; one for each track, or none.
 
     Args:
@@ -125,6 +142,7 @@ def join_ranks(met: Peers | Apart | None, tracks: Sequence[Track], book: Book, *
         tracks: one for each optimizer.
         book: its findings are told with the rank that brought them.
         late: the numbers live on an accelerator.
+        groups: over which ranks tensors are replicated, where that was handed in.
     """
     if not isinstance(met, Peers):
         if met is not None and met.owns_parts:
@@ -140,6 +158,8 @@ def join_ranks(met: Peers | Apart | None, tracks: Sequence[Track], book: Book, *
     for track, ranks in zip(tracks, joined, strict=True):
         track.lane.join(ranks)
         book.scalars.loss_to.append(ranks.log)
+        if groups is not None:
+            track.meets(ranks, Newcomers(met, groups, track.index), _rates)
     book.tellers.append(partial(tell_rank, joined))
     if met.replicated and book.records:
         book.listeners.append(("ranks", partial(_tell_own_norm, joined[0], book)))

@@ -22,19 +22,21 @@ from steadygrad.detect import Context, Panel, missing_zero_grad
 from steadygrad.detect.finding import listed
 from steadygrad.measure import Measurement, ParamTable, Spending
 from steadygrad.policies.base import Policy
+from steadygrad.ranks import Newcomers, Ranks
 from steadygrad.records import Finding, Incident, Reading
 from steadygrad.stepping.apply import Applier, ClipCall, HandLoop, LeftOut
 from steadygrad.stepping.arrears import Arrears, is_plain
 from steadygrad.stepping.bounded import BoundedPolicy
 from steadygrad.stepping.brake import Brake, BrakedPolicy
+from steadygrad.stepping.growth import Growth
 from steadygrad.stepping.hooks import StepHooks
 from steadygrad.stepping.judge import Treatment
 from steadygrad.stepping.lane import Lane, is_late
 from steadygrad.stepping.lookout import Lookout, context_of
 from steadygrad.stepping.outlet import Outlet
-from steadygrad.stepping.plain import host_norm, plain_total
+from steadygrad.stepping.plain import plain_total
 from steadygrad.stepping.saved import completed
-from steadygrad.stepping.shielded import PART, ShieldedPolicy
+from steadygrad.stepping.shielded import ShieldedPolicy
 from steadygrad.stepping.strangers import Strangers
 from steadygrad.stepping.streak import SkipStreak
 from steadygrad.stepping.undo import StepUndo, moves_while_evaluating
@@ -42,6 +44,7 @@ from steadygrad.stepping.zero_grad import EVIDENCE_STEPS, ZeroGradCheck
 
 T = TypeVar("T")
 Groups = Sequence[Mapping[str, Any]]
+Rates = Callable[[Policy | None, Optimizer | None], Sequence[object]]
 # Counting, recording and showing: a fault in it must not cost the guard.
 _REPORTING = "reporting"
 _MEASURING = "measuring"
@@ -95,7 +98,6 @@ class Track:
         )
         self.brake = Brake()
         self._unlearnt = Arrears(self._learn)
-        self._strangers = Strangers(table, outlet.say)
         context = context_of(index, table.tensors, policy, optimizer)
         self._lookout = Lookout(Panel(context), containment, self._found)
         self.lane = Lane(
@@ -112,7 +114,15 @@ class Track:
             clock=clock,
             spending=self._spending,
         )
-        self._meet_parameters()
+        self._growth = Growth(
+            table,
+            self.lane,
+            policy,
+            self._lookout,
+            Strangers(table, outlet.say),
+            containment,
+            partial(outlet.grown, self),
+        )
         self._meet_optimizer(optimizer)
 
     def _meet_optimizer(self, optimizer: Optimizer | None) -> None:
@@ -143,6 +153,17 @@ class Track:
         """Learn from the steps that were put off, and look them through."""
         self._unlearnt.settle()
         self._lookout.settle()
+
+    def meets(self, ranks: Ranks, newcomers: Newcomers, rates: Rates) -> None:
+        """Have parameters that join later told to ranks that hold other tensors.
+
+        Args:
+            ranks: this rank's side of the collective.
+            newcomers: this rank's side of the meetings.
+            rates: what must be the same on all ranks for one verdict, of a policy and an optimizer.
+        """
+        strangers = self._growth.strangers
+        strangers.join(ranks, newcomers, lambda: rates(self._policy, self.optimizer))
 
     def went_back(self, step: int) -> None:
         """Take note that weights and state have been put back to those of ``step``."""
@@ -286,7 +307,7 @@ class Track:
         optimizer = self.optimizer
         groups: Groups = () if optimizer is None else optimizer.param_groups
         if optimizer is not None and self.table.grown(groups):
-            self._grow(groups)
+            self._growth.follow(groups)
         return self.lane.begin(groups, treatment)
 
     def _stepped(self) -> None:
@@ -309,6 +330,8 @@ class Track:
         self.lane.end(taken_back=taken_back)
         if self.lane.ranks is not None:
             self._outlet.ended(self)
+            if self.lane.ranks.asked:
+                self._growth.admit()
 
     def _abandoned(self) -> None:
         self._clipped_early = self._take_back = False
@@ -319,28 +342,6 @@ class Track:
     def _groups(self) -> Groups:
         optimizer = self.optimizer
         return () if optimizer is None else optimizer.param_groups
-
-    def _grow(self, groups: Groups) -> None:
-        added = self.table.extend(groups)
-        self._contained(_REPORTING, self._strangers.look)
-        self.lane.grow()
-        self._meet_parameters()
-        if added:
-            self._lookout.extend(added)
-            self._contained(_REPORTING, self._outlet.grown, self, added)
-
-    def _meet_parameters(self) -> None:
-        if self._policy is not None and self._policy.needs_param_norms:
-            self._contained(PART, self._prepare, self._policy)
-
-    def _prepare(self, policy: Policy) -> None:
-        layout = self.table.layout
-        norms = (
-            torch.stack([host_norm(param) for param in self.table.params]).numpy()
-            if layout is None
-            else layout.param_norms
-        )
-        policy.prepare(self.table.tensors, norms)
 
     def _trace(self) -> None:
         self._outlet.nonfinite(self)
