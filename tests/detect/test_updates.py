@@ -36,6 +36,16 @@ def test_a_first_step_as_long_as_the_weights_is_told_at_once(stream, context):
     assert finding.evidence["lr"] == pytest.approx(0.1)
 
 
+def test_matrices_that_begin_next_to_zero_have_no_length_yet(stream):
+    """GloVe: Adagrad's first step of 0.05 meets word vectors that begin uniform within 0.5 / dimensions."""
+    words, dims = 800, 32
+    context = Context(tuple(TensorInfo(name, (words, dims)) for name in ("wi.weight", "wj.weight")))
+    begun = 0.5 / dims / np.sqrt(3.0) * np.sqrt(words * dims)
+    step = 0.05 * np.sqrt(words * dims)
+    ratios = run(stream, lambda t: step / begun if t == 0 else 0.0, lengths=(begun, begun), lr=0.05)
+    assert not found(ratios, context, "oversized_update")
+
+
 def test_a_later_one_is_a_note_and_three_in_a_row_a_warning(stream, context):
     catapult = found(run(stream, lambda t: 2.0 if t == 8 else 0.01), context(2), "oversized_update")
     assert [f.severity for f in catapult] == ["info"]

@@ -1,8 +1,9 @@
 """The size of the steps, on the steps that measure it: too large for the weights, or none at all.
 
 Only matrices and kernels count: vectors (biases, gains of normalisation layers) are few and often begin
-at 0. So do matrices that begin at 0 (low-rank adapters, the last layer of a residual branch): they have
-no length to compare a step with until they have grown.
+at 0. So do matrices that begin at 0 (low-rank adapters, the last layer of a residual branch) or next to it
+(word vectors within half of one part in their number): they have no length to compare a step with until they
+have grown.
 
 Shape legend: P gradient tensors.
 """
@@ -18,6 +19,11 @@ import numpy as np
 from steadygrad.detect.detector import Context
 from steadygrad.detect.finding import at_rate, listed, make
 from steadygrad.records import Finding, FloatArray, Reading, Remedy
+
+# Length relative to rows of length 1, which the usual initialisations make about (0.58 to 1.4), below which a matrix
+# counts as one that begins at 0. Weights of spread 0.02 are above it from 25 inputs on; word2vec's and GloVe's vectors,
+# uniform within 0.5 / dimensions, are below it from 9 on, and their recipes go several lengths in the first step.
+_NO_LENGTH = 0.1
 
 _UNCHECKED = "The step goes as far as LBFGS takes the curvature to allow, and no line search checks whether the loss falls."
 _SEARCH = Remedy(
@@ -269,7 +275,10 @@ def update_ratios(reading: Reading, context: Context) -> FloatArray:
     size = min(len(context.tensors), moved.size, lengths.size)
     ratios = np.zeros(size)
     matrix = np.array([len(tensor.shape) >= 2 for tensor in context.tensors[:size]], np.bool_)
-    counts = matrix & (lengths[:size] > 0.0) & np.isfinite(lengths[:size]) & np.isfinite(moved[:size])
+    least = np.array(
+        [_NO_LENGTH * math.sqrt(one.shape[0]) if one.shape else 0.0 for one in context.tensors[:size]]
+    )
+    counts = matrix & (lengths[:size] > least) & np.isfinite(lengths[:size]) & np.isfinite(moved[:size])
     np.divide(moved[:size], lengths[:size], out=ratios, where=counts, dtype=np.float64)
     return ratios
 
