@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -47,9 +48,24 @@ def test_attaching_a_guard_is_no_remedy_for_who_has_one(guarded):
 
 
 def test_a_fault_outside_the_model_names_no_module():
-    told = blamed(SEEN, Origin("loss", "nan", "aten.log", None))
+    told = blamed(SEEN, Origin("loss", "nan", "aten.log", None, file="train.py", lineno=3))
     assert told.where == ("head.weight", "head.bias")
     assert "outside the model" in told.summary
+
+
+def test_where_no_line_is_known_the_models_own_last_lines_may_have_run_it():
+    told = blamed(SEEN, Origin("loss", "nan", "aten.div", None))
+    assert told.summary == "NaN first made by aten.div in code after the model's last layer (loss)"
+
+
+@pytest.mark.parametrize("phase", ["input", "loss"])
+def test_tensors_are_no_place_where_the_batch_or_the_loss_has_hit_them_all(phase):
+    whole = replace(SEEN, evidence={"share": 1.0})
+    part = replace(SEEN, evidence={"share": 0.5})
+    assert blamed(whole, Origin(phase, "nan", "aten.log", None)).where == ()
+    assert blamed(part, Origin(phase, "nan", "aten.log", None)).where == SEEN.where
+    assert blamed(whole, Origin("forward", "nan", "aten.log", "head")).where == ("head", *SEEN.where)
+    assert blamed(whole, Origin("optimizer", "nan", "parameter", None)).where == SEEN.where
 
 
 FEW, MANY = tuple(range(8)), tuple(range(9))

@@ -43,10 +43,14 @@ def blamed(finding: Finding, origin: Origin, *, guarded: bool = False) -> Findin
     own = () if special is None else (special,)
     remedies = (*(one.remedy for one in own), *known.remedies)
     place = () if origin.module is None else (origin.module or "the model",)
+    # Of a fault in the batch or the loss, a part of the tensors tells which part of the model it came through; all of
+    # them tell nothing, and the first of them would be taken for the place.
+    all_hit = finding.evidence.get("share") == 1.0
+    hit = () if origin.phase in {"input", "loss"} and not place and all_hit else finding.where
     return replace(
         finding,
         kind=known.kind,
-        where=(*place, *(name for name in finding.where if name not in place)),
+        where=(*place, *(name for name in hit if name not in place)),
         summary=first_line(origin),
         evidence=MappingProxyType({**finding.evidence, **_numbers(origin)}),
         causes=(*(one.cause for one in own), *known.causes),

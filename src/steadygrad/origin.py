@@ -27,6 +27,9 @@ BESIDE = "beside"
 VARIABLE = "variable "
 """What the operation begins with where the number was in a variable of the script; its name follows."""
 
+DATA = "data"
+"""What stands for the operation where a graph only tells that the number came from outside of it."""
+
 LOSS = "loss"
 """What stands for the operation where the loss was computed outside of what can be replayed."""
 
@@ -116,13 +119,17 @@ class Origin:
             return "came into the loss beside the model's output: with targets, weights, or what was computed from them"
         if self.operation.startswith(VARIABLE):
             return f"was in {self.operation.removeprefix(VARIABLE)} already when the loss was computed"
+        if self.operation == DATA:
+            return "came with data that no gradient flows to: the batch, or what was computed of it"
         if self.operation == LOSS:
             return f"first made by the loss, in {self._place()}"
         return f"first made by {self.operation} in {self._place()}"
 
     def _place(self) -> str:
         if self.module is None:
-            return "code outside the model"
+            # Read off the graph of a loss, where no line tells whether the model's own last lines ran it.
+            beyond = self.phase in {"loss", "backward"} and self.operation != LOSS and not self.file
+            return "code after the model's last layer" if beyond else "code outside the model"
         return f"{self.module or 'the model'} ({self.module_type})" if self.module_type else self.module
 
 

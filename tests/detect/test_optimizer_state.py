@@ -45,6 +45,13 @@ def test_a_broken_step_of_sound_numbers_is_told_without_a_bound(stream, context,
     assert not found(probed(stream, [1e-3, bad], lengths=(8.0, bad)), context(2, step_bound=7.27))
 
 
+@pytest.mark.parametrize("bound", [None, 7.27])
+def test_who_divides_by_0_in_an_optimizer_of_his_own_is_told_so(stream, context, bound):
+    (told,) = found(probed(stream, [math.nan, 0.1]), context(2, step_bound=bound))
+    assert ("divides by 0" in told.summary) is (bound is None)
+    assert ("eps" in told.remedies[0].code) is (bound is None)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_gradient_that_no_step_can_take_is_no_fault_of_the_state(stream, context, bad):
     readings = probed(stream, [1e-3, bad])

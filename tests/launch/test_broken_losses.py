@@ -46,3 +46,12 @@ def test_targets_of_which_the_loss_makes_an_inf_are_not_called_broken(launched):
     assert (first.kind, first.step) == ("nonfinite_loss", 0)
     assert "Inf came into the loss beside the model's output" in first.summary
     assert "rows" not in first.summary
+
+
+@pytest.mark.parametrize("mode", [(), ("--guard",)], ids=["watch", "guard"])
+def test_a_root_at_0_in_the_first_step_which_nobody_listened_to(launched, mode):
+    (run,) = launched("root_of_zero.py", *mode).runs
+    first = run.findings[0]
+    assert (first.kind, first.step) == ("nonfinite_gradient", 0)
+    assert "SqrtBackward0" in first.summary
+    assert "root" in first.causes[0]

@@ -9,19 +9,22 @@ Shape legend: P gradient tensors.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from steadygrad.detect.detector import Context
 from steadygrad.detect.finding import listed, make
-from steadygrad.records import BoolArray, Finding, Reading
+from steadygrad.records import BoolArray, Finding, Reading, Remedy
 
 _TOO_LARGE = 1e15
 """Gradient norm whose square, or the square of the step made of it, may pass float32: then that is the fault."""
 
 _ROUNDING = {"float16": 8e-3, "bfloat16": 8e-3}
 """Relative length that rounding alone can add to a step, by dtype of the weights."""
+
+_DIVIDES = "An optimizer of one's own divides by a moment or by a norm, and that is 0 where the gradient or the weights are."
+_EPSILON = Remedy("Keep the divisor away from 0", "update = exp_avg / (exp_avg_sq.sqrt() + eps)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +89,17 @@ class OptimizerStateCorrupt:
             else f"The step moved {listed(names[:2])} by {longest:.3g}, farther than the optimizer's formula allows "
             f"at a learning rate of {reading.lr:.3g}"
         )
-        return make(
+        own = context.step_bound is None and bool(broken.any())
+        divides = "it divides by 0 there, or " if own else ""
+        finding = make(
             "optimizer_state_corrupt",
             "error",
             reading.step,
-            f"{story}: what it keeps between steps is broken.",
+            f"{story}: {divides}what it keeps between steps is broken.",
             where=names,
             evidence={"update_norm": longest, "lr": reading.lr, "tensors": len(indices)},
             optimizer=context.optimizer,
         )
+        if not own:
+            return finding
+        return replace(finding, causes=(_DIVIDES, *finding.causes), remedies=(_EPSILON, *finding.remedies))

@@ -43,8 +43,8 @@ MOST_OUTPUTS = 16
 
 
 UNHEARD = (
-    "no call of the model was heard: it isn't called as a whole, or from within compiled code "
-    "(model.compile(), or a compiled function around it), where no hook is heard; attach to what "
+    "no call of the model was heard: it came before the first step of a run, it isn't called as a whole, or from "
+    "within compiled code (model.compile(), or a compiled function around it), where no hook is heard; attach to what "
     "torch.compile(model) returns"
 )
 MOST_KEPT = 65_536

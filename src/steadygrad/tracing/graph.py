@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from steadygrad.calling import node_behind, nodes_behind
 from steadygrad.catalog.operations import snake_case
 from steadygrad.measure import parameter_names
-from steadygrad.origin import BESIDE, LOSS_FACTOR, Origin
+from steadygrad.origin import BESIDE, DATA, LOSS_FACTOR, Origin
 from steadygrad.tracing.finiteness import (
     broken_rows,
     facts,
@@ -42,6 +42,15 @@ _AGAIN: Mapping[str, Callable[..., Tensor]] = {
     "acos": torch.acos,
     "asin": torch.asin,
     "atanh": torch.atanh,
+}
+# Where these have an infinite slope: whatever gradient comes back to them is an Inf or a NaN behind them. Powers do too.
+_STEEP: Mapping[str, tuple[str, float]] = {
+    "sqrt": ("_saved_result", 0.0),
+    "log": ("_saved_self", 0.0),
+    "log2": ("_saved_self", 0.0),
+    "log10": ("_saved_self", 0.0),
+    "log1p": ("_saved_self", -1.0),
+    "div": ("_saved_other", 0.0),
 }
 # These keep nothing of what they are given; data beside the graph that enters them shows only in what they return.
 _SCALING = ("MulBackward", "DivBackward")
@@ -101,7 +110,9 @@ class _Seen:
     made: bool
 
 
-def broken_loss(loss: Tensor, model_of: Callable[[Sequence[Tensor]], nn.Module]) -> Broken | None:
+def broken_loss(
+    loss: Tensor, model_of: Callable[[Sequence[Tensor]], nn.Module], *, slopes: bool = False
+) -> Broken | None:
     """Find out where a loss became non-finite; its graph must still be there.
 
     Reads one number from the device, and all that the graph has kept where that one isn't finite.
@@ -109,6 +120,8 @@ def broken_loss(loss: Tensor, model_of: Callable[[Sequence[Tensor]], nn.Module])
     Args:
         loss: 0-d, what a backward pass is about to start from.
         model_of: the module that holds some parameters.
+        slopes: look into a finite loss too, for an operation whose slope is infinite where it stands (a root at 0):
+            its gradient can't be finite.
 
     Returns:
         The place; None for a finite loss, or where the graph doesn't tell.
@@ -119,18 +132,21 @@ def broken_loss(loss: Tensor, model_of: Callable[[Sequence[Tensor]], nn.Module])
         >>> with torch.no_grad():
         ...     _ = net.weight.fill_(0.0), net.bias.fill_(0.0)
         >>> print(broken_loss(net(torch.ones(3, 2)).log().mean(), lambda _: net).origin)
-        Inf first made by aten.log in code outside the model (loss)
+        Inf first made by aten.log in code after the model's last layer (loss)
           input 0: float32[3, 1] 0 to 0
     """
     # Asked before every backward pass: as a plain number it is one call instead of three.
     finite = math.isfinite(loss.item()) if type(loss) is Tensor else is_finite(loss)
-    if loss.grad_fn is None or finite:
+    if loss.grad_fn is None or (finite and not slopes):
         return None
     nodes = _nodes(loss)
     params = [node.variable for node in nodes if _is_leaf(node)]
-    if not params:
+    steep = next(filter(_is_steep, nodes), None) if finite else None
+    if not params or (finite and steep is None):
         return None
     model = model_of(params)
+    if steep is not None:
+        return Broken(_slope(steep, nodes, model), frozenset(map(id, params)))
     # What a checkpoint has thrown away is computed again when it is asked for, statistics and all.
     with _still(list(model.buffers())):
         return Broken(_origin(_first(nodes, loss), nodes, model), frozenset(map(id, params)))
@@ -226,6 +242,34 @@ def _kept(node: Any) -> Iterator[tuple[str, Tensor]]:
                 yield name, one
 
 
+def _is_steep(node: Any) -> bool:
+    """Whether the operation stands where its slope is infinite."""
+    name = _name(node)
+    if name == "pow":
+        exponent = getattr(node, "_saved_exponent", None)
+        at = ("_saved_self", 0.0) if isinstance(exponent, float) and 0.0 < exponent < 1.0 else None
+    else:
+        at = _STEEP.get(name)
+    if at is None:
+        return False
+    kept = next((tensor for saved, tensor in _kept(node) if saved == at[0]), None)
+    return kept is not None and bool((kept.detach() == at[1]).any())
+
+
+def _slope(node: Any, nodes: Sequence[Any], model: nn.Module) -> Origin:
+    layers = _layers(nodes, parameter_names(model))
+    number = node._sequence_nr()
+    module = _around(number, layers) if any(number <= layer for layer, _ in layers) else None
+    return Origin(
+        "backward",
+        "inf",
+        str(node.name()),
+        module,
+        module_type="" if module is None else type(model.get_submodule(module)).__name__,
+        inputs=facts(one for name, one in _kept(node) if not name.startswith(_SAVED_RESULT)),
+    )
+
+
 def is_broken(tensor: Tensor) -> bool:
     """An Inf or a NaN that is no mask, which leaves something open."""
     if not has_numbers(tensor) or is_finite(tensor):
@@ -249,7 +293,7 @@ def _origin(seen: _Seen, nodes: Sequence[Any], model: nn.Module) -> Origin:
             return Origin("loss", kind, BESIDE, None, inputs=facts([seen.tensor]), note=note)
         rows = broken_rows(seen.tensor, len(seen.tensor) if seen.tensor.dim() else None)
         note = f"it is what enters {_operation(seen.node)}" if seen.made else ""
-        return Origin("input", kind, "input", None, inputs=facts([seen.tensor]), rows=rows, note=note)
+        return Origin("input", kind, DATA, None, inputs=facts([seen.tensor]), rows=rows, note=note)
     module = _around(number, layers) if inside else None
     return Origin(
         "forward" if inside else "loss",

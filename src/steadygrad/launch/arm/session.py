@@ -220,7 +220,8 @@ class Session:
         """A loss that isn't finite: find out why while its graph is there, a few times in a training."""
         course = self._course
         if course.explanations < MOST_EXPLANATIONS:
-            course.broken = self.contained("look into a broken loss", broken_by, loss)
+            look = partial(broken_by, loss, slopes=course.looks > 0)
+            course.broken = self.contained("look into a broken loss", look)
             course.explanations += course.broken is not None
 
     def _is_within_another(self, optimizer: Optimizer) -> bool:
