@@ -26,6 +26,18 @@ def test_the_worst_and_of_equals_the_first_is_named():
     assert line == "watched 1,200 steps of Net, c at step 5 in y.weight and 2 more"
 
 
+def test_the_cause_is_named_and_not_the_worse_that_follows_from_it():
+    found = (
+        finding("exploding_gradient", "error", 1, ("w",)),
+        finding("learning_rate_too_high", "warning", 0),
+        finding("unnormalised_input", "warning", 300),
+    )
+    line = told(Training("watch", "Net", None, steps=9, findings=found))
+    assert line == "watched 9 steps of Net, learning_rate_too_high at step 0 and 1 more"
+    several = [Training("watch", "Net", None, steps=2, findings=one) for one in (found, (), (), found[:1])]
+    assert "learning_rate_too_high at step 0 and 2 more" in told(*several)
+
+
 def test_what_the_guard_did_is_counted():
     line = told(Training("guard", "Net", None, steps=1, clipped=1, skipped=0))
     assert line == "guarded 1 step of Net (1 clipped), nothing found"

@@ -94,3 +94,30 @@ def test_a_step_that_something_was_done_to_does_not_wait(values):
     assert not is_plain(reading(3, 1.0, **values))
     assert is_plain(reading(3, 1.0))
     assert not is_plain(reading(3, math.inf))
+
+
+class Shampoo(torch.optim.SGD):
+    """Hands preconditioned gradients on to SGD's step."""
+
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+class Renamed(torch.optim.SGD):
+    pass
+
+
+@pytest.mark.parametrize(("kind", "momentum"), [(torch.optim.SGD, 0.9), (Renamed, 0.9), (Shampoo, None)])
+def test_a_step_of_ones_own_is_held_to_no_formula_of_torchs(kind, momentum):
+    optimizer = kind(nn.Linear(2, 2).parameters(), lr=0.1, momentum=0.9)
+    assert lookout.context_of(0, (), None, optimizer).momentum == momentum
+
+
+def test_nor_is_it_to_a_bound():
+    class Centred(torch.optim.Adam):
+        def step(self, closure=None):
+            return super().step(closure)
+
+    params = list(nn.Linear(2, 2).parameters())
+    assert lookout.context_of(0, (), None, torch.optim.Adam(params)).step_bound is not None
+    assert lookout.context_of(0, (), None, Centred(params)).step_bound is None

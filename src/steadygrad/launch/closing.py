@@ -47,7 +47,7 @@ def closing_line(script: str, result: Result, *, torch_imported: bool) -> str:
 def _nothing_trained(script: str, seen: Sequence[Training]) -> str:
     told = [one for one in seen if one.findings and not one.by_hand]
     if told:
-        found = _found([finding for one in told for finding in one.findings])
+        found = _found([one.findings for one in told])
         return f"{script} made no step: {found}{_next(told)}"
     by_hand = [one for one in seen if one.by_hand and one.steps]
     if by_hand:
@@ -76,15 +76,14 @@ def _told_together(trained: Sequence[Training]) -> str:
         together.clipped += one.clipped
         together.skipped += one.skipped
         together.overflows += one.overflows
-    together.findings = [finding for one in trained for finding in one.findings]
-    return _told(together)
+    return _told(together, [one.findings for one in trained])
 
 
-def _told(training: Training) -> str:
+def _told(training: Training, runs: Sequence[Sequence[Finding]] | None = None) -> str:
     steps = f"{training.steps:,} step{'' if training.steps == 1 else 's'}"
     deeds = [f"{n:,} {what}" for n, what in _deeds(training) if n]
     done = f" ({', '.join(deeds)})" if deeds else ""
-    return f"{_DONE[training.mode]} {steps} of {training.model}{done}, {_found(training.findings)}"
+    return f"{_DONE[training.mode]} {steps} of {training.model}{done}, {_found(runs or [training.findings])}"
 
 
 def _deeds(training: Training) -> tuple[tuple[int, str], ...]:
@@ -94,14 +93,17 @@ def _deeds(training: Training) -> tuple[tuple[int, str], ...]:
     return ((training.clipped, "clipped"), (training.skipped, "skipped"), overflows)
 
 
-def _found(findings: Sequence[Finding]) -> str:
-    """The worst finding, the first of its severity, and how many others there are."""
-    worth = [one for one in findings if one.severity != "info"]
-    if not worth:
+def _found(runs: Sequence[Sequence[Finding]]) -> str:
+    """The cause of the worst, the first of its severity, and how many other causes there are, as `explain` numbers them."""
+    # Whoever has made a Finding has imported numpy.
+    from steadygrad.report.chapters import chapters  # noqa: PLC0415
+
+    causes = [one for findings in runs if findings for one in chapters(findings) if one.severity != "info"]
+    if not causes:
         return "nothing found"
-    worst = max(worth, key=lambda one: (_gravity(one), -one.step))
+    worst = max(causes, key=lambda one: (max(map(_gravity, one.findings)), -one.root.step)).root
     where = f" in {worst.where[0]}" if worst.where else ""
-    more = f" and {len(worth) - 1:,} more" if len(worth) > 1 else ""
+    more = f" and {len(causes) - 1:,} more" if len(causes) > 1 else ""
     return f"{worst.kind} at step {worst.step:,}{where}{more}"
 
 

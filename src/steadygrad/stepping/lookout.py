@@ -84,6 +84,11 @@ def context_of(
 ) -> Context:
     """What detectors may know of an optimizer, or of a loop that has none."""
     groups = () if optimizer is None else optimizer.param_groups
+    # A subclass with a step of its own may make anything of a gradient before it hands it on.
+    torchs = (
+        getattr(type(optimizer).step, "__module__", "").startswith("torch.optim.") if optimizer else False
+    )
+    formula = groups if torchs else ()
     decay = [group.get("weight_decay", 0.0) for group in groups]
     return Context(
         tensors=tuple(tensors),
@@ -91,9 +96,9 @@ def context_of(
         policy="" if policy is None else repr(policy),
         policy_always_on=policy is not None and policy.always_on,
         optimizer=index,
-        step_bound=step_bound(groups),
+        step_bound=step_bound(formula),
         weight_decay=max((one for one in decay if isinstance(one, (int, float))), default=0.0),
-        momentum=heavy_ball(groups),
+        momentum=heavy_ball(formula),
         by_hand=optimizer is None,
         descends=optimizer is not None and moves_while_evaluating(optimizer),
     )
