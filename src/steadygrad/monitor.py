@@ -359,8 +359,8 @@ class Monitor:
         self._logbook.finding(finding)
 
     def explain(self, origin: Origin) -> None:
-        """Take in where the fault of the step about to be made began, from somebody who has seen more of it."""
-        self._logbook.explain(self.counts.steps, origin)
+        """Take in where the fault of the step about to be made began; what is counted may be a step behind that one."""
+        self._logbook.explain(self._tracks[0].lane.step, origin)
 
     def say(self, key: str, text: str) -> None:
         """One line on stderr, rate limited."""

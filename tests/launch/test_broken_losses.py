@@ -48,6 +48,13 @@ def test_targets_of_which_the_loss_makes_an_inf_are_not_called_broken(launched):
     assert "rows" not in first.summary
 
 
+def test_a_loop_by_hand_is_told_the_step_that_broke_and_not_the_weights_it_left(launched):
+    (run,) = launched("log_by_hand.py").runs
+    first = next(one for one in run.findings if one.kind.startswith("nonfinite"))
+    assert (first.kind, first.step) == ("nonfinite_loss", 2)
+    assert "aten.log" in first.summary
+
+
 @pytest.mark.parametrize("mode", [(), ("--guard",)], ids=["watch", "guard"])
 def test_a_root_at_0_in_the_first_step_which_nobody_listened_to(launched, mode):
     (run,) = launched("root_of_zero.py", *mode).runs
