@@ -102,3 +102,12 @@ def test_weights_without_a_length_are_not_compared(stream, context, bad):
     readings = carried(stream, [2.31, *np.full(100, 2.4)], 4.0)
     readings[64] = replace(readings[64], param_norms=np.array([bad, 1.0]))
     assert all(np.isfinite(f.evidence.get("weights_grown", 0.0)) for f in found(readings, context))
+
+
+def test_a_number_that_begins_at_0_has_no_length_to_be_carried_away_from(stream, context):
+    losses = [2.31, *(2.34 + 0.04 * np.random.default_rng(0).normal(size=100))]
+    readings = carried(stream, losses, 60.0)
+    assert found(readings, context)
+    for shape in ((), (1,), (8,)):
+        kinds = {f.kind for f in over(readings, context(2, shape))}
+        assert "learning_rate_too_high" not in kinds, shape

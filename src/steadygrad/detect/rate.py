@@ -58,7 +58,8 @@ class LearningRateTooHigh:
     * *carried away*: all weights together have become three times as long as they were, and half of the newest 32
       losses lie above the first one. No recorded healthy run doubled its weights within as many steps without
       coming down, and none was above its start with weights a quarter longer (adversarial ones and agents are
-      above it, with next to the weights they began with).
+      above it, with next to the weights they began with). A number alone (a temperature that is learnt, and begins
+      at 0) has no length to compare with.
 
     Attributes:
         young: losses after which the rate is no longer what decides; see `Divergence`.
@@ -97,7 +98,7 @@ class LearningRateTooHigh:
         if reading.update_norms is not None:
             state = state._replace(
                 largest=max(state.largest, whole_ratio(reading, update_ratios(reading, context), 2)),
-                length=state.length or _length(reading),
+                length=state.length or (_length(reading) if _has_matrix(context) else 0.0),
             )
         loss = reading.loss
         if loss is None or not math.isfinite(loss) or reading.overflow:
@@ -175,6 +176,10 @@ class LearningRateTooHigh:
             optimizer=context.optimizer,
             guarded=context.mode == "guard",
         )
+
+
+def _has_matrix(context: Context) -> bool:
+    return any(len(tensor.shape) >= 2 for tensor in context.tensors)
 
 
 def _length(reading: Reading) -> float:
