@@ -253,6 +253,35 @@ def test_raw_data_is_told_where_it_enters(make, name):
     assert (finding.severity, finding.where) == ("warning", ("input", name) if name else ("input",))
 
 
+@pytest.mark.parametrize(("scale", "told"), [(100.0, True), (1.0, False)])
+def test_coordinates_of_which_gradients_are_asked_are_data_too(scale, told):
+    torch.manual_seed(0)
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-9)
+    monitor = sg.watch(model, optimizer)
+    for _ in range(40):
+        optimizer.zero_grad()
+        coordinates = (scale * torch.randn(32, 8)).requires_grad_()
+        field = model(coordinates).square().sum(1)
+        (slope,) = torch.autograd.grad(field.sum(), coordinates, create_graph=True)
+        (slope.square().mean() + field.mean()).backward()
+        optimizer.step()
+    assert ("unnormalised_input" in {one.kind for one in monitor.findings}) is told
+
+
+def test_a_latent_that_is_learnt_is_no_data():
+    torch.manual_seed(0)
+    model = mlp()
+    latent = nn.Parameter(100.0 * torch.randn(32, 8))
+    optimizer = torch.optim.SGD([*model.parameters(), latent], lr=1e-9)
+    monitor = sg.watch(model, optimizer)
+    for _ in range(40):
+        optimizer.zero_grad()
+        model(latent).square().mean().backward()
+        optimizer.step()
+    assert "unnormalised_input" not in {one.kind for one in monitor.findings}
+
+
 def test_data_that_a_frozen_layer_takes_is_nobodys_business():
     def freeze(model):
         model[0].requires_grad_(False)

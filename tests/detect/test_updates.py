@@ -30,7 +30,8 @@ def found(readings, context, kind):
 
 
 def test_a_first_step_as_long_as_the_weights_is_told_at_once(stream, context):
-    (finding,) = found(run(stream, lambda t: 0.8 if t == 0 else 0.01), context(2), "oversized_update")
+    adam = context(2, step_bound=7.27)
+    (finding,) = found(run(stream, lambda t: 0.8 if t == 0 else 0.01), adam, "oversized_update")
     assert (finding.severity, finding.step) == ("warning", 0)
     assert finding.evidence["update_ratio"] == pytest.approx(0.8)
     assert finding.evidence["lr"] == pytest.approx(0.1)
@@ -44,6 +45,13 @@ def test_matrices_that_begin_next_to_zero_have_no_length_yet(stream):
     step = 0.05 * np.sqrt(words * dims)
     ratios = run(stream, lambda t: step / begun if t == 0 else 0.0, lengths=(begun, begun), lr=0.05)
     assert not found(ratios, context, "oversized_update")
+
+
+def test_a_steep_start_makes_one_long_step_of_sgd_and_that_is_a_note(stream, context):
+    (finding,) = found(run(stream, lambda t: 0.96 if t == 0 else 0.4), context(2), "oversized_update")
+    assert (finding.severity, finding.step) == ("info", 0)
+    lasting = found(run(stream, 0.96), context(2), "oversized_update")
+    assert [(f.severity, f.step) for f in lasting] == [("info", 0), ("warning", 0)]
 
 
 def test_a_later_one_is_a_note_and_three_in_a_row_a_warning(stream, context):

@@ -55,14 +55,16 @@ class OversizedUpdate:
     a rate of 0.01 in a network 512 wide), while Adam with a rate of 0.5 in a small one makes 0.8. Later in a
     run a catapult may pass through such steps and land: so there it takes ``lasting`` measured steps in a
     row for a warning, and one is an ``info``. It does so from the start in a loop by hand: those that are well known
-    begin with weights of 0.01 and Adagrad's first step of 0.1, and train. A step of LBFGS is a whole descent, which
+    begin with weights of 0.01 and Adagrad's first step of 0.1, and train. So does it where a step is as long as its
+    gradient (SGD): a loss that is steep at the start makes one long step, and in front of a normalisation that only
+    makes the next ones shorter. A step of LBFGS is a whole descent, which
     may well make weights of another length; from ``leap`` times it, no descent comes back.
 
     Attributes:
         ratio: length of a step relative to the weights.
         lasting: measured steps in a row.
-        young: the first measured steps, where one is enough; only the very first, since a line search
-            (LBFGS) may make a long second one.
+        young: the first measured steps, where one is enough of an optimizer whose steps the rate bounds (Adam);
+            only the very first, since a line search (LBFGS) may make a long second one.
         leap: the same as ``ratio`` for a step that is a whole descent, where one is enough at any time.
         matrices: matrices with a length there must be: one alone (a linear model) has no scale of its own.
     """
@@ -91,7 +93,7 @@ class OversizedUpdate:
             return LengthState(measured, 0, 0, told), None
         began = began if large else reading.step
         large += 1
-        first = measured <= self.young and not context.by_hand
+        first = measured <= self.young and not context.by_hand and context.step_bound is not None
         warns = not told and (first or context.descends or large >= self.lasting)
         moved = LengthState(measured, large, began, told or warns)
         if not warns and large > 1:
