@@ -275,7 +275,7 @@ def _hear(look: _Look, name: str, module: nn.Module, args: tuple[Any, ...]) -> N
     values = args[0]
     if name in look.layers or type(values) is not Tensor or not values.numel():
         return
-    if is_data(values):
+    if _is_data(values):
         _feed(look, name, module, values)
         return
     with torch.no_grad():
@@ -286,11 +286,11 @@ def _hear(look: _Look, name: str, module: nn.Module, args: tuple[Any, ...]) -> N
 
 def _enter(look: _Look, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
     """Write down what enters somebody's own layer, if it is data."""
-    if type(args[0]) is Tensor and args[0].numel() and is_data(args[0]):
+    if type(args[0]) is Tensor and args[0].numel() and _is_data(args[0]):
         _feed(look, name, module, args[0])
 
 
-def is_data(values: Tensor) -> bool:
+def _is_data(values: Tensor) -> bool:
     """Whether no operation has made this, nor has it to be learnt: coordinates of which gradients are asked are data too."""
     return values.grad_fn is None and not isinstance(values, nn.Parameter)
 
@@ -346,7 +346,7 @@ def _follow(look: _Look, name: str, module: nn.Module, args: tuple[Any, ...]) ->
     values = args[0].data if isinstance(args[0], PackedSequence) else args[0]
     if name in look.sequences or type(values) is not Tensor or not isinstance(module, nn.RNNBase):
         return None
-    if is_data(values):
+    if _is_data(values):
         _feed(look, name, module, values)
     look.sequences[name] = Sequence(module)
     given = look.sequences[name].given(args[0], look.timed)

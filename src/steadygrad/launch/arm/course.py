@@ -44,3 +44,14 @@ class Course(threading.local):
         self.unsuited: Finding | None = None
         self.broken: Broken | None = None
         self.explanations = 0
+
+    def begin_pass(self, tensors: object, gradient: object) -> None:
+        """A backward pass begins: what broke the loss of the last step, for all its optimizers, is over.
+
+        Args:
+            tensors: its roots.
+            gradient: what the root's gradient is set to, where that isn't one.
+        """
+        if not self.losses.open:
+            self.broken = None
+        self.losses.add(tensors, gradient)

@@ -23,12 +23,13 @@ class Losses:
         round: counts the steps that had a loss of their own; two optimizers that step after the
             same backward pass are in one round.
         value: the sum, 0-d; None before the first.
+        open: whether a backward pass has been made since the last step.
     """
 
     def __init__(self) -> None:
         self.round = 0
         self.value: Tensor | None = None
-        self._open = False
+        self.open = False
         self._scale: Tensor | None = None
         self._scaled: tuple[weakref.ref[Tensor], Tensor] | None = None
 
@@ -53,11 +54,11 @@ class Losses:
         factor = gradient[0] if isinstance(gradient, (list, tuple)) and len(gradient) == 1 else gradient
         if isinstance(factor, Tensor) and factor.numel() == 1:
             loss = loss * factor.detach().reshape(()).to(loss.device)
-        if self._open and self.value is not None and self.value.device == loss.device:
+        if self.open and self.value is not None and self.value.device == loss.device:
             loss = self.value + loss
-        elif not self._open:
+        elif not self.open:
             self.round += 1
-        self._open = True
+        self.open = True
         self.value = loss
 
     def _unscaled(self, root: Tensor) -> Tensor:
@@ -68,7 +69,7 @@ class Losses:
 
     def end_round(self) -> None:
         """A step was made of them: the next loss begins a new sum."""
-        self._open = False
+        self.open = False
 
     def rescaled(self) -> None:
         """The ``GradScaler`` has ended its step, also where it left the optimizer's out."""

@@ -16,12 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from steadygrad.calling import nodes_behind
 from steadygrad.preserve import leaves_of
 from steadygrad.tracing import is_broken
 
 T = TypeVar("T")
 # A graph of unrolled time steps may be large; beyond this it isn't worth the time.
 _MOST_NODES = 1_000_000
+# From a loss down to some parameter.
+_NEAR = 256
 # A longer list is data.
 _MOST_ITEMS = 64
 
@@ -54,6 +57,12 @@ def leaves_behind(roots: object) -> list[Tensor]:
     tensors = roots if isinstance(roots, (list, tuple)) else [roots]
     leaves = leaves_of([one for one in tensors if isinstance(one, Tensor)], _MOST_NODES)
     return [leaf for leaf in leaves if leaf.grad is not None]
+
+
+def parameter_behind(loss: Tensor) -> nn.Parameter | None:
+    """A parameter that a loss depends on: the first that is come upon, without a look at the whole graph."""
+    leaves = (getattr(node, "variable", None) for node in nodes_behind([loss], _NEAR))
+    return next((leaf for leaf in leaves if isinstance(leaf, nn.Parameter)), None)
 
 
 def variable_names(wanted: Iterable[object]) -> dict[int, str]:

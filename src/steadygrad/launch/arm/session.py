@@ -25,7 +25,7 @@ from steadygrad.launch.arm.course import LOOKS, MOST_EXPLANATIONS, Course
 from steadygrad.launch.arm.loss_graph import unsuited
 from steadygrad.launch.arm.losses import Losses, only_loss
 from steadygrad.launch.arm.masters import copied_from, named_after
-from steadygrad.launch.arm.objects import held_by, leaves_behind, optimizers_of
+from steadygrad.launch.arm.objects import held_by, leaves_behind, optimizers_of, parameter_behind
 from steadygrad.launch.arm.seat import Seat
 from steadygrad.launch.arm.tree import module_of, part_of, replicated
 from steadygrad.launch.children import at_end_of_child, child_name
@@ -125,7 +125,7 @@ class Session:
     def before_backward(self, tensors: object, gradient: object) -> None:
         """A backward pass begins."""
         course = self._course
-        course.losses.add(tensors, gradient)
+        course.begin_pass(tensors, gradient)
         loss = only_loss(tensors)
         # Asking costs nothing where the number is at hand, and waits for the device where it isn't.
         if loss is not None and course.broken is None and (course.looks or loss.device.type == "cpu"):
@@ -219,10 +219,15 @@ class Session:
     def _look_into(self, loss: Tensor) -> None:
         """A loss that isn't finite: find out why while its graph is there, a few times in a training."""
         course = self._course
-        if course.explanations < MOST_EXPLANATIONS:
+        if course.explanations < MOST_EXPLANATIONS or self._is_anothers(loss):
             look = partial(broken_by, loss, slopes=course.looks > 0)
             course.broken = self.contained("look into a broken loss", look)
             course.explanations += course.broken is not None
+
+    def _is_anothers(self, loss: Tensor) -> bool:
+        """Whether this is the loss of a training that begins only now: a parameter of it is nobody's that is known."""
+        param = parameter_behind(loss)
+        return param is not None and not any(id(param) in one.ids for one in [*self._known, *self._hands])
 
     def _is_within_another(self, optimizer: Optimizer) -> bool:
         """Whether this step is part of the step of an optimizer around this one, which is watched."""
@@ -243,7 +248,7 @@ class Session:
         if optimizer not in self._course.stepping:
             return
         self._course.stepping.remove(optimizer)
-        self._course.inside = self._course.broken = None
+        self._course.inside = None
         self.losses.end_round()
         seat = self._seats.get(optimizer)
         if seat is not None:
