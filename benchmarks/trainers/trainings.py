@@ -143,19 +143,19 @@ def timm(step: Step, steps: int, *, guarded: bool, size: int = 64) -> None:
             guard.close()
 
 
-def ultralytics(step: Step, steps: int, *, guarded: bool) -> None:
-    """YOLO detection on handwritten digits."""
+def ultralytics(step: Step, steps: int, *, guarded: bool, size: int = 96, batch: int = 8) -> None:
+    """YOLO detection on handwritten digits, a step a batch."""
     from benchmarks.vision.digits import write_digits  # noqa: PLC0415
     from benchmarks.vision.trainings import YOLO, guarding  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as folder:
-        data = write_digits(Path(folder) / "data", "detect", train=8 * steps, val=8)
+        data = write_digits(Path(folder) / "data", "detect", train=batch * steps, val=8)
         model = YOLO("yolo11n.yaml")
         model.add_callback("on_train_batch_start", lambda _: step())
         if guarded:
             guarding.attach(model, run=Path(folder) / "a.steady")
         model.train(
-            data=str(data), epochs=1, imgsz=96, batch=8, nbs=8, device="cpu", workers=0, pretrained=False, amp=False,
+            data=str(data), epochs=1, imgsz=size, batch=batch, nbs=batch, device="cpu", workers=0, pretrained=False, amp=False,
             plots=False, verbose=False, project=folder, name="yolo", mosaic=0.0, val=False,
         )  # fmt: skip
 
@@ -167,4 +167,5 @@ TRAINERS: dict[str, Callable[..., None]] = {
     "timm": timm,
     "timm_224": partial(timm, size=224),
     "ultralytics": ultralytics,
+    "ultralytics_640": partial(ultralytics, size=640, batch=2),
 }

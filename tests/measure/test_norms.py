@@ -237,6 +237,17 @@ def test_one_odd_number_among_many_tensors_of_zeros(odd, dtype):
     assert norms[[1, 2]].tolist() == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("size", [1e-15, 1e-18, 3e-20, 1e-21, 1e-23, 1e-30, 1e-40])
+def test_gradients_that_are_noise_beside_others_have_their_true_norms(size):
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(64,), (64, 3, 3), (128, 256, 3, 3), (1,), (5, 5)]
+    noise = [size * torch.randn(shape, generator=generator) for shape in shapes]
+    noise[4][0, 0] = math.nan
+    tensors = [torch.ones(3), *noise, torch.zeros(9), noise[2].transpose(0, 1), torch.full((4,), 3e38)]
+    expected = [float(tensor.double().norm()) for tensor in tensors]
+    assert host_norms(tensors) == pytest.approx(expected, rel=1e-6, abs=0.0, nan_ok=True)
+
+
 def test_zero_gradients_are_zero_and_leave_float32():
     norms = host_norms([torch.zeros(3)])
     assert norms.tolist() == [0.0]

@@ -7,6 +7,7 @@ every validation and every checkpoint from there on is ruined.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -39,16 +40,15 @@ class KeptBuffers:
         self._groups = [_Group(group) for group in groups.values()]
         self._kept = [group.values() for group in self._groups]
 
-    @torch.no_grad()
     def settle(self) -> None:
         """Keep the buffers as they are, or put all of them back if one is no longer finite."""
         for index, group in enumerate(self._groups):
             now = group.values()
-            finite = torch.isfinite(now).all()
             if now.device.type != "cpu":
-                self._kept[index] = torch.where(finite, now, self._kept[index])
+                self._kept[index] = torch.where(torch.isfinite(now).all(), now, self._kept[index])
                 group.fill(self._kept[index])
-            elif finite:
+            # A sum takes a third of the time, and is finite only where every number is.
+            elif math.isfinite(now.sum().item()) or bool(torch.isfinite(now).all()):
                 self._kept[index] = now
             else:
                 group.fill(self._kept[index])
@@ -71,6 +71,7 @@ class _Group:
             self._rows = [buffer.detach().reshape(-1) for buffer in self._buffers]
         return torch.cat(self._rows)
 
+    @torch.no_grad()
     def fill(self, values: Tensor) -> None:
         """Put such numbers back."""
         parts = torch.split(values, [buffer.numel() for buffer in self._buffers])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steadygrad.measure.device_norms import sharded_norms
 from steadygrad.measure.kinds import LONG, dense_values, is_plain, is_sharded
-from steadygrad.measure.pieces import side_by_side, square
+from steadygrad.measure.pieces import is_long, side_by_side, square
 from steadygrad.records import FloatArray
 
 # Below this norm the squares of a hundred million elements begin to fall under float32's range.
@@ -30,9 +30,12 @@ def widened(norms: FloatArray, tensors: Sequence[Tensor]) -> FloatArray:
     ``norm = m * ||g / m||`` can't overflow unless the norm itself does.
     """
     wide = norms.astype(np.float64)
-    for i in _not_just_zeros(
-        np.flatnonzero(~(norms > LEAST_SURE) | np.isinf(norms)).tolist(), norms, tensors
-    ):
+    unsure = np.flatnonzero(~(norms > LEAST_SURE) | np.isinf(norms)).tolist()
+    tiny = [i for i in unsure if norms[i] > 0.0 and _is_tiny(norms[i], tensors[i])]
+    if tiny:
+        wide[tiny] = _scaled_norms(wide[tiny].tolist(), [tensors[i] for i in tiny])
+        unsure = sorted(set(unsure).difference(tiny))
+    for i in _not_just_zeros(unsure, norms, tensors):
         if is_sharded(tensors[i]):
             wide[i] = float(sharded_norms([tensors[i]])[0])
             continue
@@ -44,6 +47,30 @@ def widened(norms: FloatArray, tensors: Sequence[Tensor]) -> FloatArray:
         if 0.0 < largest < math.inf:
             wide[i] = _norm_in_range(values, largest)
     return narrowed(wide, norms.dtype)
+
+
+def _is_tiny(norm: float, tensor: Tensor) -> bool:
+    """Whether its squares are too small, and two fused calls take it beside others of its kind."""
+    return (
+        norm <= LEAST_SURE
+        and (tensor.device.type, tensor.dtype) == ("cpu", torch.float32)
+        and is_plain(tensor)
+        and not is_long(tensor)
+    )
+
+
+def _scaled_norms(norms: Sequence[float], tensors: Sequence[Tensor]) -> list[float]:
+    """Norms of tensors whose squares are too small, measured at about 1. A detector has a score of them at each step.
+
+    Args:
+        norms: what came out, which may be far too small, but isn't 0.
+        tensors: the tensors.
+    """
+    # By powers of two no digit is lost.
+    shifts = [min(126, -math.frexp(norm)[1]) for norm in norms]
+    scaled = torch._foreach_mul(list(tensors), [2.0**shift for shift in shifts])
+    found = torch._foreach_norm(scaled, 2)
+    return [math.ldexp(one.item(), -shift) for one, shift in zip(found, shifts, strict=True)]
 
 
 def _not_just_zeros(positions: list[int], norms: FloatArray, tensors: Sequence[Tensor]) -> list[int]:
