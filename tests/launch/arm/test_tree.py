@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from steadygrad.launch.arm.tree import module_of
+from steadygrad.launch.arm.tree import module_of, part_of
 
 
 @pytest.fixture
@@ -91,3 +91,10 @@ def test_nor_does_one_beside_a_part_that_another_optimizer_holds(body):
     whole = module_of([*body[0].parameters(), *adapter.parameters()])
     assert {"adapter.bias", "body.1.bias"} <= set(names(whole))
     assert other.param_groups
+
+
+def test_a_part_is_one_also_while_the_others_are_switched_off(body):
+    for param in body[1].parameters():
+        param.requires_grad_(False)
+    assert part_of(body, list(body[0].parameters())) == "0"
+    assert part_of(body, list(body.parameters())) == ""

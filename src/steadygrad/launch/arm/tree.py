@@ -62,9 +62,12 @@ def replicated(module: nn.Module) -> nn.Module:
 
 
 def part_of(module: nn.Module, params: Sequence[Tensor]) -> str:
-    """Which children of a module these parameters are of; empty where there are no others to train."""
+    """Which children of a module these parameters are of; empty where it has no others.
+
+    Whether the others require a gradient isn't asked: a loop that trains two parts in turn switches it off for one.
+    """
     ids = {id(param) for param in params}
-    if all(id(param) in ids for param in module.parameters() if param.requires_grad):
+    if all(id(param) in ids for param in module.parameters()):
         return ""
     held = (name for name, param in module.named_parameters() if id(param) in ids)
     return _listed(list(dict.fromkeys(name.partition(".")[0] for name in held)))
