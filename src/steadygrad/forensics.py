@@ -12,7 +12,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from steadygrad.blame import blamed, first_line
+from steadygrad.blame import KINDS, blamed, first_line
+from steadygrad.detect.finding import make
 from steadygrad.origin import LOSS, Origin
 from steadygrad.ranks import Peers, exchange
 from steadygrad.records import Finding
@@ -99,6 +100,15 @@ class Forensics:
         if unexplained is None or origin is None or origin.phase == "optimizer":
             return None
         return replace(unexplained, step=step)
+
+    def last_words(self, step: int) -> Finding | None:
+        """What is wrong with the newest call of the model, of which no step came; None where nothing is."""
+        with torch.enable_grad():
+            origin = self.capture.broken_call() if self._left else None
+        if origin is None:
+            return None
+        self._origins[0, step] = origin
+        return make(KINDS[origin.phase], "error", step, first_line(origin), guarded=self._guarded)
 
     def told(self, finding: Finding) -> Finding:
         """The finding with its origin, where that is known; else as it is."""

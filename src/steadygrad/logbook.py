@@ -6,6 +6,7 @@ The tracks write into it; whoever wants to act on a step listens (`Logbook.liste
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -264,9 +265,10 @@ class Logbook:
 
     def close(self) -> None:
         """Let go of the model, write what is left, close the run file."""
-        if self.forensics is not None:
-            self.contained("end of tracing", self.forensics.close)
         self.deliver()
+        if self.forensics is not None:
+            self.contained("last words", self._last_words, self.forensics)
+            self.contained("end of tracing", self.forensics.close)
         if self.witness is not None:
             self.contained("end of the incident bundles", self.witness.close)
         if self.signals is not None:
@@ -277,6 +279,15 @@ class Logbook:
         for part, sink in self.sinks:
             self.contained(f"closing of the {part}", sink.close)
         self._notices.flush()
+
+    def _last_words(self, forensics: Forensics) -> None:
+        """A script that has died may have died of numbers that a loss or a distribution refused: no step tells of them."""
+        died = isinstance(getattr(sys, "last_value", None), Exception)
+        if not died or any(one.kind.startswith("nonfinite_") for one in self.findings):
+            return
+        found = forensics.last_words(self.counts.steps)
+        if found is not None:
+            self.finding(found)
 
     def _on_scalar(self, step: int, name: str, value: float) -> None:
         if name == "loss":

@@ -69,3 +69,14 @@ def test_each_training_and_each_optimizer_of_one_loss_is_told_where_it_became_br
     assert len(runs) == 5
     assert [(run.findings[0].kind, run.findings[0].step) for run in runs] == [("nonfinite_input", 0)] * 5
     assert all("rows 4" in run.findings[0].summary or "row 4" in run.findings[0].summary for run in runs)
+
+
+@pytest.mark.parametrize("mode", [(), ("--guard",)], ids=["watch", "guard"])
+def test_a_script_that_dies_of_a_nan_which_its_loss_refuses(launched, plain, mode):
+    ended, by_python = launched("bce_refuses.py", *mode), plain("bce_refuses.py")
+    assert (ended.out, ended.code) == (by_python.out, by_python.code)
+    assert ended.code == 1
+    (finding,) = ended.runs[0].findings
+    assert (finding.kind, finding.step) == ("nonfinite_input", 2)
+    assert "batch row 5" in finding.summary
+    assert "nonfinite_input at step 2" in ended.closing

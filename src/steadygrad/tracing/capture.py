@@ -171,6 +171,14 @@ class Capture:
             listener.deaf = False
         return Replay(None, note)
 
+    def broken_call(self) -> Origin | None:
+        """Where the newest call became non-finite, if what it has returned did."""
+        calls = self._listener.calls if self._listener is not None else ()
+        made = [one() for one in calls[-1].outputs] if calls else []
+        if not any(one is not None and has_numbers(one) and not is_finite(one) for one in made):
+            return None
+        return self.replay().origin
+
     def mark(self, optimizer: int, step: int) -> None:
         """The calls since this optimizer's last step are those of the step it is about to make."""
         for call in reversed(self._listener.calls if self._listener else ()):
