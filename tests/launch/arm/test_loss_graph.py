@@ -17,6 +17,10 @@ def under_autocast():
         return functional.cross_entropy(nn.Linear(3, 3)(LOGITS).softmax(1), LABELS)
 
 
+def one_channel(dim):
+    return nn.Conv2d(1, 1, 1)(LOGITS[:, None, :, None].expand(4, 1, 3, 2)).softmax(dim)
+
+
 @pytest.mark.parametrize(
     ("make", "kind"),
     [
@@ -43,6 +47,15 @@ def under_autocast():
         (lambda: -(LOGITS.softmax(1) * LOGITS.log_softmax(1)).sum(), None),
         (lambda: functional.cross_entropy(nn.Linear(3, 3)(LOGITS.softmax(1)), LABELS), None),
         (lambda: LOGITS, None),
+        (
+            lambda: functional.mse_loss(nn.Linear(3, 1)(LOGITS).softmax(1)[:, 0], SURE[:, 0]),
+            "single_class_softmax",
+        ),
+        (lambda: functional.cross_entropy(nn.Linear(3, 1)(LOGITS), LABELS * 0), "single_class_softmax"),
+        (lambda: one_channel(-3).mean() + one_channel(-3).square().sum(), "single_class_softmax"),
+        (lambda: one_channel(-1).mean(), None),
+        (lambda: nn.Linear(3, 1)(LOGITS).log_softmax(-1).mean() + nn.Linear(3, 1)(LOGITS).mean(), None),
+        (lambda: nn.Linear(1, 2)(nn.Linear(3, 1)(LOGITS).softmax(-1)).mean(), None),
     ],
 )
 def test_a_loss_that_is_given_what_it_makes_itself(make, kind):

@@ -17,10 +17,15 @@ from steadygrad.detect.finding import make
 from steadygrad.records import Finding
 
 _MOST_NODES = 64
+_MOST_PAST = 1024
+# A dimension counted from the end is kept as an unsigned number of 64 bits.
+_UNSIGNED = 2**64
 _TWICE = {
     "LogSoftmaxBackward0": ("SoftmaxBackward0", "a softmax"),
     "BinaryCrossEntropyWithLogitsBackward0": ("SigmoidBackward0", "a sigmoid"),
 }
+_SOFTMAXES = ("SoftmaxBackward0", "LogSoftmaxBackward0")
+_LEAF = "AccumulateGrad"
 _NEGATIVE_LOG_LIKELIHOOD = ("NllLossBackward0", "NllLoss2DBackward0")
 _NO_LOGARITHM = {
     "SoftmaxBackward0": "probabilities",
@@ -43,6 +48,16 @@ def unsuited(roots: object, step: int) -> Finding | None:
         >>> unsuited(F.cross_entropy(output.softmax(1), torch.tensor([0, 1, 2, 0])), 0).kind
         'double_softmax'
     """
+    alone = set(filter(_is_over_one, _from(roots, within_loss=True)))
+    if alone and not _leads_past(roots, alone):
+        return make(
+            "single_class_softmax",
+            "warning",
+            step,
+            "All that the loss knows of the output has been through a softmax over one number, which is always 1: nothing "
+            "can be learnt.",
+            evidence={"units": 1.0},
+        )
     for node in _from(roots):
         name, below = node.name(), node_behind(_first(node))
         fed_by = "" if below is None else below.name()
@@ -65,15 +80,49 @@ def unsuited(roots: object, step: int) -> Finding | None:
     return None
 
 
+def _is_over_one(node: Any) -> bool:
+    """Whether a node is a softmax along a dimension of one; asked without a look at what it has saved, for which a
+    checkpoint would compute it again.
+    """
+    if node.name() not in _SOFTMAXES:
+        return False
+    shape, dim = node._input_metadata[0].shape, node._saved_dim
+    return len(shape) > 0 and shape[dim - _UNSIGNED if dim >= len(shape) else dim] == 1
+
+
+def _leads_past(roots: object, barriers: set[Any]) -> bool:
+    """Whether a way leads from the loss to a parameter that goes through none of these; yes, where it is too far to see."""
+    waiting = [one.grad_fn for one in _tensors(roots)]
+    seen = set(barriers)
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node.name().endswith(_LEAF) or len(seen) > _MOST_PAST:
+            return True
+        seen.add(node)
+        waiting.extend(following for following, _ in node.next_functions)
+    return False
+
+
+def _tensors(roots: object) -> list[Tensor]:
+    tensors = roots if isinstance(roots, (list, tuple)) else [roots]
+    return [one for one in tensors if isinstance(one, Tensor) and one.grad_fn is not None]
+
+
 def _first(node: Any) -> Any:
     following = node.next_functions
     return following[0][0] if following else None
 
 
-def _from(roots: object) -> Iterator[Any]:
-    """The nodes nearest to the loss, nearest first."""
-    tensors = roots if isinstance(roots, (list, tuple)) else [roots]
-    waiting = deque(one.grad_fn for one in tensors if isinstance(one, Tensor) and one.grad_fn is not None)
+def _from(roots: object, *, within_loss: bool = False) -> Iterator[Any]:
+    """The nodes nearest to the loss, nearest first.
+
+    Args:
+        roots: where to begin.
+        within_loss: leave out what lies behind the last layer that has a parameter.
+    """
+    waiting = deque(one.grad_fn for one in _tensors(roots))
     seen: set[Any] = set()
     while waiting and len(seen) < _MOST_NODES:
         node = waiting.popleft()
@@ -81,4 +130,6 @@ def _from(roots: object) -> Iterator[Any]:
             continue
         seen.add(node)
         yield node
-        waiting.extend(following for following, _ in node.next_functions if following is not None)
+        behind = [following for following, _ in node.next_functions if following is not None]
+        if not within_loss or not any(node_behind(one).name().endswith(_LEAF) for one in behind):
+            waiting.extend(behind)
