@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
-from steadygrad.launch.arm.objects import broken_variable
+from steadygrad.launch.arm.by_hand import HandSeat
+from steadygrad.launch.arm.objects import broken_variable, parameter_behind
+from steadygrad.launch.arm.seat import Seat
 from steadygrad.launch.arm.tree import module_of
 from steadygrad.origin import BESIDE, VARIABLE
 from steadygrad.tracing import Broken, broken_loss
@@ -34,3 +37,9 @@ def broken_by(loss: Tensor, *, slopes: bool = False) -> Broken | None:
     return broken._replace(
         origin=replace(broken.origin, phase="input", operation=f"{VARIABLE}{name}", rows=rows)
     )
+
+
+def concerns_none(loss: Tensor, *known: Sequence[Seat] | Sequence[HandSeat]) -> bool:
+    """Whether this is the loss of a training that begins only now: a parameter of it is nobody's that is known."""
+    param = parameter_behind(loss)
+    return param is not None and not any(id(param) in seat.ids for seats in known for seat in seats)

@@ -81,18 +81,17 @@ def unsuited(roots: object, step: int) -> Finding | None:
 
 
 def _is_over_one(node: Any) -> bool:
-    """Whether a node is a softmax along a dimension of one; asked without a look at what it has saved, for which a
-    checkpoint would compute it again.
-    """
+    """Whether a node is a softmax along a dimension of one."""
     if node.name() not in _SOFTMAXES:
         return False
-    shape, dim = node._input_metadata[0].shape, node._saved_dim
+    # Not by what it has saved, for which a checkpoint would compute it again.
+    shape, dim = node._input_metadata[0].shape, node._saved_dim  # noqa: SLF001 - only the node knows
     return len(shape) > 0 and shape[dim - _UNSIGNED if dim >= len(shape) else dim] == 1
 
 
 def _leads_past(roots: object, barriers: set[Any]) -> bool:
     """Whether a way leads from the loss to a parameter that goes through none of these; yes, where it is too far to see."""
-    waiting = [one.grad_fn for one in _tensors(roots)]
+    waiting: list[Any] = [one.grad_fn for one in _tensors(roots)]
     seen = set(barriers)
     while waiting:
         node = waiting.pop()
@@ -122,7 +121,7 @@ def _from(roots: object, *, within_loss: bool = False) -> Iterator[Any]:
         roots: where to begin.
         within_loss: leave out what lies behind the last layer that has a parameter.
     """
-    waiting = deque(one.grad_fn for one in _tensors(roots))
+    waiting: deque[Any] = deque(one.grad_fn for one in _tensors(roots))
     seen: set[Any] = set()
     while waiting and len(seen) < _MOST_NODES:
         node = waiting.popleft()

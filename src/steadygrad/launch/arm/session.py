@@ -18,14 +18,14 @@ from torch.optim import Optimizer
 from steadygrad.attachment import attached_to, guard, watch
 from steadygrad.containment import Containment
 from steadygrad.errors import RunFileError, UsageError
-from steadygrad.launch.arm.broken import broken_by
+from steadygrad.launch.arm.broken import broken_by, concerns_none
 from steadygrad.launch.arm.by_hand import HandSeat
 from steadygrad.launch.arm.child_runs import of_children, rank_in_group
 from steadygrad.launch.arm.course import LOOKS, MOST_EXPLANATIONS, Course
 from steadygrad.launch.arm.loss_graph import unsuited
 from steadygrad.launch.arm.losses import Losses, only_loss
 from steadygrad.launch.arm.masters import copied_from, named_after
-from steadygrad.launch.arm.objects import held_by, leaves_behind, optimizers_of, parameter_behind
+from steadygrad.launch.arm.objects import held_by, leaves_behind, optimizers_of
 from steadygrad.launch.arm.seat import Seat
 from steadygrad.launch.arm.tree import module_of, part_of, replicated
 from steadygrad.launch.children import at_end_of_child, child_name
@@ -173,8 +173,11 @@ class Session:
         seats = [seat for seat in self._known if seat.ids & ids]
         if not seats and not hands and self._searches < _MOST_SEARCHES:
             self._searches += 1
-            found = [self._seat_of(optimizer) for optimizer in _without_rivals(optimizers_of(ids))]
-            seats = [seat for seat in found if seat is not None]
+            seats = [
+                new for one in _without_rivals(optimizers_of(ids)) if (new := self._seat_of(one)) is not None
+            ]
+            for seat in seats:
+                self._tell_unsuited(seat)
         for seat in seats:
             seat.before_clip(max_norm if seat.covered_by(ids) else None)
         return [*seats, *hands]
@@ -219,15 +222,10 @@ class Session:
     def _look_into(self, loss: Tensor) -> None:
         """A loss that isn't finite: find out why while its graph is there, a few times in a training."""
         course = self._course
-        if course.explanations < MOST_EXPLANATIONS or self._is_anothers(loss):
+        if course.explanations < MOST_EXPLANATIONS or concerns_none(loss, self._known, self._hands):
             look = partial(broken_by, loss, slopes=course.looks > 0)
             course.broken = self.contained("look into a broken loss", look)
             course.explanations += course.broken is not None
-
-    def _is_anothers(self, loss: Tensor) -> bool:
-        """Whether this is the loss of a training that begins only now: a parameter of it is nobody's that is known."""
-        param = parameter_behind(loss)
-        return param is not None and not any(id(param) in one.ids for one in [*self._known, *self._hands])
 
     def _is_within_another(self, optimizer: Optimizer) -> bool:
         """Whether this step is part of the step of an optimizer around this one, which is watched."""
