@@ -50,12 +50,20 @@ def model():
     return Outer()
 
 
-@pytest.mark.parametrize("value", [NAN, INF])
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
 def test_the_batch(model, value):
     found = origin(model(data(value)).square().mean(), model)
     assert (found.phase, found.operation, found.rows) == ("input", "data", (2,))
     assert "or what was computed of it" in str(found)
     assert found.kind == ("nan" if value is NAN else "inf")
+
+
+def test_a_silence_whose_logarithm_enters_a_convolution():
+    net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(8, 1))
+    loud = torch.ones(4, 1, 6)
+    loud[2] = 0.0
+    found = origin(net(loud.log()).mean(), net)
+    assert (found.phase, found.rows) == ("input", (2,))
 
 
 @pytest.mark.parametrize(

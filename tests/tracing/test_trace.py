@@ -44,7 +44,7 @@ def equal(first, second):
     return first == second
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_broken_row_of_the_batch_is_named(bad):
     batch = torch.randn(5, 3)
     batch[3, 1] = bad

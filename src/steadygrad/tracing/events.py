@@ -95,6 +95,12 @@ PLANTING = frozenset(
 """Operations to which somebody gives an infinity on purpose."""
 
 
+MIXING = frozenset(
+    ("addmm", "mm", "bmm", "convolution", "native_layer_norm", "native_group_norm", "native_batch_norm")
+)
+"""Operations that no mask is given to: a -Inf of the batch that enters one was no mask, but the logarithm of a 0."""
+
+
 @dataclass(eq=False, slots=True)
 class Event:
     """One operation that returned something non-finite.
@@ -189,6 +195,9 @@ def to_blame(broken: Event) -> tuple[Event, tuple[Event, ...]]:
     """The first producer that a broken number goes back to, and the events that it then passed through."""
     chain = sorted(ancestors(broken), key=lambda one: one.order)
     first = next((one for one in chain if one.is_producer), broken)
+    if first.operation.removeprefix("aten.") in MIXING:
+        brought = (one for one in ancestors(first) if one.operation == "input")
+        first = min(brought, key=lambda one: one.order, default=first)
     reached = {first}
     later = [one for one in chain if not reached.isdisjoint(one.parents) and not reached.add(one)]  # type: ignore[func-returns-value]
     return first, tuple(later)

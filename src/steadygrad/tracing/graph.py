@@ -20,6 +20,7 @@ from steadygrad.calling import node_behind, nodes_behind
 from steadygrad.catalog.operations import snake_case
 from steadygrad.measure import parameter_names
 from steadygrad.origin import BESIDE, DATA, LOSS_FACTOR, Origin
+from steadygrad.tracing.events import MIXING
 from steadygrad.tracing.finiteness import (
     broken_rows,
     facts,
@@ -182,7 +183,9 @@ def _first(nodes: Sequence[Any], loss: Tensor) -> _Seen:
             return _Seen(made, node, made=True)
         kept = sorted(_kept(node), key=lambda pair: pair[0].startswith(_SAVED_RESULT))
         for name, tensor in kept:
-            if not is_broken(tensor):
+            if not (
+                is_broken(tensor) or (_name(node) in MIXING and has_numbers(tensor) and not is_finite(tensor))
+            ):
                 continue
             if name.startswith(_SAVED_RESULT):
                 return _Seen(tensor, _maker(node), made=True)
