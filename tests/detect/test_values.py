@@ -32,6 +32,15 @@ def test_a_scaler_at_work_is_no_broken_loss(stream, context):
     assert not [f for f in over(readings, context(2)) if f.kind == "nonfinite_loss"]
 
 
+def test_a_loss_that_is_nan_where_a_scaler_leaves_the_step_out_is_no_scales_fault(stream, context):
+    norms, losses = np.ones((6, 2)), [1.0, INF, NAN, NAN, 1.0, 1.0]
+    norms[1:4] = NAN
+    readings = stream(norms, loss=losses, overflow=[1 <= step < 4 for step in range(6)], skipped=True)
+    (finding,) = over(readings, context(2))
+    assert (finding.kind, finding.severity, finding.step) == ("nonfinite_loss", "error", 2)
+    assert "no scale is to blame" in finding.summary
+
+
 @pytest.mark.parametrize("value", [NAN, INF])
 def test_ruined_weights_are_named_where_weights_are_measured(stream, context, value):
     readings = stream(np.ones((40, 3)))

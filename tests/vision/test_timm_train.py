@@ -84,4 +84,5 @@ def test_a_step_that_timms_scaler_leaves_out_costs_the_moving_average_nothing(ru
     guarded = run(*words, "--poison", str(step), ours=OURS)
     assert "weights finite" in guarded.stdout
     assert "ema finite" in guarded.stdout
-    assert "guarded 14 steps of ResNet (1 left out by the loss scaler)" in guarded.stderr
+    told = f"guarded 14 steps of ResNet (1 left out by the loss scaler), nonfinite_input at step {step}"
+    assert told in guarded.stderr

@@ -20,7 +20,9 @@ from steadygrad.records import Finding, Reading
 class NonfiniteLoss:
     """The loss is a NaN or an Inf while the gradient is finite, or isn't there.
 
-    Where the gradient is non-finite too, the finding about it tells the step; two would say the same.
+    Where the gradient is non-finite too, the finding about it tells the step; two would say the same. A step that a
+    loss scaler has left out has none: there a NaN is told, which no scale makes, and an Inf isn't, which may be a loss
+    that was logged with its scale.
     The state is the length of the streak of non-finite losses: only its first is told.
     """
 
@@ -35,20 +37,29 @@ class NonfiniteLoss:
             return state, None
         if math.isfinite(loss):
             return 0, None
-        if state or reading.overflow or not math.isfinite(reading.total_norm):
-            return state + 1, None
-        name = "NaN" if math.isnan(loss) else "Inf"
-        gradient = "all gradients are 0" if reading.total_norm == 0.0 else "the gradient is finite"
+        told = math.isnan(loss) if reading.overflow else math.isfinite(reading.total_norm)
+        if state or not told:
+            return (state if reading.overflow else state + 1), None
         return 1, make(
             "nonfinite_loss",
             "error",
             reading.step,
-            f"The loss is {name} although {gradient}: it was made after the model's output, in a step that a gradient "
-            "scaler left out, or only in what was logged.",
+            _of_loss(reading, loss),
             evidence={"total_norm": reading.total_norm},
             optimizer=context.optimizer,
             guarded=context.mode == "guard",
         )
+
+
+def _of_loss(reading: Reading, loss: float) -> str:
+    if reading.overflow:
+        return "The loss is NaN in a step that the loss scaler left out: no scale is to blame."
+    name = "NaN" if math.isnan(loss) else "Inf"
+    gradient = "all gradients are 0" if reading.total_norm == 0.0 else "the gradient is finite"
+    return (
+        f"The loss is {name} although {gradient}: it was made after the model's output, in a step that a gradient "
+        "scaler left out, or only in what was logged."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,12 +203,13 @@ class Session:
     def left_out(self, optimizer: Optimizer) -> None:
         """A ``GradScaler`` has found gradients that aren't finite, and left the step out by itself."""
         course, known = self._course, optimizer in self._seats
-        seat = self._seat_of(optimizer)
-        course.passes, course.broken = 0, None
+        course.passes, seat = 0, self._seat_of(optimizer)
         if seat is None:
             return
         if not known:
             self._tell_unsuited(seat)
+        if course.broken is not None:
+            seat.explain(course.broken)
         seat.left_out(optimizer, course.losses)
         course.losses.end_round()
 
