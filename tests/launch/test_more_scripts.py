@@ -254,3 +254,17 @@ def test_a_nan_before_a_clip_is_one_finding_of_one_step(launched):
     ended = launched("clip_nan.py", "--guard")
     (run,) = ended.runs
     assert [(finding.kind, finding.step) for finding in run.findings] == [("nonfinite_input", 5)]
+
+
+def test_a_critics_word_on_an_actor_has_no_course_to_keep_to(launched):
+    ended = launched("actor.py")
+    assert float(ended.out) > 20.0
+    of_critic, of_actor = ended.runs
+    assert (of_critic.loss_logged.any(), of_actor.loss_logged.any()) == (True, False)
+    assert len(of_actor.scalars("score")[0]) == 160
+    assert not of_actor.findings
+
+
+def test_two_optimizers_that_step_by_one_loss_share_it(launched):
+    runs = launched("actor.py", args=("together",)).runs
+    assert [bool(run.loss_logged.all()) for run in runs] == [True, True]

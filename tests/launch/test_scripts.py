@@ -60,7 +60,7 @@ def test_a_gan_has_a_run_for_each_network(launched):
     assert (critic.info.model, generator.info.model) == ("Discriminator", "Generator")
     assert names(generator) == ["main.0.weight", "main.0.bias", "main.2.weight", "main.2.bias"]
     np.testing.assert_allclose(critic.scalars("loss")[1], ended.losses("loss_D"), rtol=1e-6)
-    np.testing.assert_allclose(generator.scalars("loss")[1], ended.losses("loss_G"), rtol=1e-6)
+    np.testing.assert_allclose(generator.scalars("score")[1], ended.losses("loss_G"), rtol=1e-6)
 
 
 def test_lbfgs_has_the_loss_at_the_start_of_each_step(launched):

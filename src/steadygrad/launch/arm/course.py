@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from torch.optim import Optimizer
 
 from steadygrad.launch.arm.losses import Losses
+from steadygrad.launch.arm.objects import parameters_behind
 from steadygrad.launch.arm.seat import Seat
 from steadygrad.records import Finding
 from steadygrad.tracing import Broken
@@ -32,6 +34,7 @@ class Course(threading.local):
         unsuited: what the last of those looks has found.
         broken: where a loss that leads up to the next step became non-finite.
         explanations: how often that was found out.
+        reached: parameters that the losses of this round depend on, by ``id``; known while losses are looked at.
     """
 
     def __init__(self) -> None:
@@ -44,6 +47,7 @@ class Course(threading.local):
         self.unsuited: Finding | None = None
         self.broken: Broken | None = None
         self.explanations = 0
+        self.reached: set[int] = set()
 
     def begin_pass(self, tensors: object, gradient: object) -> None:
         """A backward pass begins: what broke the loss of the last step, for all its optimizers, is over.
@@ -53,5 +57,17 @@ class Course(threading.local):
             gradient: what the root's gradient is set to, where that isn't one.
         """
         if not self.losses.open:
-            self.broken = None
+            self.broken, self.reached = None, set()
         self.losses.add(tensors, gradient)
+        if self.looks:
+            self.reached |= parameters_behind(tensors)
+
+    def is_scored(self, seat: Seat, known: Sequence[Seat]) -> bool:
+        """Whether the loss of a seat's first step is the word of networks that step by a loss of their own.
+
+        Args:
+            seat: the new one.
+            known: the others. Those that have stepped by this same loss share it.
+        """
+        others = [one for one in known if one.round != self.losses.round]
+        return any(self.reached & one.ids - seat.ids for one in others)

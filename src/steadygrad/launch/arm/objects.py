@@ -24,7 +24,7 @@ T = TypeVar("T")
 # A graph of unrolled time steps may be large; beyond this it isn't worth the time.
 _MOST_NODES = 1_000_000
 # From a loss down to some parameter.
-_NEAR = 256
+_NEAR, _FAR = 256, 20_000
 # A longer list is data.
 _MOST_ITEMS = 64
 
@@ -57,6 +57,15 @@ def leaves_behind(roots: object) -> list[Tensor]:
     tensors = roots if isinstance(roots, (list, tuple)) else [roots]
     leaves = leaves_of([one for one in tensors if isinstance(one, Tensor)], _MOST_NODES)
     return [leaf for leaf in leaves if leaf.grad is not None]
+
+
+def parameters_behind(roots: object) -> set[int]:
+    """What a backward pass from ``roots`` will give a gradient, by ``id``."""
+    tensors = [
+        one for one in (roots if isinstance(roots, (list, tuple)) else [roots]) if isinstance(one, Tensor)
+    ]
+    leaves = (getattr(node, "variable", None) for node in nodes_behind(tensors, _FAR))
+    return {id(leaf) for leaf in leaves if isinstance(leaf, Tensor)}
 
 
 def parameter_behind(loss: Tensor) -> nn.Parameter | None:

@@ -16,6 +16,9 @@ from steadygrad.monitor import Monitor
 from steadygrad.runfile.own_clip import AFTER, BEFORE
 from steadygrad.tracing import Broken
 
+SCORE = "score"
+"""What stands for the loss where that is the word of other networks."""
+
 # What clip_grad_norm_ adds to the norm that it divides by.
 _CLIP_EPS = 1e-6
 
@@ -30,6 +33,11 @@ class Seat:
         own: attached by us. One that the script attached itself is only counted.
         measures_early: the monitor may measure when the script clips, before its step.
         led: an integration of ours leads it: it measures before the clip and logs the loss by itself.
+
+    Attributes:
+        round: of the losses, of its newest step.
+        is_scored: its loss is what other networks say of it, which are trained by losses of their own (the critic of an
+            actor, a discriminator): that has no course that it should keep to.
     """
 
     def __init__(
@@ -52,7 +60,8 @@ class Seat:
         self._monitor = weakref.ref(monitor)
         self._measures_early = measures_early and not led
         self._measured = False
-        self._round = 0
+        self.round = 0
+        self.is_scored = False
         self._clips: list[tuple[Tensor, Tensor]] = []
         self._in_closure = False
         self._evaluated = self._clipped = False
@@ -162,9 +171,9 @@ class Seat:
             training.findings = monitor.findings
 
     def _log_loss(self, losses: Losses) -> None:
-        if not self._led and losses.value is not None and losses.round != self._round:
-            self._round = losses.round
-            self._log(loss=losses.value)
+        if not self._led and losses.value is not None and losses.round != self.round:
+            self.round = losses.round
+            self._log(**{SCORE if self.is_scored else "loss": losses.value})
 
     def _log_clips(self) -> None:
         if self._clips:

@@ -281,6 +281,7 @@ class Session:
                 self._seats[optimizer] = None
                 seat = self._seats[optimizer] = self.contained("attaching", self._attach, optimizer)
                 if seat is not None:
+                    seat.is_scored = self._course.is_scored(seat, self._known)
                     self._known.append(seat)
         return self._seats[optimizer]
 
