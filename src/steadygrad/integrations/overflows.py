@@ -15,20 +15,27 @@ if TYPE_CHECKING:
 
 
 def tell_overflows(borrowed: Borrowed, scaler: Any, monitor: Monitor) -> None:
-    """Have a monitor hear, after each ``scaler.step``, that it may have been left out; without a scaler nothing is.
+    """Have a monitor hear of each ``scaler.step`` in which the optimizer wasn't asked to step; without a scaler none is.
 
     Args:
         borrowed: puts the scaler's own method back.
         scaler: the trainer's ``GradScaler``, or None.
-        monitor: measures before each step.
+        monitor: is told.
     """
     if scaler is None:
         return
 
     def stepping(original: Callable[..., Any]) -> Callable[..., Any]:
         def step(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-            result = original(optimizer, *args, **kwargs)
-            monitor.left_out(optimizer)
+            if not hasattr(optimizer, "register_step_pre_hook"):
+                return original(optimizer, *args, **kwargs)
+            asked: list[bool] = []
+            handle = optimizer.register_step_pre_hook(lambda *_: asked.append(True))
+            try:
+                result = original(optimizer, *args, **kwargs)
+            finally:
+                handle.remove()
+            monitor.left_out(optimizer, surely=not asked)
             return result
 
         return step
