@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from steadygrad.ranks.flags import Flags
 from steadygrad.ranks.lanes import bad_losses_in, code, device_code, norms_in, pack, unpack
-from steadygrad.ranks.letter import Letter
+from steadygrad.ranks.letter import Form, Letter
 from steadygrad.ranks.seen import Seen
 
 WORDS = {8: torch.float64, 4: torch.float32}
@@ -66,6 +67,22 @@ def test_letters_of_all_ranks_are_seen_by_each(word_bytes, ranks):
         )
         for rank, (norm, loss, lags, off) in enumerate(ranks)
     ]
+    form = Form(len(ranks) - 1, len(ranks))
+    for again in (
+        letters[-1],
+        replace(letters[-1], rank=len(ranks) - 1, joins=False, outside=(False, False)),
+    ):
+        plain = replace(again, outside=(False, False))
+        form.fill(
+            out := np.empty(len(plain.on_host())),
+            plain.loss,
+            plain.norm,
+            plain.flags,
+            plain.lags,
+            plain.joins,
+            plain.due,
+        )
+        np.testing.assert_array_equal(out, plain.on_host())
     dtype = WORDS[word_bytes]
     host = [torch.tensor(one.on_host(word_bytes), dtype=dtype) for one in letters]
     device = [one.on_device(dtype, torch.device("cpu")) for one in letters]

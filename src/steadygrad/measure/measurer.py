@@ -18,7 +18,7 @@ from steadygrad.measure.device_norms import device_norms, scaled_norm
 from steadygrad.measure.host_norms import HostNorms
 from steadygrad.measure.layout import holds_long
 from steadygrad.measure.measurement import PARAM_NORM_EVERY, HostMeasurement, Measurement
-from steadygrad.measure.out_of_range import host_total, narrowed
+from steadygrad.measure.out_of_range import MOST_FLOAT32, host_total, narrowed
 from steadygrad.measure.table import ParamTable
 from steadygrad.records import BoolArray, FloatArray
 
@@ -131,7 +131,10 @@ class Measurer:
             parts = together.own_parts(grads)
             norms, _ = self._plan((), parts)(parts)
             true = together.join_host(norms, step)
-            norms, total = narrowed(true, norms.dtype), host_total(true)
+            total = host_total(true)
+            # Then each of them fits: nobody has to look.
+            fits = total < MOST_FLOAT32
+            norms = true.astype(norms.dtype) if fits else narrowed(true, norms.dtype)
             self._joined_params = None
         return HostMeasurement.of(
             norms,

@@ -13,6 +13,7 @@ from torch import Tensor
 from steadygrad.ranks.flags import SILENT, Flags
 from steadygrad.ranks.lanes import BITS, FLOAT64_BYTES, code, device_code, pack, per_word
 from steadygrad.ranks.seen import CODES, loss_words
+from steadygrad.records import FloatArray
 
 
 @dataclass(slots=True)
@@ -67,6 +68,10 @@ class Letter:
         words[begin + word] += device_code(self.norm, self.loss, device).to(dtype) * float(1 << (BITS * lane))
         return words
 
+    def of_all(self, word_bytes: int) -> list[float]:
+        """The words without a loss and with nothing in this rank's own place."""
+        return self._words(0.0, 0, word_bytes)
+
     def _words(self, loss: float, own: int, word_bytes: int) -> list[float]:
         lanes = per_word(word_bytes)
         # In the order of the places in `steadygrad.ranks.seen`.
@@ -83,6 +88,47 @@ class Letter:
         word, lane = divmod(CODES + self.rank, lanes)
         small[loss_words(word_bytes) + word] += float(own << (BITS * lane))
         return small
+
+
+class Form:
+    """A letter in host memory, step after step: what all count is mostly what it was at the step before.
+
+    Args:
+        rank: this one.
+        world: how many there are.
+    """
+
+    def __init__(self, rank: int, world: int) -> None:
+        self._rank, self._world = rank, world
+        lanes = per_word(FLOAT64_BYTES)
+        word, lane = divmod(CODES + rank, lanes)
+        self._place, self._shift = loss_words(FLOAT64_BYTES) + word, BITS * lane
+        self._about: tuple[object, ...] = ()
+        self._words = np.zeros(0)
+
+    def fill(
+        self, out: FloatArray, loss: float | None, norm: float | None, flags: Flags, *about: bool
+    ) -> None:
+        """Write what `Letter.on_host` returns.
+
+        Args:
+            out: where to.
+            loss: see `Letter`.
+            norm: likewise.
+            flags: likewise.
+            about: ``lags``, ``joins`` and ``due``, likewise.
+        """
+        told = (loss is None, flags, about)
+        if told != self._about:
+            lags, joins, due = about
+            known = None if loss is None else 0.0
+            letter = Letter(self._rank, self._world, known, None, lags, flags, joins=joins, due=due)
+            self._about, self._words = told, np.array(letter.of_all(FLOAT64_BYTES))
+        out[:] = self._words
+        bad_loss = False
+        if loss is not None:
+            out[0], bad_loss = loss, not math.isfinite(loss)
+        out[self._place] += float(code(norm, bad_loss=bad_loss) << self._shift)
 
 
 @lru_cache(maxsize=64)

@@ -12,8 +12,9 @@ from such a step and is forgotten, so that an overflow isn't told of the healthy
 
 from __future__ import annotations
 
+import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -22,7 +23,7 @@ from torch.utils.hooks import RemovableHandle
 
 from steadygrad.capture import is_capturing
 from steadygrad.containment import Containment
-from steadygrad.measure import HostNorms, device_norms, is_sharded
+from steadygrad.measure import LEAST_SURE, HostNorms, device_norms, is_sharded
 
 PART = "local gradient norm"
 SAMPLED = 4
@@ -47,20 +48,21 @@ class LocalNorms:
         # Weakly, because a hook on a parameter that holds this parameter would keep the model alive.
         self._params = [weakref.ref(param) for param in sampled]
         self._kept: list[Tensor | None] = [None] * len(sampled)
-        self._are_own = [False] * len(sampled)
-        self._places: list[int] = []
-        self._engine = HostNorms([])
+        self._own: list[Tensor | None] = [None] * len(sampled)
         self._handles: list[RemovableHandle] = [
-            param.register_hook(partial(self._keep, index, held))  # type: ignore[no-untyped-call]
+            param.register_hook(self._hook(index, held, captures=param.is_cuda))  # type: ignore[no-untyped-call]
             for index, (param, held) in enumerate(zip(sampled, self._params, strict=True))
         ]
 
-    def take(self) -> Tensor | float | None:
-        """Their norm since the last call, 0-d where the host mustn't wait; None where there was no gradient."""
-        norm = self._containment.run(PART, self._measured)
-        if PART in self._containment.off:
+    def take(self, *, complete: bool = False) -> Tensor | float | None:
+        """Their norm since the last call, 0-d where the host mustn't wait; None where there was no gradient.
+
+        Args:
+            complete: every parameter is known to have a gradient.
+        """
+        norm = self._containment.run(PART, self._measured, complete)
+        if norm is None and PART in self._containment.off:
             self.close()
-            return None
         return norm
 
     def close(self) -> None:
@@ -68,49 +70,68 @@ class LocalNorms:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        self._kept = [None] * len(self._kept)
+        self._kept[:] = [None] * len(self._kept)
 
-    def _keep(self, index: int, param: weakref.ref[Tensor], grad: Tensor | None) -> None:
-        # This runs inside the user's backward pass, before the gradient is added to what the parameter holds. It is nothing
-        # but this in nearly every step, since whatever else is called here costs more than what it does. Without a gradient for
-        # this one torch calls it all the same.
-        if grad is None or is_capturing():
-            return
-        there = param()
-        if there is None or there.grad is None:
-            self._kept[index], self._are_own[index] = grad, False
-        else:
-            self._containment.run(PART, self._add, index, there.grad, grad)
+    def _hook(
+        self, index: int, param: weakref.ref[Tensor], *, captures: bool
+    ) -> Callable[[Tensor | None], None]:
+        kept, add = self._kept, partial(self._containment.run, PART, self._add, index)
+
+        def keep(grad: Tensor | None) -> None:
+            # This runs inside the user's backward pass, before the gradient is added to what the parameter holds. It is
+            # hardly more than nothing in nearly every step, since whatever is called here costs more than what it does.
+            # Without a gradient for this one torch calls it all the same.
+            there = param()
+            if grad is None or there is None or (captures and is_capturing()):
+                return
+            if there.grad is None:
+                kept[index] = grad
+            else:
+                add(there.grad, grad)
+
+        return keep
 
     def _add(self, index: int, held: Tensor, grad: Tensor) -> None:
         """Add a micro-batch to those before it; what is kept of them may still be autograd's own tensor."""
         before = self._kept[index]
         if before is None or grad.layout != torch.strided or before.layout != torch.strided:
-            self._kept[index], self._are_own[index] = grad, False
+            self._kept[index] = grad
             return
-        if not self._are_own[index]:
+        if before is not self._own[index]:
             before = before.detach().to(_sum_dtype(before), copy=True)
         if held.layout == torch.strided:
             # zero_grad(set_to_none=False): where nothing has been added up since, nothing is kept here either.
             before.masked_fill_(held.detach() == 0, 0.0)
-        self._kept[index], self._are_own[index] = before.add_(grad.detach()), True
+        self._kept[index] = self._own[index] = before.add_(grad.detach())
 
-    def _measured(self) -> Tensor | float | None:
-        kept, self._kept = self._kept, [None] * len(self._kept)
-        came = [
-            (index, grad.detach())
-            for index, (grad, param) in enumerate(zip(kept, self._params, strict=True))
-            if grad is not None and _grad_of(param) is not None
-        ]
-        if not came:
-            return None if all(grad is None for grad in kept) else 0.0
-        places, grads = [index for index, _ in came], [grad for _, grad in came]
+    def _measured(self, complete: bool) -> Tensor | float | None:  # noqa: FBT001 - of one call
+        kept = [grad for grad in self._kept if grad is not None]
+        if not complete or len(kept) < len(self._kept):
+            came = self._of_this_step()
+            if not came:
+                self._kept[:] = [None] * len(self._kept)
+                return 0.0 if kept else None
+            kept = came
+        self._kept[:] = [None] * len(self._kept)
         if self._late:
-            norm: Tensor = torch.linalg.vector_norm(device_norms(grads))
+            whole: Tensor = torch.linalg.vector_norm(device_norms(kept))
+            return whole
+        return _host_norm(kept)
+
+    def _of_this_step(self) -> list[Tensor]:
+        """Without what is kept of gradients that were cleared since."""
+        both = zip(self._kept, self._params, strict=True)
+        return [grad for grad, param in both if grad is not None and _grad_of(param) is not None]
+
+
+def _host_norm(kept: list[Tensor]) -> float:
+    if all(grad.dtype == torch.float32 and grad.layout == torch.strided for grad in kept):
+        norms: Sequence[Tensor] = torch._foreach_norm(kept)
+        norm = math.hypot(*[one.item() for one in norms])
+        # Where no square has left float32's range, as in nearly every step.
+        if LEAST_SURE < norm < math.inf:
             return norm
-        if places != self._places:
-            self._places, self._engine = places, HostNorms(grads)
-        return self._engine(grads)[1]
+    return HostNorms(kept)([grad.detach() for grad in kept])[1]
 
 
 def _grad_of(param: weakref.ref[Tensor]) -> Tensor | None:

@@ -33,7 +33,7 @@ from steadygrad.containment import Containment
 from steadygrad.measure import LateReads, Layout, is_sharded, own_part
 from steadygrad.ranks.flags import SILENT, Flags
 from steadygrad.ranks.halves import WIDE
-from steadygrad.ranks.letter import Letter
+from steadygrad.ranks.letter import Form, Letter
 from steadygrad.ranks.local import LocalNorms
 from steadygrad.ranks.peers import Peers
 from steadygrad.ranks.seen import Seen
@@ -90,6 +90,7 @@ class Ranks:
         self.grow()
         held = containment or Containment(lambda _: None)
         self._local = LocalNorms(params, late=late, containment=held) if peers.replicated else None
+        self._form = Form(peers.rank, peers.world)
         self._reads: LateReads[int] = LateReads()
         self._seen: deque[Seen] = deque(maxlen=_KEPT)
 
@@ -172,9 +173,10 @@ class Ranks:
         self._refuse_alone()
         words, count = self._words, len(norms)
         self._sums.square_into(norms, words[:count])
-        words[count:] = self._letter(step).on_host()
+        self._fill(words[count:], step)
         self.calls += 1
-        self.bytes_sent += self._reduce(self._vector, str(self.calls))
+        self.bytes_sent += words.nbytes
+        self._reduce(self._vector, str(self.calls))
         # A copy, since the words are written anew at the next step.
         self._asked_again(self._remember(step, words[count:].copy()))
         true: NDArray[np.float64] = np.sqrt(words[:count])
@@ -246,6 +248,21 @@ class Ranks:
         self.left = True
         if self._local is not None:
             self._local.close()
+
+    def _fill(self, out: FloatArray, step: int) -> None:
+        """Write what this rank has to say of itself at a step at which every parameter has a gradient in host memory."""
+        loss, self._logged = self._logged, None
+        local = None if self._local is None else self._local.take(complete=self._layout is None)
+        said_at, flags = self._says
+        self._form.fill(
+            out,
+            float(loss) if isinstance(loss, Tensor) else loss,
+            float(local) if isinstance(local, Tensor) else local,
+            flags if said_at == step else SILENT,
+            self._lags,
+            self.joins,
+            self.due,
+        )
 
     def _letter(self, step: int) -> Letter:
         """What this rank has to say of itself."""
