@@ -65,8 +65,10 @@ def test_a_root_at_0_in_the_first_step_which_nobody_listened_to(launched, mode):
 
 
 def test_each_training_and_each_optimizer_of_one_loss_is_told_where_it_became_broken(launched):
-    runs = launched("broken_twice.py").runs
+    ended = launched("broken_twice.py")
+    runs = ended.runs
     assert len(runs) == 5
+    assert "of 2 models by 5 optimizers" in ended.closing
     assert [(run.findings[0].kind, run.findings[0].step) for run in runs] == [("nonfinite_input", 0)] * 5
     assert all("rows 4" in run.findings[0].summary or "row 4" in run.findings[0].summary for run in runs)
 

@@ -71,3 +71,14 @@ def test_two_parts_of_one_model_are_told_apart_and_two_models_by_their_names():
     )
     assert told(body).startswith("watched 3 steps of Net, nothing")
     assert "of Net, nothing found" in told(body, Training("watch", "Net", None, steps=3))
+
+
+def test_the_optimizers_of_one_model_are_no_models():
+    of_one = [Training("watch", "Net", None, steps=3, number=2) for _ in range(5)]
+    assert closing_line("a.py", Result(of_one), torch_imported=True) == (
+        "watched 15 steps of Net by 5 optimizers, nothing found"
+    )
+    of_one.append(Training("watch", "Other", None, steps=3, number=3))
+    assert "of 2 models by 6 optimizers" in closing_line("a.py", Result(of_one), torch_imported=True)
+    apart = [Training("watch", "Net", None, steps=3, number=i) for i in range(1, 6)]
+    assert "of 5 models" in closing_line("a.py", Result(apart), torch_imported=True)

@@ -70,13 +70,20 @@ def _told_apart(trained: Sequence[Training]) -> Iterator[str]:
 
 
 def _told_together(trained: Sequence[Training]) -> str:
-    together = Training(trained[0].mode, f"{len(trained):,} models, one after the other or together", None)
+    together = Training(trained[0].mode, _title(trained), None)
     for one in trained:
         together.steps += one.steps
         together.clipped += one.clipped
         together.skipped += one.skipped
         together.overflows += one.overflows
     return _told(together, [one.findings for one in trained])
+
+
+def _title(trained: Sequence[Training]) -> str:
+    models = len({one.number for one in trained})
+    if models == len(trained) or not all(one.number for one in trained):
+        return f"{len(trained):,} models, one after the other or together"
+    return f"{f'{models:,} models' if models > 1 else trained[0].model} by {len(trained):,} optimizers"
 
 
 def _told(training: Training, runs: Sequence[Sequence[Finding]] | None = None) -> str:

@@ -27,6 +27,7 @@ class Training:
         overflows: of them, left out by a ``GradScaler``.
         findings: what was found.
         part: which part of the model is trained; empty for all of it.
+        number: of the model, counted from 1: optimizers of one model share it; 0 where it isn't known.
     """
 
     mode: str
@@ -40,6 +41,7 @@ class Training:
     overflows: int = 0
     findings: Sequence[Finding] = ()
     part: str = ""
+    number: int = 0
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ from steadygrad.launch.arm.losses import Losses, only_loss
 from steadygrad.launch.arm.masters import copied_from, named_after
 from steadygrad.launch.arm.objects import held_by, leaves_behind, optimizers_of
 from steadygrad.launch.arm.seat import Seat
-from steadygrad.launch.arm.tree import module_of, part_of, replicated
+from steadygrad.launch.arm.tree import module_of, number_of, part_of, replicated
 from steadygrad.launch.children import at_end_of_child, child_name
 from steadygrad.launch.orders import Orders
 from steadygrad.launch.result import Result, Training
@@ -373,7 +373,7 @@ class Session:
         self, monitor: Monitor, module: nn.Module, params: Sequence[Tensor], *, by_hand: bool = False
     ) -> Training:
         title, part = type(module).__name__, part_of(module, params)
-        training = Training(monitor.mode, title, monitor.run, by_hand, part=part)
+        training = Training(monitor.mode, title, monitor.run, by_hand, part=part, number=number_of(module))
         self._result.trainings.append(training)
         return training
 

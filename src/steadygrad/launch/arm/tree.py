@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
@@ -22,6 +24,10 @@ class Gathered(nn.Module):
     def take_name(self) -> None:
         """Be called after what is in it, as a model is called by its class: ``qf1 and qf2``."""
         self.__class__ = type(_listed(list(self._modules or self._parameters)), (Gathered,), {})
+
+
+_NUMBERS: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
+_COUNT = itertools.count(1)
 
 
 def module_of(params: Sequence[Tensor]) -> nn.Module:
@@ -59,6 +65,11 @@ def replicated(module: nn.Module) -> nn.Module:
     """The ``DistributedDataParallel`` around a module, which tells that other ranks train it too; else itself."""
     around = (one for one in living(nn.Module) if type(one).__name__ == "DistributedDataParallel")
     return next((one for one in around if any(inner is module for inner in one.modules())), module)
+
+
+def number_of(module: nn.Module) -> int:
+    """The same number for the same model, as long as it lives; counted from 1."""
+    return _NUMBERS.setdefault(module, next(_COUNT))
 
 
 def part_of(module: nn.Module, params: Sequence[Tensor]) -> str:
