@@ -241,3 +241,8 @@ def test_any_run_has_a_story(record, tmp_path_factory, norms):
         text = str(Story(run))
     assert f"{len(norms):,} optimizer step" in text
     assert (f"Healthy: {len(norms):,}" in text) == bool(np.isfinite(norms).all())
+
+
+@pytest.mark.parametrize(("optimizers", "said"), [((), "12 steps in"), (("SGD",), "12 optimizer steps in")])
+def test_a_loop_by_hand_has_steps_and_no_optimizer(tell, optimizers, said):
+    assert f"steps     {said}" in str(tell([[1.0]] * 12, optimizers=optimizers))

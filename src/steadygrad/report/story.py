@@ -80,7 +80,8 @@ class Story:
         yield Heading("Measured")
         size = sum(tensor.numel for tensor in tensors)
         ended = "" if run.finished else "; still being written, or cut off"
-        steps = f"{plural(facts.steps, 'optimizer step')} in {duration(facts.seconds)}{ended}"
+        what = "optimizer step" if run.info.optimizers else "step"
+        steps = f"{plural(facts.steps, what)} in {duration(facts.seconds)}{ended}"
         yield Paragraph(steps, "steps")
         yield Paragraph(f"{plural(len(tensors), 'tensor')}, {plural(size, 'parameter')}", "model")
         counts = (("scaled down", facts.clipped), ("skipped", facts.skipped), ("overflow", facts.overflowed))
