@@ -35,6 +35,8 @@ def one_channel(dim):
             "double_softmax",
         ),
         (under_autocast, "double_softmax"),
+        (lambda: functional.cross_entropy(LOGITS.log_softmax(1).exp(), LABELS), "double_softmax"),
+        (lambda: functional.cross_entropy(LOGITS.exp(), LABELS), None),
         (lambda: functional.cross_entropy(LOGITS.softmax(1)[[0, 2]], LABELS[[0, 2]]), "double_softmax"),
         (
             lambda: functional.cross_entropy(LOGITS.softmax(1)[LABELS < 2][1:], LABELS[LABELS < 2][1:]),

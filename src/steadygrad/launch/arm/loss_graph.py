@@ -66,7 +66,7 @@ def unsuited(roots: object, step: int) -> Finding | None:
         )
     for node in _from(roots):
         name, below = node.name(), _source(_first(node))
-        fed_by = "" if below is None else below.name()
+        fed_by = "" if below is None else _written_out(below)
         twice, word = _TWICE.get(name, ("", ""))
         if fed_by and fed_by == twice:
             return make(
@@ -140,6 +140,13 @@ def _beyond_probabilities(node: Any) -> tuple[float, float] | None:
         return None
     low, high = (float(one) for one in target.aminmax())
     return (low, high) if low < 0.0 or high > 1.0 else None
+
+
+def _written_out(node: Any) -> str:
+    """The node's name; that of a softmax also where it is the exponential of a log-softmax."""
+    name: str = node.name()
+    below = _source(_first(node)) if name == "ExpBackward0" else None
+    return "SoftmaxBackward0" if below is not None and below.name() == "LogSoftmaxBackward0" else name
 
 
 def _source(node: Any) -> Any:
