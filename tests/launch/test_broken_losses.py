@@ -46,6 +46,8 @@ def test_targets_of_which_the_loss_makes_an_inf_are_not_called_broken(launched):
     assert (first.kind, first.step) == ("nonfinite_loss", 0)
     assert "Inf came into the loss beside the model's output" in first.summary
     assert "rows" not in first.summary
+    assert "logarithm of 0" in first.causes[0]
+    assert "target > 0" in first.remedies[0].code
 
 
 def test_a_loop_by_hand_is_told_the_step_that_broke_and_not_the_weights_it_left(launched):

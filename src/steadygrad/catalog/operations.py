@@ -86,6 +86,14 @@ _INVERSE = Advice(
     "The matrix is singular, or nearly.",
     Remedy("Put a small number on its diagonal", "a + 1e-6 * torch.eye(n)"),
 )
+_BESIDE = Advice(
+    "What the loss compares the output with isn't finite: a target that is NaN, or what the loss has made of targets "
+    "(the logarithm of 0, a division by a spread of 0).",
+    Remedy(
+        "Leave out targets that have no value there",
+        "valid = target > 0; loss = loss_fn(output[valid], target[valid])",
+    ),
+)
 _FACTOR = Advice(
     "A number computed beside the graph has no finite value: returns divided by a spread of 0 (or that of one return), "
     "weights that sum to 0, the mean of nothing.",
@@ -114,6 +122,7 @@ ADVICE: dict[str, Advice] = {
     **dict.fromkeys(("layer_norm", "batch_norm", "group_norm", "rms_norm", "instance_norm"), _NORMALISATION),
     "mean": _MEAN,
     "loss_factor": _FACTOR,
+    "beside": _BESIDE,
     **dict.fromkeys(("linalg_inv", "inverse", "linalg_solve", "cholesky", "linalg_cholesky"), _INVERSE),
 }
 
