@@ -166,6 +166,17 @@ WIRED_WRONG = {
         ),
         (),
     ),
+    "double_softmax, in a closure": (
+        (
+            "net = nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1))\n"
+            "update = torch.optim.SGD(net.parameters(), lr=0.1)\n"
+            "def closure():\n"
+            "    update.zero_grad(); loss = loss_of(net(batch)); loss.backward()\n"
+            "    return loss\n"
+        ),
+        "update.step(closure)",
+        (),
+    ),
     "stale_optimizer": (
         (
             "net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))\n"

@@ -51,6 +51,7 @@ class Seat:
         led: bool = False,
     ) -> None:
         self.own = own
+        self._looked_at = False
         self._led = led
         self.ids = {id(param) for param in params}
         self._params = [weakref.ref(param) for param in params]
@@ -70,6 +71,11 @@ class Seat:
     def monitor(self) -> Monitor | None:
         """The monitor, while it is ours and open."""
         return self._kept if self._kept is not None and not self._kept.closed else None
+
+    def first_look(self) -> bool:
+        """Whether nobody has asked yet; whoever does tells it what its loss and its output don't agree on."""
+        first, self._looked_at = not self._looked_at, True
+        return first
 
     def begin_step(self, losses: Losses, *, closure: bool) -> None:
         """The optimizer is asked to step; a closure has its backward pass still to come."""

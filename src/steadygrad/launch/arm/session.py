@@ -135,6 +135,7 @@ class Session:
             course.unsuited = self.contained("look at the loss", unsuited, tensors, 0)
         if course.inside is not None:
             course.inside.closure_backward(course.losses)
+            self._tell_unsuited(course.inside)
 
     def after_backward(self, tensors: object) -> None:
         """A backward pass has ended: gradients are there."""
@@ -189,11 +190,10 @@ class Session:
         if self._is_within_another(optimizer):
             return
         course.passes, course.inside = 0, None
-        known = optimizer in self._seats
         seat = self._seat_of(optimizer)
         if seat is None:
             return
-        if not known and not closure:
+        if not closure:
             self._tell_unsuited(seat)
         if course.broken is not None:
             seat.explain(course.broken)
@@ -202,12 +202,11 @@ class Session:
 
     def left_out(self, optimizer: Optimizer) -> None:
         """A ``GradScaler`` has found gradients that aren't finite, and left the step out by itself."""
-        course, known = self._course, optimizer in self._seats
+        course = self._course
         course.passes, seat = 0, self._seat_of(optimizer)
         if seat is None:
             return
-        if not known:
-            self._tell_unsuited(seat)
+        self._tell_unsuited(seat)
         if course.broken is not None:
             seat.explain(course.broken)
         seat.left_out(optimizer, course.losses)
@@ -216,6 +215,8 @@ class Session:
     def _tell_unsuited(self, seat: Seat) -> None:
         """A training begins: tell it what its loss looked like, and look at the losses of the next one."""
         course = self._course
+        if not seat.first_look():
+            return
         found, course.unsuited, course.looks = course.unsuited, None, LOOKS
         if found is not None and seat.monitor is not None:
             seat.monitor.tell(found)
