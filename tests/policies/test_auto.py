@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.policies.steps import SQUARE, Track, actions
 from tests.policies.streams import patient
 
+import steadygrad as sg
 from steadygrad.policies import auto, steady
 from steadygrad.policies.footing import CALM, HEARD, REACH, RECENT, RECURRING, SLIP, SPIKE
 from steadygrad.policies.hold import HOLD, PATIENCE
@@ -118,6 +119,35 @@ def test_every_step_of_a_bad_start_is_held_until_it_is_calm():
     assert actions(run) == [(0, "engage"), (49 + 8 + HOLD, "release")]
     assert all(one.factor < 1.0 for one in run[:50])
     assert all(one.untouched for one in run[50:])
+
+
+@pytest.mark.parametrize("kind", ["adaptive", "other", None])
+def test_a_norm_whose_square_leaves_float32_is_brought_to_1_from_the_first_step_on(kind):
+    run = Track(auto(), kind=kind).run([1e27, 3e25, 1e19, 4e15, 7.0] + [0.5] * (HOLD + 1), 1e-3)
+    held = [one.factor * norm for one, norm in zip(run, [1e27, 3e25, 1e19, 4e15, 7.0], strict=False)]
+    assert held == pytest.approx([1.0] * 5)
+    assert all(one.untouched for one in run[5:])
+    assert actions(run) == [(0, "engage"), (4 + HOLD, "release")]
+    assert "square float32" in run[0].incidents[0].reason
+
+
+@pytest.mark.parametrize("kind", ["adaptive", "other", None])
+def test_a_norm_that_float32_can_square_is_no_matter_of_size(kind):
+    run = Track(auto(), kind=kind).run([9e17] * 50, 1e-3)
+    assert all(one.untouched for one in run)
+
+
+def test_adam_keeps_a_finite_second_moment_through_an_explosion():
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(4, 4))
+    optimizer = torch.optim.Adam([weight], lr=0.01)
+    with sg.guard(torch.nn.ParameterList([weight]), optimizer, recover=False):
+        for _ in range(5):
+            weight.grad = 1e25 * torch.randn(4, 4)
+            before = weight.detach().clone()
+            optimizer.step()
+            assert not torch.equal(weight, before)
+    assert torch.isfinite(optimizer.state[weight]["exp_avg_sq"]).all()
 
 
 @pytest.mark.parametrize(("kind", "lr"), [("sgd", 0.1), ("adaptive", 1e-3), (None, 0.1)])

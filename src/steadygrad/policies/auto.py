@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from steadygrad.policies.hold import Change
     from steadygrad.records import FloatArray, Reading, TensorInfo
 
-_SIGNS = ("too long for a start", "sudden rise", "rate too high")
+_SIGNS = ("too long for a start", "sudden rise", "rate too high", "square beyond float32")
+_BEYOND = 1e18
+"""Norm whose square leaves float32, or does so summed up over some hundred steps: Adam's second moment is Inf from then on
+and the weights stand still. Such a gradient tells nothing but a direction."""
 # An update as long as the weights themselves replaces them: a definition, not a tuned number.
 _WHOLE = 1.0
 # A single layer compounds nothing; 1/20 of a layer still stops what is absurd.
@@ -67,6 +70,8 @@ def auto() -> Auto:
     sudden ``growth > 32``, and engaged means a cap at the typical norm. Spikes that come 8 times
     within 256 steps may be what the run is about, like a rare reward, or faulty batches: from then
     on the cap is 8 times the typical norm, so that they are heard and don't drown everything else.
+    A norm above 1e18, whose square the second moment can't hold, is no matter of growth: it is brought to 1, and so are
+    those after it while the run is engaged.
     A rate of Adam and its kin that alone would carry the weights farther than they are long is lowered
     for the step, and so is, from step 32 on, one that leaps to more than ten times the largest rate the run
     had 16 steps ago or earlier. SGD on parameters without any matrix, whose length says nothing, is treated in
@@ -110,6 +115,7 @@ class Auto(Policy):
         self._span = math.inf
         self._by_reach = False
         self._quiet = 0.0
+        self._beyond = False
         self._rates_passed: Sequence[GroupHyper] | None = None
         self._tally = Tally()
         self._signs = dict.fromkeys(_SIGNS, 0)
@@ -135,19 +141,19 @@ class Auto(Policy):
         """None or exactly 1 while the run is healthy, the capped factor from the first sign on."""
         self.cap, self._limit, self._unrest, self._span = None, math.inf, math.inf, math.inf
         is_sgd = self._by_reach = self._measures_reach(measurement)
-        cap = self._steady.aim(measurement) if is_sgd else self._footing.spike_cap()
+        cap = self._steady.aim(measurement) if is_sgd else self._norm_cap()
         if cap is None or cap == math.inf:
             return None
         # Below the cap nothing is scaled, so nothing is to be announced either.
         limit, unrest = self._limits_of(measurement)
         self._limit, self._unrest = max(limit, cap), max(unrest, cap)
         engaged = self._hold.engaged
-        self.cap = cap if engaged else self._limit
+        self.cap = cap if engaged else self._limit if self._limit != _BEYOND else None
         known = measurement.known_total
         if known is not None and known <= self._limit and not engaged:
             return None
         norm = measurement.total_norm
-        scale = self._steady.factor(measurement) if is_sgd else torch.clamp(cap / norm, max=1.0)
+        scale = self._steady.factor(measurement) if is_sgd else _held(norm, cap)
         return scale if engaged else torch.where(norm <= self._limit, 1.0, scale)
 
     def leaves_alone(self, measurement: Measurement, total: float) -> bool:
@@ -192,8 +198,10 @@ class Auto(Policy):
         footing, total = self._footing, reading.total_norm
         was_recurring = footing.recurring
         reach, slips = total / self._span * self._depth, total > self._limit
+        self._beyond |= slips and not self._by_reach and total > _BEYOND
         if slips:
-            self._signs[_SIGNS[0] if footing.too_long_for_a_start(reach) else _SIGNS[1]] += 1
+            early = 0 if footing.too_long_for_a_start(reach) else 1
+            self._signs[_SIGNS[3 if self._beyond and total > _BEYOND else early]] += 1
         footing.add(total, reach)
         hot = not slips and footing.hot
         self._signs[_SIGNS[2]] += hot
@@ -202,7 +210,10 @@ class Auto(Policy):
             unrest=total > self._unrest,
             lowered=reading.lr_factor < 1.0,
         )
-        self._quiet = 0.0 if self._by_reach or self._hold.engaged else footing.least_spike_limit()
+        self._beyond &= self._hold.engaged
+        self._quiet = (
+            0.0 if self._by_reach or self._hold.engaged else min(footing.least_spike_limit(), _BEYOND)
+        )
         told = () if change is None else (self._tell(change, reading),)
         if footing.recurring and not was_recurring and not self._by_reach:
             return *told, Incident(reading.step, "engage", _RECURRING, optimizer=reading.optimizer)
@@ -232,6 +243,7 @@ class Auto(Policy):
             "hold": self._hold.state_dict(),
             "tally": self._tally.state_dict(),
             "signs": dict(self._signs),
+            "beyond": self._beyond,
             "steady": self._steady.state_dict(),
             "relative": self._relative.state_dict(),
         }
@@ -245,6 +257,7 @@ class Auto(Policy):
         self._signs = dict.fromkeys(_SIGNS, 0) | state.get("signs", {})
         self._steady.load_state_dict(state["steady"])
         self._relative.load_state_dict(state["relative"])
+        self._beyond = bool(state.get("beyond", False))
         self._quiet, self._rates_passed = 0.0, None
 
     def _tell(self, change: Change, reading: Reading) -> Incident:
@@ -254,6 +267,8 @@ class Auto(Policy):
             if slips
             else _TOO_HOT
         )
+        if self._beyond and slips:
+            why = f"the gradient norm is {reading.total_norm:.3g}, whose square float32 and so the optimizer's state can't hold"
         reasons = {
             "engage": f"{why}: caps on until {HOLD} calm steps have passed",
             "lower": "the learning rate would carry the weights farther than they are long, or is far above all "
@@ -277,6 +292,10 @@ class Auto(Policy):
         self._rates_passed = groups
         return True
 
+    def _norm_cap(self) -> float:
+        """Cap of a gradient whose size the optimizer forgets."""
+        return 1.0 if self._beyond else min(self._footing.spike_cap(), _BEYOND)
+
     def _measures_reach(self, measurement: Measurement) -> bool:
         """Whether a step's length follows from the gradient, and the weights say what is long."""
         return self._relative.has_matrix and shared_kind(measurement.groups) == "sgd"
@@ -285,8 +304,8 @@ class Auto(Policy):
         """Total norm above which this step shows trouble, and that above which the run isn't calm."""
         weight_norm = self._relative.weight_norm
         if weight_norm is None or not self._by_reach:
-            spike = self._footing.spike_limit()
-            return spike, spike
+            spike = min(self._footing.spike_limit(), _BEYOND)
+            return spike, 1.0 if self._beyond else spike
         span = weight_norm / self._relative.rate(measurement)
         self._span = span
         slip = self._footing.slip_limit(span, self._depth)
@@ -300,6 +319,11 @@ class Auto(Policy):
         facts = facts_of(measurement.groups)
         lr = self._relative.rate(measurement) * (1.0 - facts.momentum) / max(facts.undampened, 1e-3)
         return lr * self._steady.stored_momentum * min(self._depth, 1.0) > _WHOLE * weight_norm
+
+
+def _held(norm: Tensor, cap: float) -> Tensor:
+    """Factor that brings a norm down to the cap, or to 1 where its square leaves float32, 0-d."""
+    return torch.where(norm > _BEYOND, norm.reciprocal(), torch.clamp(cap / norm, max=1.0))
 
 
 def _is_gain(tensor: TensorInfo) -> bool:
