@@ -110,7 +110,8 @@ class Renamed(torch.optim.SGD):
 @pytest.mark.parametrize(("kind", "momentum"), [(torch.optim.SGD, 0.9), (Renamed, 0.9), (Shampoo, None)])
 def test_a_step_of_ones_own_is_held_to_no_formula_of_torchs(kind, momentum):
     optimizer = kind(nn.Linear(2, 2).parameters(), lr=0.1, momentum=0.9)
-    assert lookout.context_of(0, (), None, optimizer).momentum == momentum
+    context = lookout.context_of(0, (), None, optimizer)
+    assert (context.momentum, context.own_step) == (momentum, momentum is None)
 
 
 def test_nor_is_it_to_a_bound():

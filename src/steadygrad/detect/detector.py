@@ -39,6 +39,7 @@ class Context:
             optimizer's formula gives none, or a recorded run doesn't say.
         weight_decay: largest decay of the optimizer's groups, for the bound.
         momentum: heavy-ball momentum, where every group is SGD's and one has any; None otherwise.
+        own_step: the optimizer's ``step`` isn't torch's; False where a recorded run doesn't say.
         by_hand: the loop updates its parameters itself, at a rate that nobody else knows.
         descends: one step is a whole descent of many evaluations (LBFGS), as long as its own estimates make it.
     """
@@ -51,6 +52,7 @@ class Context:
     step_bound: float | None = None
     weight_decay: float = 0.0
     momentum: float | None = None
+    own_step: bool = False
     by_hand: bool = False
     descends: bool = False
 

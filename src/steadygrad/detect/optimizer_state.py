@@ -89,7 +89,7 @@ class OptimizerStateCorrupt:
             else f"The step moved {listed(names[:2])} by {longest:.3g}, farther than the optimizer's formula allows "
             f"at a learning rate of {reading.lr:.3g}"
         )
-        own = context.step_bound is None and bool(broken.any())
+        own = context.own_step and bool(broken.any())
         divides = "it divides by 0 there, or " if own else ""
         finding = make(
             "optimizer_state_corrupt",

@@ -99,6 +99,7 @@ def context_of(
         step_bound=step_bound(formula),
         weight_decay=max((one for one in decay if isinstance(one, (int, float))), default=0.0),
         momentum=heavy_ball(formula),
+        own_step=optimizer is not None and not torchs,
         by_hand=optimizer is None,
         descends=optimizer is not None and moves_while_evaluating(optimizer),
     )
