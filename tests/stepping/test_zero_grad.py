@@ -249,6 +249,58 @@ def test_gradients_that_are_only_asked_for_are_not_counted_as_come_in(clear, lat
     assert not any(param._backward_hooks or param._post_accumulate_grad_hooks for param in model.parameters())
 
 
+@both_paths
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("change", ["none", "halved", "noise", "clip", "micro-batches"])
+def test_gradients_put_there_by_hand_are_no_evidence(change, in_place, late):
+    """`torch.autograd.grad` asks while the old gradient stands in `.grad`; then the new one takes its place."""
+
+    def body(model, optimizer, step):
+        params = list(model.parameters())
+        total = None
+        for k in range(4 if change == "micro-batches" else 1):
+            new = torch.autograd.grad(loss_of(model, STREAM[(step + k) % 40]), params)
+            total = new if total is None else [a + b for a, b in zip(total, new, strict=True)]
+        for param, grad in zip(params, total, strict=True):
+            given = {"halved": grad / 2, "noise": grad + torch.randn_like(grad)}.get(change, grad)
+            if in_place and param.grad is not None:
+                param.grad.copy_(given)
+            else:
+                param.grad = given
+        if change == "clip":
+            nn.utils.clip_grad_norm_(params, 0.05)
+        optimizer.step()
+
+    found, _, _ = run(body, late=late)
+    assert not found
+
+
+@both_paths
+def test_a_pile_from_which_the_script_takes_the_old_gradient_out_again_is_no_evidence(late):
+    def body(model, optimizer, step):
+        old = [None if param.grad is None else param.grad.clone() for param in model.parameters()]
+        loss_of(model, STREAM[step]).backward()
+        for param, before in zip(model.parameters(), old, strict=True):
+            param.grad = param.grad if before is None else param.grad - before
+        optimizer.step()
+
+    found, _, _ = run(body, late=late)
+    assert not found
+
+
+@both_paths
+def test_gradients_that_are_asked_for_and_added_by_hand_are_found(late):
+    def body(model, optimizer, step):
+        params = list(model.parameters())
+        new = torch.autograd.grad(loss_of(model, STREAM[step]), params)
+        for param, grad in zip(params, new, strict=True):
+            param.grad = grad if param.grad is None else param.grad + grad
+        optimizer.step()
+
+    found, _, _ = run(body, late=late)
+    assert len(found) == 1
+
+
 def test_a_forgotten_zero_grad_is_found_where_the_step_is_made_in_a_hook_of_the_scripts_own():
     model = seeded(mlp)
     first = next(model.parameters())

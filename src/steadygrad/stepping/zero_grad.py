@@ -145,8 +145,11 @@ class _Incoming:
 
     def compare(self) -> Tensor | None:
         """``[2]``: 1 where the old gradient is proved to be gone, and where to be still inside."""
-        if self._incoming is None:  # a step made in a hook of the script's own, which was there before ours
+        if self._incoming is None:
+            # A step made in a hook of the script's own, which was there before ours; or gradients that were only asked
+            # for, and put there by hand: then what stood there while they were asked for need not be in them.
             self._add(self.param)
+            self._standing = None
         grad, incoming, before = self.param.grad, self._incoming, self._before
         if grad is None or incoming is None or before is None or grad.layout != torch.strided:
             return None
@@ -161,6 +164,7 @@ class _Incoming:
         if self._standing is not None:
             standing = self._standing.double().flatten()
             stood = (standing == before).all() & (torch.linalg.vector_norm(before) > 0.0)
+            stood = stood & ~is_new  # whoever takes the old one out again has what came in alone
             gone, inside = gone & ~stood, inside | stood
         return torch.stack([gone, inside]).double()
 
