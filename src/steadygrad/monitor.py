@@ -75,7 +75,7 @@ class Monitor:
         self._containment = book.containment
         tables = tables_of(model, optimizers)
         asked = in_words(recover) if mode == "guard" else ""
-        told = (model, tables, mode, asked, book, replica_groups, policy, optimizers, overhead)
+        told = (model, tables, mode, asked, book, replica_groups, policy, optimizers)
         met = self._containment.run("ranks", meet_ranks, *told)
         check_replica_groups(mode, met)
         recover = among_ranks(recover, met)

@@ -74,3 +74,30 @@ def test_only_the_time_of_the_training_itself_earns_anything():
     alone = len(made(0.0))
     assert len(made(10 * STEP_S)) == pytest.approx(len(made(STEP_S)), abs=1)
     assert alone < len(made(STEP_S)) < len(made(10 * STEP_S, heard=False))  # which come as often as may be
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_an_evaluation_that_records_gradients_counts_as_a_step_at_most(heard):
+    clock = Clock()
+    spending = Spending(clock)
+    for _ in range(10):
+        for _ in range(10):
+            spending.forward()
+            clock.now += STEP_S
+            spending.step_ended()
+        if heard:
+            spending.forward()
+        clock.now += 1000.0 * STEP_S
+        spending.step_ended()
+    assert 100 * STEP_S <= spending.trained() <= 130 * STEP_S
+
+
+def test_steps_that_have_become_longer_are_followed():
+    clock = Clock()
+    spending = Spending(clock)
+    for length in (1.0, 100.0):
+        for _ in range(100):
+            spending.forward()
+            clock.now += length
+            spending.step_ended()
+    assert spending.trained() == pytest.approx(100 + 100 * 100, rel=0.07)

@@ -80,7 +80,6 @@ def test_letters_of_all_ranks_are_seen_by_each(word_bytes, ranks):
             plain.flags,
             plain.lags,
             plain.joins,
-            plain.due,
         )
         np.testing.assert_array_equal(out, plain.on_host())
     dtype = WORDS[word_bytes]

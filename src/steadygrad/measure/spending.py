@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -9,6 +10,9 @@ RARE_SHARE = 0.4
 """Share of the overhead for what isn't done at every step: copies 0.2, update probes 0.1, looks inside the model 0.1."""
 LEAST_ROOM = 0.25
 """Part of that which is left to it however dear the rest is: a small model must be copied now and then too."""
+
+
+_LEAST_S = 1e-6
 
 
 class Spending:
@@ -20,9 +24,10 @@ class Spending:
     Args:
         clock: seconds, monotonic.
 
-    The training's own time is that of its steps, each from its first forward pass to its end, and of what passes before as
-    much again at most: the next batch is made there. In an evaluation, or while another training has its turn in the same
-    process, nothing is earned that could be spent on copies. Where no forward pass is heard, all that passes counts.
+    The training's own time is that of its steps, each from its first forward pass (where none is heard, from the end of the
+    step before) to its end, and of what passes before as much again at most: the next batch is made there. A step that takes more
+    than twice as long as the one before it counts as twice as long: an evaluation may have come between that records gradients.
+    So in an evaluation, or while another training has its turn in the same process, nothing is earned that could be spent on copies.
 
     Attributes:
         spent_s: seconds since the beginning; whoever spends adds to it.
@@ -44,6 +49,7 @@ class Spending:
         "_ended_s",
         "_open_s",
         "_trained_s",
+        "_usual_s",
         "clock",
         "rare_s",
         "spent_s",
@@ -55,6 +61,7 @@ class Spending:
         self._began_s = self._asked_s = self._ended_s = clock()
         self._open_s: float | None = None
         self._trained_s = 0.0
+        self._usual_s = math.inf
 
     def passed(self) -> float:
         """Seconds since the beginning."""
@@ -68,11 +75,10 @@ class Spending:
     def step_ended(self) -> None:
         """A step has ended."""
         now_s = self.clock()
-        if self._open_s is None:
-            self._trained_s += now_s - self._ended_s
-        else:
-            own_s = now_s - self._open_s
-            self._trained_s += own_s + min(own_s, self._open_s - self._ended_s)
+        began_s = self._ended_s if self._open_s is None else self._open_s
+        own_s = min(now_s - began_s, 2.0 * self._usual_s)
+        self._usual_s = max(own_s, _LEAST_S)  # from nothing there is no doubling
+        self._trained_s += own_s + min(own_s, began_s - self._ended_s)
         self._ended_s, self._open_s = now_s, None
 
     def trained(self) -> float:
@@ -90,7 +96,7 @@ class Spending:
         """
         if self._open_s is None:
             return self._trained_s
-        return self._trained_s + self.clock() - self._open_s
+        return self._trained_s + min(self.clock() - self._open_s, 2.0 * self._usual_s)
 
     def room(self, overhead: float) -> float:
         """Part of `RARE_SHARE` that the work of every step leaves free within an overhead, `LEAST_ROOM` to 1.

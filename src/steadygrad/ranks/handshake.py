@@ -69,8 +69,6 @@ def meet(
     mode: str,
     recover: str = "",
     held: Mapping[str, Any] | None = None,
-    *,
-    probes: bool = False,
 ) -> Peers | Apart | None:
     """Agree with the other ranks; every rank gets the same answer.
 
@@ -79,7 +77,6 @@ def meet(
         tensors: the parameters of all optimizers.
         mode: ``watch`` or ``guard``.
         recover: how recovery was asked for, in words.
-        probes: whether it may measure how far its steps move the parameters.
         held: what this rank holds, where replica groups were handed in; see `steadygrad.ranks.census`.
 
     Returns:
@@ -93,7 +90,7 @@ def meet(
     dist = torch.distributed
     peers = Peers(dist.get_rank(), dist.get_world_size(), f"steadygrad/{next(_attached)}", replicated)
     place = {"host": socket.gethostname(), "pid": os.getpid()}
-    own = {"mode": mode, "recover": recover, "replicated": replicated, "probes": probes, **place}
+    own = {"mode": mode, "recover": recover, "replicated": replicated, **place}
     own |= {"print": _fingerprint(tensors, mode)} if held is None else {"print": mode, "held": packed(held)}
     answer = agree(
         peers,
@@ -135,13 +132,11 @@ def _judge(heard: dict[int, str], world: int) -> dict[str, Any]:
         told = (f"{what} on rank {', '.join(map(str, ranks[:8]))}" for what, ranks in asked.items())
         return _apart("; ".join(told), conflict=True)
     on_host = max(Counter(note["host"] for note in notes).values())
-    probes = all(note["probes"] for note in notes)
     if not any(held):
-        return {"on_host": on_host, "probes": probes}
+        return {"on_host": on_host}
     replicated = all(note["replicated"] for note in notes)
     return {
         "on_host": on_host,
-        "probes": probes,
         "replicated": replicated,
         "rows": packed({"tables": laid_out(held)}),
     }

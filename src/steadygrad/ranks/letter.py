@@ -29,7 +29,6 @@ class Letter:
         flags: what recovery has to say.
         fault: measuring has failed here.
         joins: parameters have joined here that the other ranks have no rows for.
-        due: this rank can afford to measure how far the step moves the parameters.
         outside: a norm is left out of the sums, because its square is no number: of a gradient, of a parameter.
     """
 
@@ -41,7 +40,6 @@ class Letter:
     flags: Flags = SILENT
     fault: bool = False
     joins: bool = False
-    due: bool = False
     outside: tuple[bool, bool] = (False, False)
 
     def on_host(self, word_bytes: int = FLOAT64_BYTES) -> list[float]:
@@ -82,7 +80,6 @@ class Letter:
             self.lags,
             *self.flags,
             self.joins,
-            self.due,
         )
         small = [*_parts(loss, loss_words(word_bytes)), *_counted(counts, CODES + self.world, lanes)]
         word, lane = divmod(CODES + self.rank, lanes)
@@ -116,13 +113,13 @@ class Form:
             loss: see `Letter`.
             norm: likewise.
             flags: likewise.
-            about: ``lags``, ``joins`` and ``due``, likewise.
+            about: ``lags`` and ``joins``, likewise.
         """
         told = (loss is None, flags, about)
         if told != self._about:
-            lags, joins, due = about
+            lags, joins = about
             known = None if loss is None else 0.0
-            letter = Letter(self._rank, self._world, known, None, lags, flags, joins=joins, due=due)
+            letter = Letter(self._rank, self._world, known, None, lags, flags, joins=joins)
             self._about, self._words = told, np.array(letter.of_all(FLOAT64_BYTES))
         out[:] = self._words
         bad_loss = False

@@ -25,7 +25,6 @@ class Peers:
         prefix: begins the name of every note in the store.
         replicated: each rank has a gradient of its own before DDP reduces it.
         on_host: how many share one machine's memory; of several machines the most.
-        probes: whether they may measure how far their steps move the parameters.
         rows: of each optimizer the tensors of all ranks, where these hold different ones; see `steadygrad.ranks.census`.
     """
 
@@ -34,7 +33,6 @@ class Peers:
     prefix: str
     replicated: bool
     on_host: int = 1
-    probes: bool = False
     rows: list[list[dict[str, Any]]] | None = None
 
     def silent(self, about: str, patience_s: float) -> list[int]:

@@ -6,21 +6,18 @@ numbers to the last bit: what is decided from them is the same everywhere, witho
 the same sum.
 
 Shape legend: P parameters, n ranks. Layout, in float64: squares ``[P]``, sum of losses, small numbers three to a word
-(`lanes`): 13 counts and one for each rank. On the one step in ten that has the parameters' squares too, in float32: squares
+(`lanes`): 12 counts and one for each rank. On the one step in ten that has the parameters' squares too, in float32: squares
 ``[2 P]`` (`halves`), squares of parameters ``[P]``, sum of losses ``[2]``, the small numbers one to a word. So
-``8 P + 8 + 8 ceil((13 + n) / 3)`` bytes, and ``12 P + 60 + 4 n``: at most ``16 P`` from ``P = n + 15`` on.
+``8 P + 8 + 8 ceil((12 + n) / 3)`` bytes, and ``12 P + 56 + 4 n``: at most ``16 P`` from ``P = n + 14`` on.
 
 A float64's square can leave a float64's range, a parameter's that of a float32. In host memory such a norm is counted in place of
 its square, and where any rank has one, all add them up once more in halves, 16 bytes a tensor. On an accelerator nobody looks, so
 float64 parameters are always added up in halves there, 16 bytes a tensor, and on the one step in ten beside the norms of the step
 before (`near`), 16 with the parameters' squares.
-
-How far steps move the parameters (`moved`) is added up by a collective of its own on the few steps that measure it.
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Sequence
 
@@ -60,9 +57,6 @@ class Ranks:
         repeats: norms that had to be added up once more, because some left the range of their squares.
         bytes_sent: in both.
         joins: parameters have joined here that the other ranks have no rows for: told with each collective until `settled`.
-        due: this rank can afford to measure how far the step moves the parameters: told with the next collective.
-        moves: collectives of their own for that.
-        bytes_moved: in those.
     """
 
     def __init__(
@@ -77,8 +71,7 @@ class Ranks:
         self.peers = peers
         self.calls = self.repeats = 0
         self.bytes_sent = 0
-        self.left = self.joins = self.due = False
-        self.moves = self.bytes_moved = self._moved_at = 0
+        self.left = self.joins = False
         self._asked = False
         self._settled_at = 0
         self._logged: float | Tensor | None = None
@@ -182,36 +175,6 @@ class Ranks:
         true: NDArray[np.float64] = np.sqrt(words[:count])
         return true
 
-    @property
-    def all_due(self) -> bool:
-        """Whether to measure how far this step moves the parameters: the same answer on all ranks."""
-        # The first step of a training tells most of its rate; on an accelerator nobody has been heard by then.
-        if self.calls == 1:
-            return True
-        asked_since = self.calls - self._late > self._moved_at
-        return asked_since and bool(self._seen) and self._seen[-1].all_due
-
-    def moved(self, own: Sequence[Tensor] | None) -> list[Tensor] | None:
-        """Add up norms of this rank's parts in a collective of their own.
-
-        Args:
-            own: how far its parts have moved, ``[P]``, and their norms before; None where it has failed to measure them.
-
-        Returns:
-            Those of whole tensors; None, or NaN where the host mustn't look, if a rank has failed to.
-
-        Raises:
-            RankLost: a rank doesn't answer any more.
-        """
-        vector = self._sums.both(own, self._params[0].device)
-        self.moves += 1
-        self._moved_at = self.calls
-        self.bytes_moved += self._reduce(vector, f"moved/{self.moves}")
-        failed, squares = vector[-1] > 0.0, vector[:-1]
-        if self._late:
-            return list(torch.where(failed, math.nan, squares).sqrt().chunk(2))
-        return None if failed else list(squares.sqrt().chunk(2))
-
     def leave(self, *, param_norms: bool) -> None:
         """This rank measures no more: tell the others in the collective they are waiting in, until they know.
 
@@ -261,7 +224,6 @@ class Ranks:
             flags if said_at == step else SILENT,
             self._lags,
             self.joins,
-            self.due,
         )
 
     def _letter(self, step: int) -> Letter:
@@ -270,9 +232,7 @@ class Ranks:
         local = None if self._local is None else self._local.take()
         said_at, flags = self._says
         said = flags if said_at == step else SILENT
-        return Letter(
-            self.peers.rank, self.peers.world, loss, local, self._lags, said, joins=self.joins, due=self.due
-        )
+        return Letter(self.peers.rank, self.peers.world, loss, local, self._lags, said, joins=self.joins)
 
     def _asked_again(self, seen: Seen | None) -> tuple[bool, bool]:
         """Whether norms are to be added up once more: of the gradients, of the parameters."""

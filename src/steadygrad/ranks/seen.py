@@ -25,8 +25,7 @@ from steadygrad.records import BoolArray, FloatArray
 # What all ranks count together, first what every step has to know: they share the first word of a float64.
 FAULT, OUTSIDE, WEIGHTS_OUTSIDE, LOSSES, LAGS, FLAGS = range(6)
 JOINS = FLAGS + len(Flags._fields)
-DUE = JOINS + 1
-CODES = DUE + 1
+CODES = JOINS + 1
 """Place of the first rank's own number, behind those that are counted."""
 
 
@@ -114,11 +113,6 @@ class Seen:
     def joins(self) -> bool:
         """Whether parameters have joined on a rank that the others have no rows for."""
         return self._counts[JOINS] > 0
-
-    @property
-    def all_due(self) -> bool:
-        """Whether every rank can afford to measure how far a step moves the parameters."""
-        return self._counts[DUE] == self.world
 
     @property
     def outside(self) -> tuple[bool, bool]:

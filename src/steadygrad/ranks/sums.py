@@ -109,15 +109,6 @@ class Sums:
             return [NARROW.joined(sums[: 2 * count]), weights_joined(sums[2 * count :])]
         return [sums.sqrt()]
 
-    def both(self, norms: Sequence[Tensor] | None, device: torch.device) -> Tensor:
-        """Squares of two norms of each of this rank's parts, and 0, ``[2 P + 1]``; or 1 behind nothing, where there are none."""
-        if norms is None:
-            vector = torch.zeros(2 * len(self) + 1, dtype=torch.float64, device=device)
-            vector[-1] = 1.0
-            return vector
-        share = self._shares.to(device)
-        return torch.cat([*(_squares(one, share) for one in norms), share.new_zeros(1)])
-
     def wide(self, norms: Tensor) -> Tensor:
         """What this rank puts in once more where some norms were left out, ``[2 P]``; `steadygrad.ranks.halves.WIDE` joins."""
         return WIDE.split(norms, self._shares)

@@ -107,7 +107,6 @@ class Lane:
     def join(self, ranks: Ranks) -> None:
         """Measure together with the other ranks from here on."""
         self.ranks = self._measurer.together = ranks
-        self._moves.join(ranks)
 
     def own_parts(self) -> None:
         """Measure this rank's parts and wait for nobody: some of the others aren't there."""
@@ -216,7 +215,7 @@ class Lane:
         # bring norms of their own, the same seed would not give the same run twice.
         fits = fresh is not None or not self._param_norms
         if fits and not verdict.skipped:
-            self._moves.opens(self._now, is_sure=not isinstance(treatment, (HandLoop, ClipCall)))
+            self._moves.opens(self._now)
         return measurement
 
     def _judged(self, measurement: Measurement, treatment: Treatment) -> Verdict:

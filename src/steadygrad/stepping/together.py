@@ -69,7 +69,6 @@ def meet_ranks(
     groups: ReplicaGroups | None = None,
     policy: Policy | None = None,
     optimizers: Sequence[Optimizer] = (),
-    overhead: float = 0.0,
 ) -> Peers | Apart | None:
     """See whether several processes train this model, and whether all of them attach.
 
@@ -83,11 +82,10 @@ def meet_ranks(
             ranks.
         policy: what to do with gradients.
         optimizers: one for each table, or none.
-        overhead: share of the step time that may be spent.
     """
     held = None if groups is None else {**tell(tables, groups), **_told_of(policy, optimizers)}
     params = [param for table in tables for param in table.params]
-    met = meet(model, params, mode, recover, held, probes=overhead > 0.0)
+    met = meet(model, params, mode, recover, held)
     if groups is not None and isinstance(met, Peers) and met.rows is not None:
         for index, (table, rows) in enumerate(zip(tables, met.rows, strict=True)):
             table.lay_out(layout_for(met.rank, rows, table, groups, index))

@@ -21,8 +21,6 @@ class StepUnderWay:
         reading: as far as it is known.
         probing: how far the step moves the parameters is being measured.
         param_norms: of the parameters before it, where they were measured.
-        joint: all ranks have agreed to measure how far it moves them, and wait for each other at its end.
-        own_norms: then those of this rank's parts.
     """
 
     measurement: Measurement
@@ -30,8 +28,6 @@ class StepUnderWay:
     reading: Reading
     probing: bool = False
     param_norms: Tensor | None = None
-    joint: bool = False
-    own_norms: Tensor | None = None
 
     def completed(self, updates: FloatArray | None, *, taken_back: bool) -> Reading:
         """The Reading in host memory, with what was added to it since the step began."""
