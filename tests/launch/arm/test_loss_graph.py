@@ -21,6 +21,28 @@ def one_channel(dim):
     return nn.Conv2d(1, 1, 1)(LOGITS[:, None, :, None].expand(4, 1, 3, 2)).softmax(dim)
 
 
+def of_targets(targets, *, mask=False, **how):
+    losses = functional.binary_cross_entropy_with_logits(targets * 0 + LOGITS.mean(), targets, **how)
+    return (losses * (targets >= 0)).mean() if mask else losses
+
+
+def ratings(count):
+    return torch.arange(count)[:, None] % 5.0
+
+
+def one_class_of_counts():
+    return torch.cat([torch.arange(64)[:, None] % 2.0, torch.zeros(64, 2), ratings(64)], 1)
+
+
+def missing():
+    return torch.arange(60).reshape(20, 3) % 3.0 - 1
+
+
+def resized_mask():
+    mask = (torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)) > 0).float()
+    return functional.interpolate(mask, 16, mode="bicubic")
+
+
 @pytest.mark.parametrize(
     ("make", "kind"),
     [
@@ -48,6 +70,18 @@ def one_channel(dim):
         ),
         (lambda: functional.binary_cross_entropy_with_logits(LOGITS, 2 * SURE - 1), "output_range_mismatch"),
         (lambda: functional.binary_cross_entropy_with_logits(LOGITS, 0.8 * SURE + 0.1), None),
+        (lambda: of_targets(ratings(64)), "output_range_mismatch"),
+        (lambda: of_targets(ratings(64), reduction="sum"), "output_range_mismatch"),
+        (lambda: of_targets(ratings(64) - 5), "output_range_mismatch"),
+        (lambda: of_targets(one_class_of_counts()), "output_range_mismatch"),
+        (lambda: of_targets(missing(), reduction="none", mask=True), None),
+        (lambda: of_targets(missing(), weight=(missing() >= 0).float()), None),
+        (lambda: of_targets(torch.linspace(0.7, 1.2, 64)[:, None]), None),
+        (lambda: of_targets(torch.linspace(0.9, 1.2, 4)[:, None]), None),
+        (lambda: of_targets(torch.tensor([[0.8], [1.2]]).repeat(8, 1) + 0.05), None),
+        (lambda: of_targets(resized_mask()), None),
+        (lambda: of_targets((ratings(64) > 2).float() * (1 + 1.2e-7)), None),
+        (lambda: of_targets(torch.full((64, 2), float("nan"))), None),
         (lambda: functional.binary_cross_entropy_with_logits(LOGITS[:0], SURE[:0]), None),
         (lambda: functional.cross_entropy(LOGITS[[0, 2]], LABELS[[0, 2]]), None),
         (lambda: functional.binary_cross_entropy_with_logits(LOGITS.sigmoid(), SURE), "double_softmax"),

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from steadygrad.calling import node_behind
 from steadygrad.detect.finding import make
-from steadygrad.records import Finding, Remedy
+from steadygrad.launch.arm.target_range import beyond_probabilities
+from steadygrad.records import Finding
 
 _MOST_NODES = 64
 _MOST_PAST = 1024
@@ -30,8 +30,6 @@ _LEAF = "AccumulateGrad"
 # Rows that a script picks out of its output, as it does for the nodes of a graph that have a label.
 _PICKING = ("IndexBackward", "IndexSelectBackward", "SliceBackward", "SelectBackward", "MaskedSelectBackward")
 _BINARY = "BinaryCrossEntropyWithLogitsBackward0"
-_NO_PROBABILITIES = "The targets are ratings, counts, or -1 and 1, and no probabilities of the second class."
-_BETWEEN = Remedy("Bring the targets between 0 and 1", "targets = (targets - lowest) / (highest - lowest)")
 _NEGATIVE_LOG_LIKELIHOOD = ("NllLossBackward0", "NllLoss2DBackward0")
 _NO_LOGARITHM = {
     "SoftmaxBackward0": "probabilities",
@@ -83,8 +81,8 @@ def unsuited(roots: object, step: int) -> Finding | None:
                 step,
                 f"nll_loss expects logarithms of probabilities and is given {_NO_LOGARITHM[fed_by]}.",
             )
-        if name == _BINARY and (beyond := _beyond_probabilities(node)) is not None:
-            return _no_probabilities(step, *beyond)
+        if name == _BINARY and (beyond := beyond_probabilities(node, step)) is not None:
+            return beyond
     return None
 
 
@@ -115,31 +113,6 @@ def _leads_past(roots: object, barriers: set[Any]) -> bool:
 def _tensors(roots: object) -> list[Tensor]:
     tensors = roots if isinstance(roots, (list, tuple)) else [roots]
     return [one for one in tensors if isinstance(one, Tensor) and one.grad_fn is not None]
-
-
-def _no_probabilities(step: int, low: float, high: float) -> Finding:
-    finding = make(
-        "output_range_mismatch",
-        "warning",
-        step,
-        f"binary_cross_entropy_with_logits expects targets from 0 to 1 and is given {low:.4g} to {high:.4g}: there is no "
-        "smallest loss then, and the output grows without end.",
-        evidence={"lowest target": low, "highest target": high},
-    )
-    causes, remedies = (_NO_PROBABILITIES, *finding.causes), (_BETWEEN, *finding.remedies)
-    return replace(finding, causes=causes, remedies=remedies)
-
-
-def _beyond_probabilities(node: Any) -> tuple[float, float] | None:
-    """Smallest and largest target of a binary cross-entropy, where they can't be probabilities."""
-    try:
-        target = getattr(node, "_saved_target", None)
-    except RuntimeError:  # it was changed in place since
-        return None
-    if target is None or not target.numel():
-        return None
-    low, high = (float(one) for one in target.aminmax())
-    return (low, high) if low < 0.0 or high > 1.0 else None
 
 
 def _written_out(node: Any) -> str:
