@@ -6,7 +6,6 @@ The tracks write into it; whoever wants to act on a step listens (`Logbook.liste
 from __future__ import annotations
 
 import math
-import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,6 +25,7 @@ from steadygrad.own_clip import OwnClip
 from steadygrad.recording import Recorder
 from steadygrad.records import Finding, Incident, Look, Reading, TensorInfo
 from steadygrad.recover import Rollback, Witness, as_allowed
+from steadygrad.refusal import Deaths
 from steadygrad.runfile.own_numbers import LOCAL_NORM
 from steadygrad.scalars import Scalars, give_loss
 from steadygrad.signals import SignalProbe
@@ -107,6 +107,7 @@ class Logbook:
         self.enders: list[tuple[str, Ender]] = []
         self._notices = Notices()
         self._newest_loss = (-1, math.nan)
+        self._deaths = Deaths()
 
     def listen(self, model: nn.Module, *, overhead: float, guarded: bool) -> None:
         """Listen to the signals inside a model too, on a few steps."""
@@ -281,9 +282,9 @@ class Logbook:
         self._notices.flush()
 
     def _last_words(self, forensics: Forensics) -> None:
-        """A script that has died may have died of numbers that a loss or a distribution refused: no step tells of them."""
-        died = isinstance(getattr(sys, "last_value", None), Exception)
-        if not died or any(one.kind.startswith("nonfinite_") for one in self.findings):
+        """A script may have died of numbers that a loss or a distribution refused: no step tells of them."""
+        told = any(one.kind.startswith("nonfinite_") for one in self.findings)
+        if told or self._deaths.refusal() is None:
             return
         found = forensics.last_words(self.counts.steps)
         if found is not None:

@@ -172,10 +172,10 @@ class Capture:
         return Replay(None, note)
 
     def broken_call(self) -> Origin | None:
-        """Where the newest call became non-finite, if what it has returned did."""
+        """Where the newest call became NaN, if what it has returned did; an Inf may be a mask of what isn't allowed."""
         calls = self._listener.calls if self._listener is not None else ()
         made = [one() for one in calls[-1].outputs] if calls else []
-        if not any(one is not None and has_numbers(one) and not is_finite(one) for one in made):
+        if not any(one is not None and has_numbers(one) and has_nan(one) for one in made):
             return None
         return self.replay().origin
 
