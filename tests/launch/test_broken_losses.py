@@ -66,6 +66,13 @@ def test_a_root_at_0_in_the_first_step_which_nobody_listened_to(launched, mode):
     assert "root" in first.causes[0]
 
 
+def test_roots_at_0_that_do_no_harm_leave_the_explanations_for_a_loss_that_breaks_later(launched):
+    (run,) = launched("root_left_out.py").runs
+    first = run.findings[0]
+    assert (first.kind, first.step) == ("nonfinite_loss", 20)
+    assert "a factor of the loss" in first.summary
+
+
 def test_each_training_and_each_optimizer_of_one_loss_is_told_where_it_became_broken(launched):
     ended = launched("broken_twice.py")
     runs = ended.runs

@@ -159,45 +159,6 @@ def test_an_operation_of_the_loss(model, loss_fn, operation):
     assert (found.phase, found.operation, found.module) == ("loss", operation, None)
 
 
-def slope(loss, model):
-    found = broken_loss(loss, lambda _: model, slopes=True)
-    return None if found is None else found.origin
-
-
-@pytest.mark.parametrize(
-    ("inner", "operation"),
-    [
-        (lambda h: (h - h.detach()).square().sqrt(), "SqrtBackward0"),
-        (lambda h: (h - h.detach()).abs() ** 0.5, "PowBackward0"),
-        (lambda h: torch.where(h > 1e9, (h - h.detach()).log(), h), "LogBackward0"),
-        (lambda h: torch.where(h > 1e9, h / (h - h.detach()), h), "DivBackward0"),
-    ],
-)
-def test_an_operation_with_an_infinite_slope_where_it_stands(model, inner, operation):
-    loss = model(data(), inner).square().mean()
-    assert loss.isfinite()
-    found = slope(loss, model)
-    assert (found.phase, found.operation, found.module) == ("backward", operation, "net")
-    loss.backward()
-    assert not all(param.grad.isfinite().all() for param in model.parameters())
-
-
-def test_a_root_after_the_last_layer(model):
-    found = slope((model(data()) * 0).square().sum().sqrt(), model)
-    assert str(found).startswith(
-        "Inf first made by SqrtBackward0 in code after the model's last layer (backward)"
-    )
-
-
-def test_slopes_that_are_finite_say_nothing(model):
-    def smooth(h):
-        away = (h.square() + 1).sqrt() + (h.abs() + 1) ** 0.5 + (h - h.detach()) ** 2
-        return away + h / 2 + (h.abs() + 1).log() + (h - h.detach()).norm()
-
-    assert slope(model(data(), smooth).mean(), model) is None
-    assert broken_loss((model(data()) * 0).square().sum().sqrt(), lambda _: model) is None
-
-
 def test_a_mask_of_minus_infinity_is_not_blamed(model):
     scores = model(data()).masked_fill(torch.eye(5, 2, dtype=torch.bool), -INF).softmax(-1)
     assert origin(scores.log().clamp_min(-9).mean(), model) is None

@@ -1,11 +1,12 @@
 """Where did it begin: one step replayed, and the operation, module, line and rows that broke it.
 
 `trace` runs a step of its own; `Capture` holds on to the newest calls of a model in training and replays
-them; `broken_loss` reads a graph that is still there. No full backward hooks anywhere: they break in-place activations.
+them; `broken_loss` reads a graph that is still there, `steep_loss` listens in it. No full backward hooks anywhere: they break in-place activations.
 """
 
 from steadygrad.tracing.capture import Call, Capture, Replay
 from steadygrad.tracing.graph import Broken, broken_loss, is_broken
+from steadygrad.tracing.slope import Steep, steep_loss
 from steadygrad.tracing.trace import trace
 
-__all__ = ["Broken", "Call", "Capture", "Replay", "broken_loss", "is_broken", "trace"]
+__all__ = ["Broken", "Call", "Capture", "Replay", "Steep", "broken_loss", "is_broken", "steep_loss", "trace"]

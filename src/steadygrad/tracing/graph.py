@@ -32,7 +32,7 @@ from steadygrad.tracing.finiteness import (
 
 _MOST_NODES = 20_000
 _LEAF = "AccumulateGrad"
-_SAVED, _SAVED_RESULT = "_saved_", "_saved_result"
+_SAVED, SAVED_RESULT = "_saved_", "_saved_result"
 _SUMMING = ("SumBackward", "MeanBackward", "NegBackward")
 # Nothing keeps what these return, and sums and signs behind them keep nothing either: they are computed again.
 _AGAIN: Mapping[str, Callable[..., Tensor]] = {
@@ -43,15 +43,6 @@ _AGAIN: Mapping[str, Callable[..., Tensor]] = {
     "acos": torch.acos,
     "asin": torch.asin,
     "atanh": torch.atanh,
-}
-# Where these have an infinite slope: whatever gradient comes back to them is an Inf or a NaN behind them. Powers do too.
-_STEEP: Mapping[str, tuple[str, float]] = {
-    "sqrt": ("_saved_result", 0.0),
-    "log": ("_saved_self", 0.0),
-    "log2": ("_saved_self", 0.0),
-    "log10": ("_saved_self", 0.0),
-    "log1p": ("_saved_self", -1.0),
-    "div": ("_saved_other", 0.0),
 }
 # These keep nothing of what they are given; data beside the graph that enters them shows only in what they return.
 _SCALING = ("MulBackward", "DivBackward")
@@ -111,9 +102,7 @@ class _Seen:
     made: bool
 
 
-def broken_loss(
-    loss: Tensor, model_of: Callable[[Sequence[Tensor]], nn.Module], *, slopes: bool = False
-) -> Broken | None:
+def broken_loss(loss: Tensor, model_of: Callable[[Sequence[Tensor]], nn.Module]) -> Broken | None:
     """Find out where a loss became non-finite; its graph must still be there.
 
     Reads one number from the device, and all that the graph has kept where that one isn't finite.
@@ -121,8 +110,6 @@ def broken_loss(
     Args:
         loss: 0-d, what a backward pass is about to start from.
         model_of: the module that holds some parameters.
-        slopes: look into a finite loss too, for an operation whose slope is infinite where it stands (a root at 0):
-            its gradient can't be finite.
 
     Returns:
         The place; None for a finite loss, or where the graph doesn't tell.
@@ -138,16 +125,13 @@ def broken_loss(
     """
     # Asked before every backward pass: as a plain number it is one call instead of three.
     finite = math.isfinite(loss.item()) if type(loss) is Tensor else is_finite(loss)
-    if loss.grad_fn is None or (finite and not slopes):
+    if loss.grad_fn is None or finite:
         return None
-    nodes = _nodes(loss)
-    params = [node.variable for node in nodes if _is_leaf(node)]
-    steep = next(filter(_is_steep, nodes), None) if finite else None
-    if not params or (finite and steep is None):
+    nodes = nodes_of(loss)
+    params = [node.variable for node in nodes if is_leaf(node)]
+    if not params:
         return None
     model = model_of(params)
-    if steep is not None:
-        return Broken(_slope(steep, nodes, model), frozenset(map(id, params)))
     # What a checkpoint has thrown away is computed again when it is asked for, statistics and all.
     with _still(list(model.buffers())):
         return Broken(_origin(_first(nodes, loss), nodes, model), frozenset(map(id, params)))
@@ -164,30 +148,32 @@ def _still(buffers: Sequence[Tensor]) -> Iterator[None]:
                 one.copy_(value)
 
 
-def _nodes(loss: Tensor) -> list[Any]:
+def nodes_of(loss: Tensor) -> list[Any]:
     """Every node of the graph, in forward order, leaves last."""
     return sorted(nodes_behind([loss], _MOST_NODES), key=lambda node: node._sequence_nr())
 
 
-def _is_leaf(node: Any) -> bool:
+def is_leaf(node: Any) -> bool:
+    """Whether a node is where the gradient of a parameter ends up."""
     return str(node.name()).endswith(_LEAF) and isinstance(node.variable, Tensor)
 
 
 def _first(nodes: Sequence[Any], loss: Tensor) -> _Seen:
     for node in nodes:
-        if _is_leaf(node) and is_broken(node.variable):
+        if is_leaf(node) and is_broken(node.variable):
             return _Seen(node.variable, node, made=False)
     for node in nodes:
         made = _made_again(node)
         if made is not None and not is_finite(made):
             return _Seen(made, node, made=True)
-        kept = sorted(_kept(node), key=lambda pair: pair[0].startswith(_SAVED_RESULT))
+        kept = sorted(saved_by(node), key=lambda pair: pair[0].startswith(SAVED_RESULT))
         for name, tensor in kept:
             if not (
-                is_broken(tensor) or (_name(node) in MIXING and has_numbers(tensor) and not is_finite(tensor))
+                is_broken(tensor)
+                or (name_of(node) in MIXING and has_numbers(tensor) and not is_finite(tensor))
             ):
                 continue
-            if name.startswith(_SAVED_RESULT):
+            if name.startswith(SAVED_RESULT):
                 return _Seen(tensor, _maker(node), made=True)
             maker = node_behind(tensor.grad_fn)
             return _Seen(tensor, node if maker is None else _maker(maker), made=maker is not None)
@@ -197,9 +183,9 @@ def _first(nodes: Sequence[Any], loss: Tensor) -> _Seen:
 
 def _maker(node: Any) -> Any:
     """The operation that made what this one has returned."""
-    while _name(node) in _HANDING_ON:
+    while name_of(node) in _HANDING_ON:
         behind = node_behind(node.next_functions[0][0]) if node.next_functions else None
-        if behind is None or _is_leaf(behind):
+        if behind is None or is_leaf(behind):
             return node
         node = behind
     return node
@@ -207,8 +193,8 @@ def _maker(node: Any) -> Any:
 
 def _divides_by_zero(node: Any) -> bool:
     """Whether an operation that keeps only what it divides by has divided by 0, of which nothing finite comes."""
-    return _name(node) == "div" and any(
-        name == "_saved_other" and bool((tensor == 0).any()) for name, tensor in _kept(node)
+    return name_of(node) == "div" and any(
+        name == "_saved_other" and bool((tensor == 0).any()) for name, tensor in saved_by(node)
     )
 
 
@@ -223,15 +209,15 @@ def _behind_sums(node: Any) -> Any:
 
 def _made_again(node: Any) -> Tensor | None:
     """What an operation that can make an Inf of finite numbers has returned; None for any other."""
-    operation = _AGAIN.get(_name(node))
-    given = next((one for _, one in _kept(node)), None) if operation is not None else None
+    operation = _AGAIN.get(name_of(node))
+    given = next((one for _, one in saved_by(node)), None) if operation is not None else None
     if operation is None or given is None or not is_finite(given):
         return None
     with torch.no_grad():
         return operation(given)
 
 
-def _kept(node: Any) -> Iterator[tuple[str, Tensor]]:
+def saved_by(node: Any) -> Iterator[tuple[str, Tensor]]:
     """What a node has saved for its backward pass, by the name it goes by there."""
     for name in dir(node):
         if not name.startswith(_SAVED):
@@ -245,34 +231,6 @@ def _kept(node: Any) -> Iterator[tuple[str, Tensor]]:
                 yield name, one
 
 
-def _is_steep(node: Any) -> bool:
-    """Whether the operation stands where its slope is infinite."""
-    name = _name(node)
-    if name == "pow":
-        exponent = getattr(node, "_saved_exponent", None)
-        at = ("_saved_self", 0.0) if isinstance(exponent, float) and 0.0 < exponent < 1.0 else None
-    else:
-        at = _STEEP.get(name)
-    if at is None:
-        return False
-    kept = next((tensor for saved, tensor in _kept(node) if saved == at[0]), None)
-    return kept is not None and bool((kept.detach() == at[1]).any())
-
-
-def _slope(node: Any, nodes: Sequence[Any], model: nn.Module) -> Origin:
-    layers = _layers(nodes, parameter_names(model))
-    number = node._sequence_nr()
-    module = _around(number, layers) if any(number <= layer for layer, _ in layers) else None
-    return Origin(
-        "backward",
-        "inf",
-        str(node.name()),
-        module,
-        module_type="" if module is None else type(model.get_submodule(module)).__name__,
-        inputs=facts(one for name, one in _kept(node) if not name.startswith(_SAVED_RESULT)),
-    )
-
-
 def is_broken(tensor: Tensor) -> bool:
     """An Inf or a NaN that is no mask, which leaves something open."""
     if not has_numbers(tensor) or is_finite(tensor):
@@ -281,9 +239,9 @@ def is_broken(tensor: Tensor) -> bool:
 
 
 def _origin(seen: _Seen, nodes: Sequence[Any], model: nn.Module) -> Origin:
-    layers = _layers(nodes, parameter_names(model))
+    layers = layers_of(nodes, parameter_names(model))
     kind: Literal["nan", "inf"] = "nan" if has_nan(seen.tensor) else "inf"
-    if not seen.made and _is_leaf(seen.node):
+    if not seen.made and is_leaf(seen.node):
         return Origin("optimizer", kind, "parameter", None)
     number = seen.node._sequence_nr()
     inside = any(number <= layer for layer, _ in layers)
@@ -297,37 +255,38 @@ def _origin(seen: _Seen, nodes: Sequence[Any], model: nn.Module) -> Origin:
         rows = broken_rows(seen.tensor, len(seen.tensor) if seen.tensor.dim() else None)
         note = f"it is what enters {_operation(seen.node)}" if seen.made else ""
         return Origin("input", kind, DATA, None, inputs=facts([seen.tensor]), rows=rows, note=note)
-    module = _around(number, layers) if inside else None
+    module = module_around(number, layers) if inside else None
     return Origin(
         "forward" if inside else "loss",
         kind,
         _operation(seen.node),
         module,
         module_type="" if module is None else type(model.get_submodule(module)).__name__,
-        inputs=facts(one for name, one in _kept(seen.node) if not name.startswith(_SAVED_RESULT)),
+        inputs=facts(one for name, one in saved_by(seen.node) if not name.startswith(SAVED_RESULT)),
     )
 
 
 def _operation(node: Any) -> str:
-    return f"aten.{_name(node)}"
+    return f"aten.{name_of(node)}"
 
 
-def _name(node: Any) -> str:
+def name_of(node: Any) -> str:
+    """The operation of a node: ``log`` of ``LogBackward0``."""
     return snake_case(node.name().partition("Backward")[0])
 
 
-def _layers(nodes: Sequence[Any], names: Mapping[int, str]) -> list[tuple[int, str]]:
+def layers_of(nodes: Sequence[Any], names: Mapping[int, str]) -> list[tuple[int, str]]:
     """The operations that take a parameter, in forward order: their number, and the module that holds it."""
     return [
         (node._sequence_nr(), names.get(id(behind.variable), "").rpartition(".")[0])
         for node in nodes
-        if not _is_leaf(node)
+        if not is_leaf(node)
         for following, _ in node.next_functions
-        if (behind := node_behind(following)) is not None and _is_leaf(behind)
+        if (behind := node_behind(following)) is not None and is_leaf(behind)
     ]
 
 
-def _around(number: int, layers: Sequence[tuple[int, str]]) -> str:
+def module_around(number: int, layers: Sequence[tuple[int, str]]) -> str:
     """The innermost module that an operation is known to be in: its own layer's, or what its neighbours share."""
     own = [name for at, name in layers if at == number]
     if own:

@@ -16,7 +16,7 @@ from steadygrad.tracing import Broken, broken_loss
 from steadygrad.tracing.finiteness import broken_rows
 
 
-def broken_by(loss: Tensor, *, slopes: bool = False) -> Broken | None:
+def broken_by(loss: Tensor) -> Broken | None:
     """Where a loss became non-finite, in the script's own words where they are at hand.
 
     The graph knows a target only as a tensor that came in from outside: whether it was broken in the data, or
@@ -24,9 +24,8 @@ def broken_by(loss: Tensor, *, slopes: bool = False) -> Broken | None:
 
     Args:
         loss: what a backward pass is about to start from; its graph must still be there.
-        slopes: look into a finite loss too, see `broken_loss`.
     """
-    broken = broken_loss(loss, module_of, slopes=slopes)
+    broken = broken_loss(loss, module_of)
     if broken is None or broken.origin.operation != BESIDE:
         return broken
     found = broken_variable(nan=broken.origin.kind == "nan")

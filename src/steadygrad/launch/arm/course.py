@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch.optim import Optimizer
 
@@ -11,7 +11,7 @@ from steadygrad.launch.arm.losses import Losses
 from steadygrad.launch.arm.objects import parameters_behind
 from steadygrad.launch.arm.seat import Seat
 from steadygrad.records import Finding
-from steadygrad.tracing import Broken
+from steadygrad.tracing import Broken, Steep
 
 LOOKS = 8
 """Backward passes of a new training whose loss is looked at: several may lead up to its first step."""
@@ -34,6 +34,7 @@ class Course(threading.local):
         unsuited: what the last of those looks has found.
         broken: where a loss that leads up to the next step became non-finite.
         explanations: how often that was found out.
+        steep: what may make the gradient of a finite loss non-finite; known while losses are looked at.
         reached: parameters that the losses of this round depend on, by ``id``; known while losses are looked at.
     """
 
@@ -47,6 +48,7 @@ class Course(threading.local):
         self.unsuited: Finding | None = None
         self.broken: Broken | None = None
         self.explanations = 0
+        self.steep: Steep | None = None
         self.reached: set[int] = set()
 
     def begin_pass(self, tensors: object, gradient: object) -> None:
@@ -57,10 +59,22 @@ class Course(threading.local):
             gradient: what the root's gradient is set to, where that isn't one.
         """
         if not self.losses.open:
-            self.broken, self.reached = None, set()
+            self.broken, self.steep, self.reached = None, None, set()
         self.losses.add(tensors, gradient)
         if self.looks:
             self.reached |= parameters_behind(tensors)
+
+    def explanation(
+        self, contained: Callable[[str, Callable[[], Broken | None]], Broken | None]
+    ) -> Broken | None:
+        """Where the loss or the gradient that leads up to the next step became non-finite, as far as that is known.
+
+        Args:
+            contained: runs what is ours, and holds its faults back.
+        """
+        if self.broken is not None or self.steep is None:
+            return self.broken
+        return contained("look for infinite slopes", self.steep.broken)
 
     def is_scored(self, seat: Seat, known: Sequence[Seat]) -> bool:
         """Whether the loss of a seat's first step is the word of networks that step by a loss of their own.

@@ -84,10 +84,10 @@ class Seat:
             self._log_loss(losses)
             self._log_clips()
 
-    def explain(self, broken: Broken) -> None:
-        """The loss of the step to come isn't finite: tell why, if it is a loss of these parameters."""
+    def explain(self, broken: Broken | None) -> None:
+        """The loss of the step to come, or its gradient, isn't finite: tell why, if it is of these parameters."""
         monitor = self.monitor
-        if monitor is not None and broken.ids & self.ids:
+        if monitor is not None and broken is not None and broken.ids & self.ids:
             monitor.explain(broken.origin)
 
     def closure_backward(self, losses: Losses) -> None:

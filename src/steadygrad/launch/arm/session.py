@@ -35,6 +35,7 @@ from steadygrad.monitor import Monitor
 from steadygrad.notices import QUIET, Notices
 from steadygrad.policies import Policy
 from steadygrad.stepping.hooks import steps_under_way
+from steadygrad.tracing import steep_loss
 
 # A run file is an open database with a thread of its own; a search over thousands of models is no
 # training to look at one by one.
@@ -152,9 +153,8 @@ class Session:
 
     def _end_of_backward(self, hand: HandSeat) -> None:
         course = self._course
-        broken, course.broken = course.broken, None
-        if broken is not None:
-            hand.explain(broken)
+        hand.explain(course.explanation(self.contained))
+        course.broken = course.steep = None
         hand.backward_done(course.losses)
 
     def before_clip(self, params: Sequence[Tensor], max_norm: float | None) -> list[Seat]:
@@ -195,8 +195,7 @@ class Session:
             return
         if not closure:
             self._tell_unsuited(seat)
-        if course.broken is not None:
-            seat.explain(course.broken)
+        seat.explain(course.explanation(self.contained))
         seat.begin_step(course.losses, closure=closure)
         course.inside = seat if closure else None
 
@@ -207,8 +206,7 @@ class Session:
         if seat is None:
             return
         self._tell_unsuited(seat)
-        if course.broken is not None:
-            seat.explain(course.broken)
+        seat.explain(course.explanation(self.contained))
         seat.left_out(optimizer, course.losses)
         course.losses.end_round()
 
@@ -225,9 +223,10 @@ class Session:
         """A loss that isn't finite: find out why while its graph is there, a few times in a training."""
         course = self._course
         if course.explanations < MOST_EXPLANATIONS or concerns_none(loss, self._known, self._hands):
-            look = partial(broken_by, loss, slopes=course.looks > 0)
-            course.broken = self.contained("look into a broken loss", look)
+            course.broken = self.contained("look into a broken loss", broken_by, loss)
             course.explanations += course.broken is not None
+        if course.looks and course.broken is None and course.steep is None:
+            course.steep = self.contained("look for infinite slopes", steep_loss, loss, module_of)
 
     def _is_within_another(self, optimizer: Optimizer) -> bool:
         """Whether this step is part of the step of an optimizer around this one, which is watched."""
