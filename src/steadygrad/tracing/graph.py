@@ -81,10 +81,12 @@ class Broken(NamedTuple):
     Attributes:
         origin: where that began.
         ids: of the parameters in its graph.
+        met: the first number that the graph has met which isn't finite; None for a slope.
     """
 
     origin: Origin
     ids: frozenset[int]
+    met: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,8 @@ def broken_loss(loss: Tensor, model_of: Callable[[Sequence[Tensor]], nn.Module])
     model = model_of(params)
     # What a checkpoint has thrown away is computed again when it is asked for, statistics and all.
     with _still(list(model.buffers())):
-        return Broken(_origin(_first(nodes, loss), nodes, model), frozenset(map(id, params)))
+        seen = _first(nodes, loss)
+        return Broken(_origin(seen, nodes, model), frozenset(map(id, params)), seen.tensor)
 
 
 @contextlib.contextmanager

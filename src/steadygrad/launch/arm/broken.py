@@ -26,9 +26,11 @@ def broken_by(loss: Tensor) -> Broken | None:
         loss: what a backward pass is about to start from; its graph must still be there.
     """
     broken = broken_loss(loss, module_of)
-    if broken is None or broken.origin.operation != BESIDE:
+    if broken is None or broken.met is None:
         return broken
-    found = broken_variable(nan=broken.origin.kind == "nan")
+    # It may be large, and what is known is kept until the step has ended.
+    met, broken = broken.met, broken._replace(met=None)
+    found = broken_variable(met) if broken.origin.operation == BESIDE else None
     if found is None:
         return broken
     name, data = found

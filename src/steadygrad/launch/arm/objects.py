@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from steadygrad.calling import nodes_behind
 from steadygrad.preserve import leaves_of
 from steadygrad.tracing import is_broken
+from steadygrad.tracing.finiteness import has_nan
 
 T = TypeVar("T")
 # A graph of unrolled time steps may be large; beyond this it isn't worth the time.
@@ -88,27 +89,60 @@ def variable_names(wanted: Iterable[object]) -> dict[int, str]:
     return found
 
 
-def broken_variable(*, nan: bool) -> tuple[str, Tensor] | None:
-    """A variable, of functions under way or of ``__main__``, that holds data with a NaN or an Inf, and what it holds.
+def broken_variable(met: Tensor) -> tuple[str, Tensor] | None:
+    """The variable, of functions under way or of ``__main__``, that has brought a NaN or an Inf into a loss, and what it holds.
+
+    A script may hold others beside it, such as a curve that is NaN where it is still to be filled. So it must be the very
+    numbers that the loss has met, or be broken at the same places: then they were computed of it.
 
     What has been computed with a gradient is no data; what has no rows (a running loss) isn't either, nor what is
     infinite throughout (a smallest distance to begin with).
 
     Args:
-        nan: it is a NaN that is looked for, and not an Inf.
+        met: what isn't finite in the loss.
     """
+    if type(met) is not Tensor:
+        return None
+    nan, places = has_nan(met), None
+    alike: tuple[str, Tensor] | None = None
     for names in _namespaces():
         for name, value in list(names.items()):
             for label, one in _with_items(name, value):
-                if type(one) is Tensor and _is_broken_data(one, nan=nan):
+                if type(one) is not Tensor or not _is_broken_data(one, nan=nan):
+                    continue
+                if _overlap(one, met):
                     return label, one
-    return None
+                places = _broken_places(met) if places is None else places
+                # What is broken throughout is so at no places of its own.
+                if alike is None and not bool(places.all()) and torch.equal(_broken_places(one), places):
+                    alike = label, one
+    return alike
 
 
 def _is_broken_data(tensor: Tensor, *, nan: bool) -> bool:
     if not tensor.dim() or tensor.requires_grad or not is_broken(tensor):
         return False
-    return bool(torch.isnan(tensor).any() if nan else torch.isfinite(tensor).any())
+    if nan:
+        return bool(torch.isnan(tensor).any())
+    return bool(torch.isinf(tensor).any() and torch.isfinite(tensor).any())
+
+
+def _overlap(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors share memory, as a batch that is a slice does with its data."""
+    if one.device != other.device:
+        return False
+    (begin, end), (other_begin, other_end) = _memory(one), _memory(other)
+    return begin < other_end and other_begin < end
+
+
+def _memory(tensor: Tensor) -> tuple[int, int]:
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
+
+
+def _broken_places(tensor: Tensor) -> Tensor:
+    """Where it isn't finite, whatever dimensions of one it has."""
+    return ~torch.isfinite(tensor.detach()).squeeze().cpu()
 
 
 def _namespaces() -> Iterator[Mapping[str, Any]]:
