@@ -1,4 +1,4 @@
-"""What a monitor is put together from: for each optimizer a table of its parameters and a track."""
+"""What a monitor is put together from: for each optimizer a table of its parameters and a track; and whether they are well."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 from torch.optim import Optimizer
 
+from steadygrad.detect import nonfinite_parameter
 from steadygrad.logbook import Logbook
 from steadygrad.measure import ParamTable, parameter_names
 from steadygrad.policies import Policy
@@ -50,3 +51,11 @@ def tracks_of(
         )
         for index, one in enumerate(held)
     )
+
+
+def tell_ruined(tracks: Sequence[Track], book: Logbook, mode: str) -> None:
+    """Weights that are ruined already would only show in the gradient of the next step."""
+    for track in tracks:
+        names, of = track.lane.ruined(), len(track.table)
+        if names:
+            book.finding(nonfinite_parameter(0, names, of, track.index, guarded=mode == "guard"))

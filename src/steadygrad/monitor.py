@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from steadygrad.assembly import tables_of, tracks_of
+from steadygrad.assembly import tables_of, tell_ruined, tracks_of
 from steadygrad.capture import is_capturing
-from steadygrad.detect import nonfinite_parameter
 from steadygrad.errors import UsageError
 from steadygrad.forensics import Forensics
 from steadygrad.logbook import Logbook, Sink
@@ -32,16 +31,13 @@ from steadygrad.recording import recorded
 from steadygrad.records import Finding, Reading
 from steadygrad.recover import Rollback, among_ranks, in_words, make_checkpoints, make_rescue
 from steadygrad.runfile.given import as_path
-from steadygrad.stepping import check_replica_groups, is_late, join_ranks, meet_ranks
+from steadygrad.stepping import Track, check_replica_groups, is_late, join_ranks, meet_ranks
 from steadygrad.summary import Counts, copies_told, no_step_seen, summarise
-from steadygrad.usage import check_max_norm, check_sink, check_teller, policy_name, saved_tracks, stale
+from steadygrad.usage import asked_for, check_max_norm, check_sink, check_teller, policy_name, saved_tracks
+from steadygrad.wiring import WIRING_STEPS, stale
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-# Whether the optimizer still holds the model's own parameters is asked at these steps: it costs a
-# walk over the module tree, and a head that is replaced is replaced early.
-_WIRING_STEPS = frozenset({1, 16, 256})
 
 
 class Monitor:
@@ -99,7 +95,7 @@ class Monitor:
             # The optimizers' hooks hold the logbook, and it holds us: nobody has to keep the monitor.
             book.listeners.append(("wiring check", self._after_step))
             self._check_wiring(0)
-            self._containment.run("weights check", self._check_weights)
+            self._containment.run("weights check", tell_ruined, tracks, book, mode)
 
     def __enter__(self) -> Self:
         """Use as a context manager: closed on the way out."""
@@ -205,12 +201,7 @@ class Monitor:
         if self.closed:
             raise UsageError(f"{self.mode}.clip_(): this {self.mode} is closed. Attach a new one first.")
         check_max_norm(f"{self.mode}.clip_", max_norm)
-        tracks = [track for track in self._tracks if optimizer is None or track.optimizer is optimizer]
-        if not tracks:
-            raise UsageError(
-                f"{self.mode}.clip_(optimizer): this {type(optimizer).__name__} is none of the {len(self._tracks)} "
-                f"optimizers of the {self.mode}. Pass one of those it was attached to, or none for all of them."
-            )
+        tracks = self._tracks if optimizer is None else (self._track_of("clip_", optimizer),)
         norms = [track.clip_(max_norm) for track in tracks]
         total = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
         return total.to(torch.float32)
@@ -221,9 +212,12 @@ class Monitor:
         Args:
             optimizer: the one that may not have been asked to step.
             surely: it wasn't; else it was, unless `clip_` has measured a step that is still to come.
+
+        Raises:
+            UsageError: it is none that the guard was attached to.
         """
-        for track in [one for one in self._tracks if one.optimizer is optimizer and not self.closed]:
-            track.left_out(surely=surely)
+        if not self.closed:
+            self._track_of("left_out", optimizer).left_out(surely=surely)
 
     @property
     def healthy(self) -> bool:
@@ -366,6 +360,10 @@ class Monitor:
         """One line on stderr, rate limited."""
         self._logbook.say(key, text)
 
+    def _track_of(self, call: str, optimizer: Optimizer) -> Track:
+        held = [track.optimizer for track in self._tracks]
+        return self._tracks[asked_for(f"{self.mode}.{call}", held, optimizer)]
+
     def _deliver(self) -> None:
         if self._rescue is not None:
             self._rescue.between_steps = True
@@ -376,22 +374,11 @@ class Monitor:
             self._rescue.between_steps = False
 
     def _after_step(self, reading: Reading) -> None:
-        if reading.step in _WIRING_STEPS:
+        if reading.step in WIRING_STEPS:
             self._check_wiring(reading.step)
 
-    def _check_weights(self) -> None:
-        """Weights that are ruined already would only show in the gradient of the next step."""
-        for track in self._tracks:
-            names, of = track.lane.ruined(), len(track.table)
-            if names:
-                guarded = self.mode == "guard"
-                self._logbook.finding(nonfinite_parameter(0, names, of, track.index, guarded=guarded))
-
     def _check_wiring(self, step: int) -> None:
-        model = self._model()
-        optimizers = [one for track in self._tracks if (one := track.optimizer) is not None]
-        told = any(f.kind == "stale_optimizer" for f in self._logbook.findings)
-        found = None if model is None or told else stale(model, optimizers, step)
+        found = stale(self._model(), self._tracks, step, self._logbook.findings)
         if found is not None:
             self._logbook.finding(found)
 

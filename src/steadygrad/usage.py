@@ -8,11 +8,9 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from steadygrad.detect import stale_optimizer
 from steadygrad.errors import UsageError
 from steadygrad.measure import parameter_names
 from steadygrad.policies import Policy
-from steadygrad.records import Finding
 
 
 def as_optimizers(call: str, optimizer: Optimizer | Iterable[Optimizer] | None) -> tuple[Optimizer, ...]:
@@ -48,6 +46,35 @@ def _unwrapped(optimizer: Any) -> Any:
     if isinstance(inner, Optimizer) and "_optimizer_step_pre_hooks" not in vars(optimizer):
         return _unwrapped(inner)
     return optimizer
+
+
+def asked_for(call: str, held: Sequence[Optimizer | None], optimizer: object) -> int:
+    """Which of its optimizers a monitor is asked about.
+
+    Args:
+        call: the call, as the user wrote it.
+        held: what the monitor is attached to, None for a loop by hand.
+        optimizer: what came; one of Accelerate's stands for the one inside of it.
+
+    Returns:
+        Its position.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    wanted = _unwrapped(optimizer)
+    for index, one in enumerate(held):
+        if one is not None and one is wanted:
+            return index
+    kind, count = type(wanted).__name__, sum(one is not None for one in held)
+    if not isinstance(wanted, Optimizer):
+        what = f"expected a torch.optim.Optimizer, got {kind}."
+    elif not count:
+        what = f"there is no optimizer to compare this {kind} with: it was attached to a loop by hand."
+    else:
+        what = f"this {kind} is none of the {count} optimizers that it is attached to."
+    way_out = "Pass one of those it was attached to" if count else "Attach it with one, as (model, optimizer)"
+    raise UsageError(f"{call}(optimizer): {what} {way_out}.")
 
 
 def check_model(call: str, model: object) -> None:
@@ -171,40 +198,3 @@ def saved_tracks(state: object, policies: Sequence[str]) -> Sequence[Mapping[str
                 f"{theirs or 'a watch'}. Make the guard with the policy the state was saved with."
             )
     return tracks
-
-
-def unheld(model: nn.Module, optimizers: Iterable[Optimizer]) -> tuple[list[str], list[str]]:
-    """Names of what optimizers hold but the model doesn't, and of what it trains but nobody holds."""
-    names = parameter_names(model)
-    trainable = {id(param) for param in model.parameters() if param.requires_grad}
-    held, strangers = set(), []
-    for group_index, position, param in (
-        (group_index, position, param)
-        for optimizer in optimizers
-        for group_index, group in enumerate(optimizer.param_groups)
-        for position, param in enumerate(group["params"])
-    ):
-        held.add(id(param))
-        if id(param) not in names:
-            strangers.append(f"group{group_index}.param{position}")
-    return strangers, [name for key, name in names.items() if key in trainable and key not in held]
-
-
-def stale(model: nn.Module, optimizers: Sequence[Optimizer], step: int) -> Finding | None:
-    """What shows that a part of the model was replaced, or wrapped, after its optimizer was made.
-
-    Strangers alone are no fault (a loss may have parameters), nor are left-out parameters (a head may be trained on
-    its own); together they are. So are tensors that the optimizer holds and nobody trains, with others that get a
-    gradient and are held by nobody: a layer was frozen and wrapped into an adapter.
-    """
-    if not optimizers:
-        return None
-    strangers, missing = unheld(model, optimizers)
-    if strangers or not missing:
-        return stale_optimizer(step, strangers, missing) if strangers and missing else None
-    names = parameter_names(model)
-    params = {names[id(param)]: param for param in model.parameters()}
-    held = {id(param) for one in optimizers for group in one.param_groups for param in group["params"]}
-    frozen = [name for name, param in params.items() if id(param) in held and not param.requires_grad]
-    fed = [name for name in missing if params[name].grad is not None]
-    return stale_optimizer(step, frozen, fed, frozen=True) if frozen and fed else None

@@ -97,6 +97,26 @@ def test_running_statistics_are_well_before_a_moving_average_takes_them(clips):
     accelerator.free_memory()
 
 
+def test_a_scaler_that_steps_an_optimizer_that_nobody_watches_goes_on():
+    accelerator = Accelerator(cpu=True)
+    accelerator.scaler = torch.amp.GradScaler("cpu")
+    model, loss = nn.Linear(4, 1), nn.Linear(1, 1)
+    own = torch.optim.SGD(model.parameters(), lr=0.01)
+    other = torch.optim.SGD(loss.parameters(), lr=0.01)
+    model, loss, own, other = accelerator.prepare(model, loss, own, other)
+    guard = attach(accelerator, model, own)
+    before = loss.weight.clone()
+    for _ in range(3):
+        accelerator.backward(loss(model(torch.ones(8, 4))).square().mean())
+        for optimizer in (own, other):
+            optimizer.step()
+            optimizer.zero_grad()
+    assert guard.counts.steps == 3
+    assert not torch.equal(loss.weight, before)
+    guard.close()
+    accelerator.free_memory()
+
+
 def test_two_optimizers_are_measured_when_their_own_gradients_are_clipped():
     accelerator = Accelerator(cpu=True)
     one, two = nn.Linear(4, 1), nn.Linear(4, 1)

@@ -40,6 +40,51 @@ def test_what_cannot_tell(guard):
         guard.tell_with(3)
 
 
+@pytest.mark.parametrize("call", ["clip_", "left_out"])
+@pytest.mark.parametrize("wrong", [3, "SGD", [1], torch.nn.Linear(2, 1)])
+def test_what_is_no_optimizer(guard, call, wrong):
+    with pytest.raises(
+        UsageError, match=rf"guard\.{call}\(optimizer\): expected a torch.optim.Optimizer, got"
+    ):
+        getattr(guard, call)(wrong)
+
+
+@pytest.mark.parametrize("call", ["clip_", "left_out"])
+@pytest.mark.parametrize("mode", [sg.watch, sg.guard])
+def test_an_optimizer_that_is_not_watched(mode, call):
+    model, stranger = torch.nn.Linear(2, 1), torch.optim.Adam(torch.nn.Linear(2, 1).parameters())
+    own = torch.optim.SGD(model.parameters(), lr=0.1)
+    with (
+        mode(model, own) as monitor,
+        pytest.raises(UsageError, match=rf"{monitor.mode}\.{call}\(optimizer\): this Adam is none of the 1 "),
+    ):
+        getattr(monitor, call)(stranger)
+    with mode(model) as monitor, pytest.raises(UsageError, match="attached to a loop by hand"):
+        getattr(monitor, call)(own)
+
+
+def test_a_guard_that_is_closed_asks_nothing_more_of_a_step_left_out(guard):
+    guard.close()
+    guard.left_out(torch.optim.SGD(torch.nn.Linear(2, 1).parameters(), lr=0.1))
+
+
+class Around(torch.optim.Optimizer):
+    """As Accelerate's: an optimizer by class that was never initialised as one."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+
+def test_the_optimizer_inside_of_a_wrapper_is_the_one_meant():
+    model = torch.nn.Linear(2, 1)
+    own = torch.optim.SGD(model.parameters(), lr=0.1)
+    with sg.guard(model, Around(own)) as guard:
+        model(torch.ones(1, 2)).sum().backward()
+        assert float(guard.clip_(Around(own))) > 0.0
+        guard.left_out(Around(own))
+        assert (guard.counts.steps, guard.counts.overflows) == (1, 1)
+
+
 def test_no_run_file_is_left_where_no_monitor_came_of_it(tmp_path, monkeypatch):
     def fails(*args, **kwargs):
         raise RuntimeError("a fault")

@@ -6,8 +6,10 @@ In between a moving average of the weights follows, with the running statistics 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from steadygrad.errors import UsageError
 from steadygrad.integrations.borrowed import Borrowed
 
 if TYPE_CHECKING:
@@ -35,7 +37,9 @@ def tell_overflows(borrowed: Borrowed, scaler: Any, monitor: Monitor) -> None:
                 result = original(optimizer, *args, **kwargs)
             finally:
                 handle.remove()
-            monitor.left_out(optimizer, surely=not asked)
+            # A trainer may step an optimizer that nobody watches, such as one for the parameters of its loss.
+            with suppress(UsageError):
+                monitor.left_out(optimizer, surely=not asked)
             return result
 
         return step

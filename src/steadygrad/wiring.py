@@ -1,0 +1,62 @@
+"""Do the optimizers still hold the model's own parameters, or was a part replaced after they were made?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from torch import nn
+from torch.optim import Optimizer
+
+from steadygrad.detect import stale_optimizer
+from steadygrad.measure import parameter_names
+from steadygrad.records import Finding
+from steadygrad.stepping import Track
+
+# It is asked at these steps: it costs a walk over the module tree, and a head that is replaced is replaced early.
+WIRING_STEPS = frozenset({1, 16, 256})
+
+
+def stale(
+    model: nn.Module | None, tracks: Sequence[Track], step: int, told: Iterable[Finding]
+) -> Finding | None:
+    """What shows that a part of the model was replaced, or wrapped, after its optimizer was made.
+
+    Strangers alone are no fault (a loss may have parameters), nor are left-out parameters (a head may be trained on
+    its own); together they are. So are tensors that the optimizer holds and nobody trains, with others that get a
+    gradient and are held by nobody: a layer was frozen and wrapped into an adapter.
+
+    Args:
+        model: None once it has been collected.
+        tracks: of the optimizers.
+        step: at which it is asked.
+        told: what has been found so far; it is said once.
+    """
+    optimizers = [one for track in tracks if (one := track.optimizer) is not None]
+    if model is None or not optimizers or any(finding.kind == "stale_optimizer" for finding in told):
+        return None
+    strangers, missing = _unheld(model, optimizers)
+    if strangers or not missing:
+        return stale_optimizer(step, strangers, missing) if strangers and missing else None
+    names = parameter_names(model)
+    params = {names[id(param)]: param for param in model.parameters()}
+    held = {id(param) for one in optimizers for group in one.param_groups for param in group["params"]}
+    frozen = [name for name, param in params.items() if id(param) in held and not param.requires_grad]
+    fed = [name for name in missing if params[name].grad is not None]
+    return stale_optimizer(step, frozen, fed, frozen=True) if frozen and fed else None
+
+
+def _unheld(model: nn.Module, optimizers: Iterable[Optimizer]) -> tuple[list[str], list[str]]:
+    """Names of what optimizers hold but the model doesn't, and of what it trains but nobody holds."""
+    names = parameter_names(model)
+    trainable = {id(param) for param in model.parameters() if param.requires_grad}
+    held, strangers = set(), []
+    for group_index, position, param in (
+        (group_index, position, param)
+        for optimizer in optimizers
+        for group_index, group in enumerate(optimizer.param_groups)
+        for position, param in enumerate(group["params"])
+    ):
+        held.add(id(param))
+        if id(param) not in names:
+            strangers.append(f"group{group_index}.param{position}")
+    return strangers, [name for key, name in names.items() if key in trainable and key not in held]
