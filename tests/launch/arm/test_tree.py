@@ -69,12 +69,38 @@ def after_a_backward_pass(model, width):
 
 
 def test_a_replaced_layer_whose_name_a_loop_has_left_behind_does_not_hide_the_model(body):
-    layer = body[1]  # as a loop over the modules leaves it
+    for _, layer in body.named_children():
+        layer.train()
     held = list(body.parameters())
     body[1] = nn.Linear(2, 3)
     after_a_backward_pass(body, 2)
     assert module_of(held) is body
     assert layer.weight is held[2]
+
+
+def test_a_layer_that_joins_later_is_no_replaced_one_beside_a_layer_left_untrained():
+    body, late = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1)), nn.Linear(2, 2)
+    after_a_backward_pass(body, 2)
+    whole = module_of([*body[1].parameters(), *late.parameters()])
+    assert "late.bias" in names(whole)
+
+
+def test_nor_is_one_that_a_loop_and_something_else_holds(body):
+    held = {}
+    for layer in [nn.Linear(2, 2)]:
+        held["late"] = layer
+    after_a_backward_pass(body, 2)
+    whole = module_of([*body[1].parameters(), *layer.parameters()])
+    assert whole is not body
+
+
+def test_nor_is_one_that_does_not_fit_there():
+    body = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    for layer in [nn.Linear(7, 5)]:
+        layer.train()
+    after_a_backward_pass(body, 2)
+    whole = module_of([*body[1].parameters(), *layer.parameters()])
+    assert whole is not body
 
 
 def test_a_second_model_that_gets_no_gradient_stays_one(body):

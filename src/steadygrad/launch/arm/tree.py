@@ -9,10 +9,14 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from steadygrad.launch.arm.left_behind import left_by_a_loop
 from steadygrad.launch.arm.objects import living, optimizers_of, variable_names
 
 # They hold the user's model as their only child and add nothing to train.
 _WRAPPERS = frozenset({"DistributedDataParallel", "DataParallel", "OptimizedModule"})
+
+# Of the dimensions of a weight: what goes out and what comes in.
+_WIDTHS = 2
 
 # A training of many models has a title all the same.
 _MOST_TITLES = 3
@@ -44,20 +48,14 @@ def module_of(params: Sequence[Tensor]) -> nn.Module:
         The user's own module, or a `Gathered`.
     """
     wanted = {id(param) for param in params}
-    owners = [(len(found & wanted), len(found), root) for root in _roots() if (found := _ids(root)) & wanted]
-    whole = [owner for owner in owners if owner[0] == len(wanted)]
-    if whole:
-        return min(whole, key=lambda owner: (isinstance(owner[2], GraphModule), owner[1]))[2]
-    owners.sort(key=lambda owner: (isinstance(owner[2], GraphModule), -owner[0], owner[1]))
-    chosen: list[nn.Module] = []
-    for _, _, root in owners:
-        if _ids(root) & wanted:
-            chosen.append(root)
-            wanted -= _ids(root)
-    loose = [param for param in params if id(param) in wanted]
+    chosen = _owners(wanted)
+    if len(chosen) == 1 and wanted <= _ids(chosen[0]):
+        return chosen[0]
+    inside = {key for one in chosen for key in _ids(one)}
+    loose = [param for param in params if id(param) not in inside]
     if _left_behind(chosen, params, loose):
         return chosen[0]
-    renewed = next((one for one in chosen if _has_successors(one, params)), None)
+    renewed = next((one for one in chosen if _has_successors(one, params, chosen)), None)
     return renewed or _gathered(chosen, loose)
 
 
@@ -84,6 +82,22 @@ def part_of(module: nn.Module, params: Sequence[Tensor]) -> str:
     return _listed(list(dict.fromkeys(name.partition(".")[0] for name in held)))
 
 
+def _owners(wanted: set[int]) -> list[nn.Module]:
+    """The roots that together hold what is wanted, by ``id``: one where one holds all, else those with the most first."""
+    owners = [(len(found & wanted), len(found), root) for root in _roots() if (found := _ids(root)) & wanted]
+    whole = [owner for owner in owners if owner[0] == len(wanted)]
+    if whole:
+        return [min(whole, key=lambda owner: (isinstance(owner[2], GraphModule), owner[1]))[2]]
+    owners.sort(key=lambda owner: (isinstance(owner[2], GraphModule), -owner[0], owner[1]))
+    chosen: list[nn.Module] = []
+    missing = set(wanted)
+    for _, _, root in owners:
+        if _ids(root) & missing:
+            chosen.append(root)
+            missing -= _ids(root)
+    return chosen
+
+
 def _left_behind(chosen: Sequence[nn.Module], params: Sequence[Tensor], loose: Sequence[Tensor]) -> bool:
     """Whether the loose tensors are of a part of the model that the script has since replaced.
 
@@ -94,6 +108,11 @@ def _left_behind(chosen: Sequence[nn.Module], params: Sequence[Tensor], loose: S
     held = {id(param) for param in params}
     if not any(param.requires_grad and id(param) not in held for param in chosen[0].parameters()):
         return False
+    return _are_nameless(loose, params)
+
+
+def _are_nameless(loose: Sequence[Tensor], params: Sequence[Tensor]) -> bool:
+    """Whether no variable holds any of these parameters."""
     names = variable_names(params)
     left = {id(param) for param in loose}
     # A list of parameters that was made for the optimizer names nothing: the model's own are in it too.
@@ -101,11 +120,12 @@ def _left_behind(chosen: Sequence[nn.Module], params: Sequence[Tensor], loose: S
     return all(key not in names or _list_of(names[key]) in lists for key in left)
 
 
-def _has_successors(model: nn.Module, params: Sequence[Tensor]) -> bool:
+def _has_successors(model: nn.Module, params: Sequence[Tensor], chosen: Sequence[nn.Module]) -> bool:
     """Whether all but the model's own parameters are out of use, and as many of the model's own stand in their places.
 
     A replaced layer may still have a name: that of the variable which a loop over the modules has left behind. But a
-    backward pass gives it no gradient any more, and gives one to what came instead.
+    backward pass gives it no gradient any more, and gives one to what came instead. What anything else holds may be a
+    part that joins later, beside one that is left untrained on purpose.
     """
     own, held = _ids(model), {id(param) for param in params}
     left = [param for param in params if id(param) not in own]
@@ -114,9 +134,33 @@ def _has_successors(model: nn.Module, params: Sequence[Tensor]) -> bool:
         bool(left)
         and all(one.grad is None for one in left)
         and all(one.grad is not None for one in unheld)
-        and sorted(one.dim() for one in left) == sorted(one.dim() for one in unheld)
+        and _may_replace(left, unheld)
         and not optimizers_of({id(one) for one in unheld})
+        and _are_forgotten(left, params, chosen, model)
     )
+
+
+def _may_replace(old: Sequence[Tensor], new: Sequence[Tensor]) -> bool:
+    """Whether each new parameter fits where an old one was: what comes in, or what goes out, is as wide as it was."""
+    pairs = list(zip(sorted(old, key=Tensor.dim), sorted(new, key=Tensor.dim), strict=False))
+    return len(old) == len(new) and all(
+        was.dim() == now.dim()
+        and (was.dim() < _WIDTHS or any(map(int.__eq__, was.shape[:_WIDTHS], now.shape[:_WIDTHS])))
+        for was, now in pairs
+    )
+
+
+def _are_forgotten(
+    left: Sequence[Tensor], params: Sequence[Tensor], chosen: Sequence[nn.Module], model: nn.Module
+) -> bool:
+    """Whether parameters outside of the model are held by nothing any more but what a loop has left behind."""
+    ids = {id(param) for param in left}
+    holders = [one for one in _roots() if one is not model and _ids(one) & ids]
+    loose = [param for param in left if not any(id(param) in _ids(one) for one in holders)]
+    for one in holders:  # a generator would hold it too
+        if not left_by_a_loop(one, [chosen, holders]):
+            return False
+    return _are_nameless(loose, params)
 
 
 def _list_of(name: str) -> str | None:
