@@ -17,6 +17,16 @@ def under_autocast():
         return functional.cross_entropy(nn.Linear(3, 3)(LOGITS).softmax(1), LABELS)
 
 
+def one_unit(*rows, bias=True):
+    hidden = nn.Linear(3, 3)(torch.ones(*rows, 3))
+    return nn.Linear(3, 1, bias=bias)(hidden)
+
+
+def under_autocast_of_one():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return one_unit(4).softmax(1).mean()
+
+
 def one_channel(dim):
     return nn.Conv2d(1, 1, 1)(LOGITS[:, None, :, None].expand(4, 1, 3, 2)).softmax(dim)
 
@@ -103,6 +113,22 @@ def resized_mask():
         (lambda: functional.cross_entropy(nn.Linear(3, 1)(LOGITS), LABELS * 0), "single_class_softmax"),
         (lambda: one_channel(-3).mean() + one_channel(-3).square().sum(), "single_class_softmax"),
         (lambda: one_channel(-1).mean(), None),
+        (lambda: one_unit(2, 3).softmax(-1).mean(), "single_class_softmax"),
+        (lambda: one_unit(2, 3, bias=False).softmax(2).mean(), "single_class_softmax"),
+        (under_autocast_of_one, "single_class_softmax"),
+        (lambda: functional.cross_entropy(one_unit(1).view(1, -1), LABELS[:1]), None),
+        (lambda: functional.cross_entropy(one_unit(4).view(4, 1), LABELS * 0), None),
+        (lambda: functional.cross_entropy(one_unit(4, 1).squeeze(2), LABELS * 0), None),
+        (lambda: functional.cross_entropy(one_unit(1).T, LABELS[:1]), None),
+        (
+            lambda: functional.cross_entropy(
+                one_unit(4).view(2, 2, 1).transpose(1, 2), LABELS.view(2, 2) * 0
+            ),
+            None,
+        ),
+        (lambda: one_unit(4, 1).softmax(1).mean(), None),
+        (lambda: one_unit(1).softmax(0).mean(), None),
+        (lambda: (LOGITS @ (LOGITS.mean(0, keepdim=True)).T).softmax(1).mean(), None),
         (lambda: nn.Linear(3, 1)(LOGITS).log_softmax(-1).mean() + nn.Linear(3, 1)(LOGITS).mean(), None),
         (lambda: nn.Linear(1, 2)(nn.Linear(3, 1)(LOGITS).softmax(-1)).mean(), None),
     ],

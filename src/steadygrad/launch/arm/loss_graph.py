@@ -14,18 +14,16 @@ from torch import Tensor
 
 from steadygrad.calling import node_behind
 from steadygrad.detect.finding import make
+from steadygrad.launch.arm.one_unit import is_over_one_unit
 from steadygrad.launch.arm.target_range import beyond_probabilities
 from steadygrad.records import Finding
 
 _MOST_NODES = 64
 _MOST_PAST = 1024
-# A dimension counted from the end is kept as an unsigned number of 64 bits.
-_UNSIGNED = 2**64
 _TWICE = {
     "LogSoftmaxBackward0": ("SoftmaxBackward0", "a softmax"),
     "BinaryCrossEntropyWithLogitsBackward0": ("SigmoidBackward0", "a sigmoid"),
 }
-_SOFTMAXES = ("SoftmaxBackward0", "LogSoftmaxBackward0")
 _LEAF = "AccumulateGrad"
 # Rows that a script picks out of its output, as it does for the nodes of a graph that have a label.
 _PICKING = ("IndexBackward", "IndexSelectBackward", "SliceBackward", "SelectBackward", "MaskedSelectBackward")
@@ -52,7 +50,7 @@ def unsuited(roots: object, step: int) -> Finding | None:
         >>> unsuited(F.cross_entropy(output.softmax(1), torch.tensor([0, 1, 2, 0])), 0).kind
         'double_softmax'
     """
-    alone = set(filter(_is_over_one, _from(roots, within_loss=True)))
+    alone = set(filter(is_over_one_unit, _from(roots, within_loss=True)))
     if alone and not _leads_past(roots, alone):
         return make(
             "single_class_softmax",
@@ -84,15 +82,6 @@ def unsuited(roots: object, step: int) -> Finding | None:
         if name == _BINARY and (beyond := beyond_probabilities(node, step)) is not None:
             return beyond
     return None
-
-
-def _is_over_one(node: Any) -> bool:
-    """Whether a node is a softmax along a dimension of one."""
-    if node.name() not in _SOFTMAXES:
-        return False
-    # Not by what it has saved, for which a checkpoint would compute it again.
-    shape, dim = node._input_metadata[0].shape, node._saved_dim  # noqa: SLF001 - only the node knows
-    return len(shape) > 0 and shape[dim - _UNSIGNED if dim >= len(shape) else dim] == 1
 
 
 def _leads_past(roots: object, barriers: set[Any]) -> bool:
