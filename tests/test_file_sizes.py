@@ -12,6 +12,10 @@ import steadygrad
 
 ROOT = Path(steadygrad.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
+AROUND = Path(__file__).resolve().parents[1]
+OTHER_FILES = sorted(
+    path for room in ("tests", "benchmarks", "docs", "examples") for path in (AROUND / room).rglob("*.py")
+)
 MOST_LINES = 400
 MOST_MEDIAN_LINES = 180
 MOST_FUNCTION_LINES = 50
@@ -37,6 +41,15 @@ def test_file_and_its_functions_are_small(path):
     source = path.read_text(encoding="utf-8")
     assert line_count(source) <= MOST_LINES
     assert long_functions(source) == {}
+
+
+def test_files_around_the_package_are_small_too():
+    """Tests, benchmarks, examples and what makes the documents; their functions may be long."""
+    sizes = {
+        str(path.relative_to(AROUND)): line_count(path.read_text(encoding="utf-8")) for path in OTHER_FILES
+    }
+    assert {path: size for path, size in sizes.items() if size > MOST_LINES} == {}
+    assert {"tests", "benchmarks", "docs", "examples"} == {path.split("/")[0] for path in sizes}
 
 
 def test_median_file_is_small():

@@ -22,49 +22,12 @@ from tests.monitor.workloads import (
     step,
     train,
 )
+from tests.recover.runs import FAULT_AT, Run, both_paths
 from torch import nn
 
 import steadygrad as sg
 from steadygrad.errors import NonfiniteStreak, RecoveryFailed
 from steadygrad.recover import rollback
-
-both_paths = pytest.mark.parametrize("late", [False, True], ids=["host", "late"])
-FAULT_AT = 60
-
-
-class Run:
-    """A small training under a guard, one batch a step, with faults in between."""
-
-    def __init__(self, make=mlp, name="SGD momentum", *, late=False, log=False, plan=None, **options):
-        self.model = seeded(make)
-        self.optimizer = OPTIMIZERS[name](self.model.parameters())
-        plan = plan or rollback(every=10)
-        self.guard = attach("guard", self.model, self.optimizer, recover=plan, late=late, **options)
-        self.rescue = self.guard._rescue
-        self.stream = iter(batches(2000))
-        self.log = log
-
-    def go(self, steps, change=lambda batch: batch):
-        losses = []
-        for _ in range(steps):
-            batch = change(next(self.stream))
-            self.optimizer.zero_grad()
-            loss = nn.functional.mse_loss(self.model(batch[0]), batch[1])
-            loss.backward()
-            if self.log:
-                self.guard.log(loss=loss)
-            self.optimizer.step()
-            losses.append(float(loss.detach()))
-        assert not self.guard._logbook.faults
-        return losses
-
-    @property
-    def state(self):
-        moments = [one for entry in self.optimizer.state.values() for one in entry.values()]
-        return [*self.model.state_dict().values(), *(one for one in moments if isinstance(one, torch.Tensor))]
-
-    def is_finite(self):
-        return all(bool(torch.isfinite(one).all()) for one in self.state)
 
 
 def flip(tensor, bit=30):
@@ -114,91 +77,6 @@ def test_moments_that_contradict_each_other_are_found_before_they_do_harm(late):
     run.go(60)
     assert run.is_finite()
     assert [f.kind for f in run.guard.findings if f.severity == "error"] == ["optimizer_state_corrupt"]
-
-
-@both_paths
-@pytest.mark.parametrize("at", [0, FAULT_AT])
-def test_a_bad_batch_doesnt_stay_in_the_statistics_of_batch_norm(at, late):
-    run = Run(MODELS["CNN"], late=late)
-    run.go(at)
-    run.go(1, poisoned)
-    run.go(20)
-    assert run.is_finite()
-    assert (run.guard.counts.repairs, run.guard.counts.rollbacks) == (1, 0)
-
-
-@both_paths
-def test_statistics_that_are_ruined_without_a_bad_step_are_found_too(late):
-    run = Run(MODELS["CNN"], late=late)
-    run.go(FAULT_AT)
-    run.model.body[1].running_var.fill_(math.nan)
-    run.go(25)
-    assert run.is_finite()
-    assert run.guard.counts.rollbacks == 0
-
-
-def test_a_moving_average_that_is_updated_after_the_step_never_sees_them():
-    run = Run(MODELS["CNN"])
-    average = torch.optim.swa_utils.AveragedModel(run.model, use_buffers=True)
-    for turn in (lambda batch: batch, poisoned, lambda batch: batch):
-        run.go(1, turn)
-        average.update_parameters(run.model)
-    assert run.guard.counts.skipped == 1
-    assert all(one.isfinite().all() for one in average.state_dict().values())
-
-
-def test_what_is_not_finite_from_the_start_is_meant_to_be():
-    class Masked(nn.Linear):
-        def __init__(self):
-            super().__init__(6, 1)
-            self.register_buffer("mask", torch.full((3, 3), -math.inf).triu(1))
-
-    run = Run(Masked)
-    run.go(60)
-    assert run.guard.counts.repairs == run.guard.counts.rollbacks == 0
-    assert run.model.mask.isinf().any()
-
-
-@both_paths
-def test_a_loss_that_has_left_its_course(late):
-    """Large finite weights: no NaN anywhere, and nothing that a clip could mend."""
-    run = Run(late=late, log=True)
-    usual = max(run.go(100)[-20:])
-    for param in run.model.parameters():
-        param.data.mul_(-3.0)
-    run.optimizer.param_groups[0]["lr"] = 0.0
-    run.go(20)
-    assert run.guard.counts.rollbacks == 1
-    assert max(run.go(20)) < 2 * usual
-
-
-@both_paths
-@pytest.mark.parametrize("height", [30.0, math.nan])
-def test_one_spike_is_no_reason(height, late):
-    run = Run(late=late, log=True)
-    run.go(100)
-    run.go(1, lambda batch: (batch[0], batch[1] * height))
-    run.go(100)
-    assert run.guard.counts.rollbacks == 0
-
-
-@both_paths
-def test_a_new_level_of_the_loss_is_accepted_after_two_tries(late):
-    run = Run(late=late, log=True)
-    run.go(100)
-    run.go(300, lambda batch: (batch[0], batch[1] + 30 * torch.randn_like(batch[1])))
-    assert run.guard.counts.rollbacks == 2
-    rejected = run.rescue.snapshots
-    run.go(60, lambda batch: (batch[0], batch[1] + 30 * torch.randn_like(batch[1])))
-    assert run.rescue.snapshots > rejected
-
-
-def test_outliers_in_half_of_the_batches_cost_two_rollbacks_at_most_and_never_the_run():
-    run = Run(log=True)
-    run.go(100)
-    odd = iter(range(1000))
-    run.go(300, lambda batch: (batch[0], batch[1] * (1 + 30 * (next(odd) % 2))))
-    assert run.guard.counts.rollbacks <= 2
 
 
 def test_each_attempt_changes_more_and_the_last_one_stops():
@@ -349,26 +227,6 @@ def test_a_guarded_model_can_be_copied_pickled_and_let_go():
     del run
     gc.collect()
     assert gone() is None
-
-
-def test_a_batch_of_huge_inputs_doesnt_stay_in_the_statistics_of_batch_norm():
-    run = Run(MODELS["CNN"])
-    run.go(100)
-    usual = {name: one.clone() for name, one in run.model.named_buffers() if "running_var" in name}
-    run.go(1, lambda batch: (batch[0] * 1e6, batch[1]))
-    run.go(12)
-    assert run.rescue.repairs == 1
-    for name, one in run.model.named_buffers():
-        if name in usual:
-            assert float((one / usual[name]).max()) < 10.0
-
-
-def test_rollbacks_that_were_no_use_are_undone(capfd):
-    run = Run(name="SGD momentum", log=True)
-    run.go(150)
-    run.go(60, lambda batch: (batch[0], batch[1] + 30.0))
-    assert "the weights from before the rollback are back" in capfd.readouterr().err
-    assert 1 <= run.rescue.rollbacks <= 2
 
 
 @pytest.mark.parametrize("part", ["model", "optimizer"])

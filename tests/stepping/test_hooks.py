@@ -1,46 +1,16 @@
+"""Every step that an optimizer makes is seen once, with its gradients."""
+
 from __future__ import annotations
 
-import gc
 import threading
-import weakref
 from collections import OrderedDict
 
 import pytest
 import torch
-from torch import nn
+from tests.stepping.steps import Calling, Log, closure_of, one_weight
 from torch.optim import LBFGS, SGD, Adam
 
 from steadygrad.stepping import StepHooks
-
-
-class Log:
-    """What the hooks reported, and whether gradients were there when they said so."""
-
-    def __init__(self, optimizer):
-        self.events = []
-        params = [param for group in optimizer.param_groups for param in group["params"]]
-        self.hooks = StepHooks(
-            optimizer,
-            lambda evaluation: self.events.append((evaluation, params[0].grad is not None)),
-            lambda: self.events.append("stepped"),
-            lambda: self.events.append("abandoned"),
-        )
-
-
-def one_weight(make=SGD, **options):
-    model = nn.Linear(2, 1)
-    optimizer = make(model.parameters(), **{"lr": 0.1, **options})
-    return model, optimizer
-
-
-def closure_of(model, optimizer, scale=1.0):
-    def closure():
-        optimizer.zero_grad()
-        loss = model(torch.ones(1, 2)).square().sum() * scale
-        loss.backward()
-        return loss
-
-    return closure
 
 
 def test_a_plain_step_is_seen_once_with_its_gradients():
@@ -94,11 +64,6 @@ def test_a_closure_gets_its_arguments_and_returns_its_loss():
     assert optimizer.step(lambda value, key: (value, key)) == (2, 3)
 
 
-class Calling(SGD):
-    def step(self, closure=None):
-        return super().step(closure)
-
-
 class CallingCalling(Calling):
     def step(self, closure=None):
         return super().step(closure)
@@ -119,58 +84,6 @@ def test_a_step_that_calls_super_counts_once(make, with_closure):
     assert log.events == [(0, True), "stepped"] * 3
 
 
-class Raising(Calling):
-    raising = False
-
-    def step(self, closure=None):
-        loss = super().step(closure)
-        if self.raising:
-            raise RuntimeError("the user's own")
-        return loss
-
-
-@pytest.mark.parametrize("times", [1, 3])
-def test_a_step_that_raised_is_abandoned_and_the_next_counts_as_usual(times):
-    model, optimizer = one_weight(Raising)
-    log = Log(optimizer)
-    closure_of(model, optimizer)()
-    for _ in range(times):
-        optimizer.raising = True
-        with pytest.raises(RuntimeError, match="the user's own"):
-            optimizer.step()
-    optimizer.raising = False
-    optimizer.step()
-    optimizer.step()
-    seen = [(0, True)] + ["abandoned", (0, True)] * times + ["stepped", (0, True), "stepped"]
-    assert log.events == seen
-
-
-def test_a_closure_that_raises_is_abandoned_at_the_next_step():
-    model, optimizer = one_weight(Calling)
-    log = Log(optimizer)
-
-    def broken():
-        raise KeyError("mine")
-
-    with pytest.raises(KeyError, match="mine"):
-        optimizer.step(broken)
-    optimizer.step(closure_of(model, optimizer))
-    assert log.events == ["abandoned", (0, True), "stepped"]
-
-
-def test_a_step_retried_inside_the_handler_of_its_own_error():
-    model, optimizer = one_weight(Raising)
-    log = Log(optimizer)
-    closure_of(model, optimizer)()
-    optimizer.raising = True
-    try:
-        optimizer.step()
-    except RuntimeError:
-        optimizer.raising = False
-        optimizer.step()
-    assert log.events == [(0, True), "abandoned", (0, True), "stepped"]
-
-
 def test_a_scheduler_on_top_changes_nothing():
     model, optimizer = one_weight()
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
@@ -179,91 +92,6 @@ def test_a_scheduler_on_top_changes_nothing():
     optimizer.step()
     scheduler.step()
     assert log.events == [(0, True), "stepped"]
-
-
-def test_removing_leaves_no_hook_and_may_be_repeated():
-    _, optimizer = one_weight()
-    log = Log(optimizer)
-    log.hooks.remove()
-    log.hooks.remove()
-    assert not optimizer._optimizer_step_pre_hooks
-    assert not optimizer._optimizer_step_post_hooks
-    optimizer.step()
-    assert log.events == []
-
-
-@pytest.mark.parametrize("others", ["none", "before", "after"])
-def test_a_step_under_way_is_finished_before_the_hooks_are_gone(others):
-    model, optimizer = one_weight()
-    if others == "before":
-        optimizer.register_step_pre_hook(lambda *_: None)
-        optimizer.register_step_post_hook(lambda *_: None)
-    log = Log(optimizer)
-    if others == "after":
-        optimizer.register_step_pre_hook(lambda *_: None)
-        optimizer.register_step_post_hook(lambda *_: None)
-    closure = closure_of(model, optimizer)
-
-    def closing():
-        log.hooks.remove()
-        return closure()
-
-    optimizer.step(closing)
-    optimizer.step(closure)
-    optimizer.step(closure)
-    assert log.events == [(0, True), "stepped"]
-    count = 0 if others == "none" else 1
-    assert len(optimizer._optimizer_step_pre_hooks) == count
-    assert others == "after" or len(optimizer._optimizer_step_post_hooks) == count
-
-
-@pytest.mark.parametrize("register", ["register_step_pre_hook", "register_step_post_hook"])
-@pytest.mark.parametrize("first", [True, False])
-def test_removing_from_a_hook_of_the_users_own_raises_nothing(register, first):
-    model, optimizer = one_weight()
-    held = []
-    if first:
-        handle = getattr(optimizer, register)(lambda *_: held[0].hooks.remove())
-    held.append(Log(optimizer))
-    if not first:
-        handle = getattr(optimizer, register)(lambda *_: held[0].hooks.remove())
-    closure_of(model, optimizer)()
-    optimizer.step()
-    before = list(held[0].events)
-    handle.remove()
-    optimizer.step()
-    optimizer.step()
-    assert held[0].events == before
-    assert before in ([], [(0, True), "stepped"])
-    assert not optimizer._optimizer_step_pre_hooks
-    assert not optimizer._optimizer_step_post_hooks
-
-
-def test_removing_after_a_step_that_raised_takes_the_hooks_off_at_once():
-    model, optimizer = one_weight(Raising)
-    log = Log(optimizer)
-    closure_of(model, optimizer)()
-    optimizer.raising = True
-    with pytest.raises(RuntimeError):
-        optimizer.step()
-    log.hooks.remove()
-    assert not optimizer._optimizer_step_pre_hooks
-    assert not optimizer._optimizer_step_post_hooks
-    assert not optimizer._optimizer_state_dict_pre_hooks
-
-
-def test_a_checkpoint_after_a_step_that_raised_comes_after_it_is_abandoned():
-    model, optimizer = one_weight(Raising)
-    log = Log(optimizer)
-    closure_of(model, optimizer)()
-    optimizer.state_dict()
-    optimizer.raising = True
-    with pytest.raises(RuntimeError):
-        optimizer.step()
-    optimizer.state_dict()
-    optimizer.raising = False
-    optimizer.step()
-    assert log.events == [(0, True), "abandoned", (0, True), "stepped"]
 
 
 @pytest.mark.parametrize("from_a_thread", [False, True])
@@ -285,62 +113,6 @@ def test_a_checkpoint_in_the_middle_of_a_step_does_not_end_it(from_a_thread):
     assert log.events == [(0, True), "stepped"]
 
 
-def test_an_optimizer_that_nobody_holds_is_collected():
-    model, optimizer = one_weight()
-    log = Log(optimizer)
-    closure_of(model, optimizer)()
-    optimizer.step()
-    gone = weakref.ref(optimizer)
-    del optimizer, model, log
-    gc.collect()
-    assert gone() is None
-
-
-def test_a_step_that_raised_does_not_keep_its_callers_alive():
-    class Batch:
-        pass
-
-    model, optimizer = one_weight(Raising)
-    log = Log(optimizer)
-    closure_of(model, optimizer)()
-    optimizer.raising = True
-
-    def training():
-        batch = Batch()
-        held = weakref.ref(batch)
-        with pytest.raises(RuntimeError):
-            optimizer.step()
-        return held
-
-    held = training()
-    gc.collect()
-    assert held() is None
-    assert log.events == [(0, True)]
-
-
-class CatchingInside(Calling):
-    def step(self, closure=None):
-        broken = [True]
-
-        def breaking():
-            if broken.pop():
-                raise KeyError("first try")
-
-        try:
-            super().step(breaking)
-        except KeyError:
-            return super().step(closure)
-
-
-def test_an_inner_step_that_raised_and_was_caught_stays_inside_the_outer_one():
-    model, optimizer = one_weight(CatchingInside)
-    log = Log(optimizer)
-    closure_of(model, optimizer)()
-    optimizer.step()
-    optimizer.step()
-    assert log.events == [(0, True), "stepped"] * 2
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("make", [SGD, Calling])
 def test_compiled_step_is_seen(make):
@@ -351,20 +123,6 @@ def test_compiled_step_is_seen(make):
     step()
     step()
     assert log.events == [(0, True), "stepped"] * 2
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_compiled_step_that_raised_is_abandoned():
-    model, optimizer = one_weight(Raising)
-    log = Log(optimizer)
-    closure_of(model, optimizer)()
-    step = torch.compile(optimizer.step, backend="eager")
-    optimizer.raising = True
-    with pytest.raises(RuntimeError, match="the user's own"):
-        step()
-    optimizer.raising = False
-    step()
-    assert log.events == [(0, True), "abandoned", (0, True), "stepped"]
 
 
 class Around(torch.optim.Optimizer):
