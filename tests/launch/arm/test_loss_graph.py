@@ -88,6 +88,7 @@ def resized_mask():
         (lambda: of_targets(missing(), weight=(missing() >= 0).float()), None),
         (lambda: of_targets(torch.linspace(0.7, 1.2, 64)[:, None]), None),
         (lambda: of_targets(torch.linspace(0.9, 1.2, 4)[:, None]), None),
+        (lambda: of_targets(torch.linspace(1.01, 1.2, 8)[:, None]), None),
         (lambda: of_targets(torch.tensor([[0.8], [1.2]]).repeat(8, 1) + 0.05), None),
         (lambda: of_targets(resized_mask()), None),
         (lambda: of_targets((ratings(64) > 2).float() * (1 + 1.2e-7)), None),

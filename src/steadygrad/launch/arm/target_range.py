@@ -16,7 +16,7 @@ from steadygrad.detect.finding import make
 from steadygrad.records import Finding, Remedy
 
 # Fewer targets don't tell a mean from chance.
-_FEWEST = 8
+_FEWEST = 12
 _MARGIN, _STANDARD_ERRORS = 1e-3, 4.0
 _NONE = 0  # torch's number for reduction="none"
 _NO_PROBABILITIES = "The targets are ratings, counts, or -1 and 1, and no probabilities of the second class."
