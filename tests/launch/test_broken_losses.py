@@ -73,6 +73,12 @@ def test_roots_at_0_that_do_no_harm_leave_the_explanations_for_a_loss_that_break
     assert "a factor of the loss" in first.summary
 
 
+def test_a_root_that_does_no_harm_is_not_blamed_for_a_nan_that_a_clip_has_spread(launched):
+    (run,) = launched("root_left_out_clip.py").runs
+    assert run.findings[0].kind == "nonfinite_gradient"
+    assert "Sqrt" not in run.findings[0].summary
+
+
 def test_each_training_and_each_optimizer_of_one_loss_is_told_where_it_became_broken(launched):
     ended = launched("broken_twice.py")
     runs = ended.runs

@@ -110,6 +110,11 @@ def test_a_gradient_that_is_broken_behind_a_root_that_does_no_harm(model):
     assert not model.net.first.weight.grad.isfinite().all()
 
 
+def test_gradients_that_were_left_broken_by_an_earlier_pass(model):
+    (model(data(), torch.relu).mean() * INF).backward()
+    assert blamed(model(data(), masked).square().mean(), model) is None
+
+
 def test_of_two_roots_the_one_that_breaks_the_gradient(model):
     found = blamed(masked(model(data(), lambda h: (h - h.detach()).abs() ** 0.5)).mean(), model)
     assert found.operation == "PowBackward0"

@@ -85,7 +85,7 @@ class Steep:
         self._ids = ids
 
     def broken(self) -> Broken | None:
-        """After the backward pass: which of them is to blame; None where none surely is."""
+        """After the backward pass, before a clip spreads a NaN: which of them is to blame; None where none surely is."""
         found = next((one for one in self._suspects if one.is_to_blame()), None)
         return None if found is None else Broken(found.origin, self._ids)
 
@@ -119,7 +119,12 @@ def steep_loss(loss: Tensor, model_of: Callable[[Sequence[Tensor]], nn.Module]) 
     layers = layers_of(nodes, parameter_names(model))
     suspects = []
     for node in found:
-        suspects.append(_Suspect(_origin(node, layers, model), _params_behind(node)))
+        behind = _params_behind(node)
+        grad = next((one.grad for one in behind if one.grad is not None), None)
+        # Left broken by another pass: what this one adds can't be told.
+        if grad is not None and not is_finite(grad):
+            continue
+        suspects.append(_Suspect(_origin(node, layers, model), tuple(map(weakref.ref, behind))))
         node.register_hook(suspects[-1].listen)
     return Steep(suspects, frozenset(map(id, params)))
 
@@ -151,13 +156,13 @@ def _origin(node: Any, layers: Sequence[tuple[int, str]], model: nn.Module) -> O
     )
 
 
-def _params_behind(node: Any) -> tuple[weakref.ref[Tensor], ...]:
+def _params_behind(node: Any) -> list[Tensor]:
     waiting, seen = [node], {node}
     while waiting:
         following = {one for one, _ in waiting.pop().next_functions if one is not None} - seen
         seen |= following
         waiting.extend(following)
-    return tuple(weakref.ref(one.variable) for one in seen if is_leaf(one))
+    return [one.variable for one in seen if is_leaf(one)]
 
 
 def _all_finite(grads: Sequence[Tensor | None]) -> Tensor:

@@ -32,9 +32,9 @@ class Course(threading.local):
         asked: steps that optimizers were asked for.
         looks: backward passes whose loss is still to be looked at.
         unsuited: what the last of those looks has found.
-        broken: where a loss that leads up to the next step became non-finite.
+        broken: where a loss that leads up to the next step, or its gradient, became non-finite.
         explanations: how often that was found out.
-        steep: what may make the gradient of a finite loss non-finite; known while losses are looked at.
+        steep: what may make the gradient of a finite loss non-finite, during its backward pass.
         reached: parameters that the losses of this round depend on, by ``id``; known while losses are looked at.
     """
 
@@ -64,17 +64,15 @@ class Course(threading.local):
         if self.looks:
             self.reached |= parameters_behind(tensors)
 
-    def explanation(
-        self, contained: Callable[[str, Callable[[], Broken | None]], Broken | None]
-    ) -> Broken | None:
-        """Where the loss or the gradient that leads up to the next step became non-finite, as far as that is known.
+    def end_pass(self, contained: Callable[[str, Callable[[], Broken | None]], Broken | None]) -> None:
+        """A backward pass has ended: whether a finite loss has a gradient that isn't shows now, before any clip.
 
         Args:
             contained: runs what is ours, and holds its faults back.
         """
-        if self.broken is not None or self.steep is None:
-            return self.broken
-        return contained("look for infinite slopes", self.steep.broken)
+        steep, self.steep = self.steep, None
+        if steep is not None and self.broken is None:
+            self.broken = contained("look for infinite slopes", steep.broken)
 
     def is_scored(self, seat: Seat, known: Sequence[Seat]) -> bool:
         """Whether the loss of a seat's first step is the word of networks that step by a loss of their own.

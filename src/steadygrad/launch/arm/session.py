@@ -141,6 +141,7 @@ class Session:
     def after_backward(self, tensors: object) -> None:
         """A backward pass has ended: gradients are there."""
         course = self._course
+        course.end_pass(self.contained)
         for seat in self._known[:]:
             seat.new_gradients()
         fresh = [hand for hand in self._hands if hand.fresh]
@@ -153,8 +154,8 @@ class Session:
 
     def _end_of_backward(self, hand: HandSeat) -> None:
         course = self._course
-        hand.explain(course.explanation(self.contained))
-        course.broken = course.steep = None
+        hand.explain(course.broken)
+        course.broken = None
         hand.backward_done(course.losses)
 
     def before_clip(self, params: Sequence[Tensor], max_norm: float | None) -> list[Seat]:
@@ -195,7 +196,7 @@ class Session:
             return
         if not closure:
             self._tell_unsuited(seat)
-        seat.explain(course.explanation(self.contained))
+        seat.explain(course.broken)
         seat.begin_step(course.losses, closure=closure)
         course.inside = seat if closure else None
 
@@ -206,7 +207,7 @@ class Session:
         if seat is None:
             return
         self._tell_unsuited(seat)
-        seat.explain(course.explanation(self.contained))
+        seat.explain(course.broken)
         seat.left_out(optimizer, course.losses)
         course.losses.end_round()
 
@@ -225,7 +226,7 @@ class Session:
         if course.explanations < MOST_EXPLANATIONS or concerns_none(loss, self._known, self._hands):
             course.broken = self.contained("look into a broken loss", broken_by, loss)
             course.explanations += course.broken is not None
-        if course.looks and course.broken is None and course.steep is None:
+        if course.looks and course.broken is None:
             course.steep = self.contained("look for infinite slopes", steep_loss, loss, module_of)
 
     def _is_within_another(self, optimizer: Optimizer) -> bool:
