@@ -8,13 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Categorical, Normal
+from torch.distributions import Categorical, Distribution, Normal
 from torch.nn import functional
 
 import steadygrad as sg
 from steadygrad.refusal import is_refusal
 
 NAN, INF = float("nan"), float("inf")
+
+
+@pytest.fixture(autouse=True)
+def distributions_check(monkeypatch):
+    """The first `torch.compile` of a process, in whatever test, switches their checks off for good."""
+    monkeypatch.setattr(Distribution, "_validate_args", True)
 
 
 class Policy(nn.Module):
