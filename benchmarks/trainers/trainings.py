@@ -71,8 +71,8 @@ def lightning(step: Step, steps: int, *, guarded: bool) -> None:
         trainer.fit(Module(), torch.utils.data.DataLoader(images(steps), batch_size=None))
 
 
-def transformers(step: Step, steps: int, *, guarded: bool) -> None:
-    """Transformers' ``Trainer`` on a small GPT-2, with its own clip."""
+def transformers(step: Step, steps: int, *, guarded: bool, length: int = 64) -> None:
+    """Transformers' ``Trainer`` on a small GPT-2, with its own clip, on sequences of ``length`` tokens."""
     from transformers import (  # noqa: PLC0415
         GPT2Config,
         GPT2LMHeadModel,
@@ -88,9 +88,9 @@ def transformers(step: Step, steps: int, *, guarded: bool) -> None:
             step()
 
     config = GPT2Config(
-        n_layer=4, n_head=4, n_embd=128, vocab_size=512, n_positions=64, bos_token_id=0, eos_token_id=0
+        n_layer=4, n_head=4, n_embd=128, vocab_size=512, n_positions=length, bos_token_id=0, eos_token_id=0
     )
-    rows = torch.randint(512, (8 * steps, 64), generator=torch.Generator().manual_seed(0))
+    rows = torch.randint(512, (8 * steps, length), generator=torch.Generator().manual_seed(0))
     with tempfile.TemporaryDirectory() as folder:
         own = [SteadygradCallback(run=Path(folder) / "a.steady")] if guarded else []
         arguments = TrainingArguments(
@@ -163,6 +163,7 @@ def ultralytics(step: Step, steps: int, *, guarded: bool, size: int = 96, batch:
 TRAINERS: dict[str, Callable[..., None]] = {
     "lightning": lightning,
     "transformers": transformers,
+    "transformers_512": partial(transformers, length=512),
     "accelerate": accelerate,
     "timm": timm,
     "timm_224": partial(timm, size=224),
