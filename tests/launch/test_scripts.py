@@ -125,7 +125,7 @@ def test_models_in_turn_have_a_run_each(launched):
     assert {tuple(names(run)) for run in ended.runs} == {
         ("first.weight", "first.bias", "last.weight", "last.bias")
     }
-    assert "4 models" in ended.closing
+    assert "2 models by 4 optimizers" in ended.closing
 
 
 def test_compiled_models_and_steps_and_checkpointing(launched):
