@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.policies.adapters import Lora
 from tests.policies.streams import patient
@@ -120,6 +120,7 @@ RATES, MOMENTA = st.floats(1e-4, 10.0), st.sampled_from([0.0, 0.5, 0.9, 0.99])
     st.lists(st.tuples(st.floats(1e-4, 1e4), st.floats(0.1, 10.0)), min_size=3, max_size=20),
     st.booleans(),
 )
+@example([(8.0, 0.5), (0.5, 0.99)], [(1.0, 1.0), (1.0, 0.109375), (1.0, 7.0)], False)
 def test_no_step_of_sgd_is_longer_than_its_budget(groups, steps, nesterov):
     """Each group with a rate and a momentum of its own, gradients and schedule of any size."""
     torch.manual_seed(0)

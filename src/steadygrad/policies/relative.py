@@ -184,6 +184,7 @@ class GroupFacts:
         lr: largest learning rate.
         same_lr: whether it is that of all groups.
         momentum: largest momentum.
+        momenta: each momentum there is.
         undampened: largest share of a gradient that enters the momentum.
     """
 
@@ -193,6 +194,7 @@ class GroupFacts:
     lr: float
     same_lr: bool
     momentum: float
+    momenta: tuple[float, ...]
     undampened: float
 
 
@@ -225,6 +227,7 @@ def _gathered(groups: Sequence[GroupHyper]) -> GroupFacts:
         lr=max((group.lr for group in groups), default=0.0),
         same_lr=len({group.lr for group in groups}) <= 1,
         momentum=max((group.momentum for group in groups), default=0.0),
+        momenta=tuple(sorted({group.momentum for group in groups})),
         undampened=max((1.0 - group.dampening for group in groups), default=1.0),
     )
 

@@ -82,9 +82,10 @@ class Steady(Policy):
         self._relative = RelativeStep()
         self._window = NormWindow(_WINDOW)
         self._credit = _FULL_CREDIT
-        self._momentum_bound = 0.0
+        # By momentum: groups that forget faster have less room for what is stored.
+        self._bounds: dict[float, float] = {}
         self._tight_cap: float | None = None
-        self._momentum = 0.0
+        self._momenta: tuple[float, ...] = ()
         self._undampened = 1.0
         self._tally = Tally()
         self._lowered = 0
@@ -95,8 +96,8 @@ class Steady(Policy):
 
     @property
     def stored_momentum(self) -> float:
-        """Bound on what the momentum buffer still carries into the next step."""
-        return self._momentum * self._momentum_bound
+        """Bound on what the momentum buffers still carry into the next step."""
+        return max((mu * self._bound(mu) for mu in self._momenta), default=0.0)
 
     def prepare(self, tensors: Sequence[TensorInfo], param_norms: FloatArray) -> None:
         """Meet the parameters."""
@@ -125,7 +126,7 @@ class Steady(Policy):
             self.cap = self._tight_cap = None
             return None
         tight = rho_of(self._relative.depth) * weight_norm / self._relative.rate(measurement)
-        self._momentum, self._undampened = facts.momentum, facts.undampened
+        self._momenta, self._undampened = facts.momenta, facts.undampened
         self._tight_cap = tight
         self.cap = tight * self._calm_factor()
         return self.cap
@@ -146,21 +147,25 @@ class Steady(Policy):
             return adaptive_lr_factor(self._relative, measurement, RHO_ADAPTIVE)
         if self.cap is None or self._relative.weight_norm is None:
             return 1.0
-        lr = facts_of(measurement.groups).lr
-        # The buffer after this step is at most what is stored plus a gradient at its cap; at a
+        if facts_of(measurement.groups).lr <= 0.0:
+            return 1.0
+        # A buffer after this step is at most what is stored plus a gradient at its cap; at a
         # constant rate and budget that never exceeds cap / (1 - mu), and the factor is exactly 1.
-        entering = self._undampened * self.cap
-        buffer, limit = self.stored_momentum + entering, entering / max(1.0 - self._momentum, 1e-3)
-        return 1.0 if lr <= 0.0 or buffer <= limit * (1.0 + 1e-9) else limit / buffer
+        entering, factor = self._undampened * self.cap, 1.0
+        for mu in self._momenta:
+            buffer, limit = mu * self._bound(mu) + entering, entering / max(1.0 - mu, 1e-3)
+            if buffer > limit * (1.0 + 1e-9):
+                factor = min(factor, limit / buffer)
+        return factor
 
     def note(self) -> object:
-        """The tight cap of the step, and what share of its gradient enters the momentum."""
-        return self._tight_cap, self._momentum, self._undampened
+        """The tight cap of the step, and what share of its gradient enters which momenta."""
+        return self._tight_cap, self._momenta, self._undampened
 
     def recall(self, note: object) -> None:
         """Learn the next Reading by that cap and that momentum."""
         if isinstance(note, tuple):
-            self._tight_cap, self._momentum, self._undampened = note
+            self._tight_cap, self._momenta, self._undampened = note
 
     def learn(self, reading: Reading) -> tuple[Incident, ...]:
         """Roughness, credit and stored momentum from one finite step."""
@@ -173,7 +178,7 @@ class Steady(Policy):
         if self._tight_cap is not None and len(self._window) >= _MIN_HISTORY:
             self._charge(1.0 if norm > self._tight_cap else -_REFUND)
         entering *= min(1.0, reading.clip_coef) * norm
-        self._momentum_bound = self._momentum * self._momentum_bound + entering
+        self._bounds = {mu: mu * self._bound(mu) + entering for mu in self._momenta}
         self._window.add(norm)
         return ()
 
@@ -195,7 +200,7 @@ class Steady(Policy):
         return {
             "window": self._window.state_dict(),
             "credit": self._credit,
-            "momentum_bound": self._momentum_bound,
+            "momentum_bounds": list(self._bounds.items()),
             "lowered": self._lowered,
             "tally": self._tally.state_dict(),
             "relative": self._relative.state_dict(),
@@ -205,7 +210,7 @@ class Steady(Policy):
         """Restore what ``state_dict`` returned."""
         self._window.load_state_dict(state["window"])
         self._credit = float(state["credit"])
-        self._momentum_bound = float(state["momentum_bound"])
+        self._bounds = {float(mu): float(bound) for mu, bound in state["momentum_bounds"]}
         self._lowered = int(state["lowered"])
         self._tally.load_state_dict(state["tally"])
         self._relative.load_state_dict(state["relative"])
@@ -216,6 +221,10 @@ class Steady(Policy):
         roughness = self._window.max() - self._window.median()
         calm = min(max(1.0 - roughness / _CALM_ROUGHNESS, 0.0), 1.0)
         return 1.0 + (CALM - 1.0) * calm * self._credit / _FULL_CREDIT
+
+    def _bound(self, mu: float) -> float:
+        """Bound on the buffers of a momentum; one that a schedule has just set goes on with the largest there was."""
+        return self._bounds.get(mu, max(self._bounds.values(), default=0.0))
 
     def _charge(self, amount: float) -> None:
         self._credit = min(max(self._credit - amount, 0.0), _FULL_CREDIT)
