@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from steadygrad.detect.answers import AnswerDetector, Answers
@@ -97,6 +97,8 @@ def test_a_stuck_regression():
 
 
 @given(st.lists(st.tuples(*[st.floats(allow_nan=True, allow_infinity=True)] * 12), max_size=30))
+@example([(math.inf, *[1.0] * 11)])
+@example([(math.nan, *[1.0] * 11)])
 def test_whatever_comes_nothing_breaks(rows):
     detector = AnswerDetector()
     state = detector.start()

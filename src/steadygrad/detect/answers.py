@@ -226,7 +226,8 @@ def _labels(state: AnswerState, answers: Answers) -> AnswerState:
     one = answers.first == answers.last and (state.label in (-1.0, answers.first))
     if not one:
         return state._replace(alike=0, label=math.nan)
-    return state._replace(alike=state.alike + int(answers.rows), label=answers.first)
+    rows = int(answers.rows) if math.isfinite(answers.rows) else 0
+    return state._replace(alike=state.alike + rows, label=answers.first)
 
 
 def _rank(finding: Finding) -> int:
