@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.monitor.workloads import OPTIMIZERS, attach, batches, mlp, seeded
 from torch import nn
@@ -330,6 +330,7 @@ gradients = st.lists(st.floats(-1.0, 1.0), min_size=6, max_size=6).map(lambda x:
 
 
 @given(gradients, gradients, st.sampled_from([0.01, 1.0, 256.0]), st.sampled_from([0.0, 1.0, -0.5]))
+@example(1.829945656496206e-29 * torch.eye(6).double()[0], torch.eye(6).double()[0], 0.01, 1.0)
 def test_the_share_of_the_old_gradient_is_told_or_not_known(new, old, scale, share):
     found, is_sure = _share_of_old(scale * (new + share * old), new, old, 1e-6)
     assert not is_sure or float(found) == pytest.approx(share, abs=0.1)

@@ -180,7 +180,10 @@ def _share_of_old(grad: Tensor, new: Tensor, old: Tensor, tolerance: float) -> t
     a = torch.dot(grad, new) / torch.dot(new, new) - b * along
     noise = tolerance * torch.linalg.vector_norm(grad)
     explained = torch.linalg.vector_norm(grad - a * new - b * old) < noise
-    return b / a, explained & (a.abs() * torch.linalg.vector_norm(apart) > noise / _SHARE_TOLERANCE)
+    length = torch.linalg.vector_norm(apart)
+    # What rounding leaves of two that are parallel says nothing, however much longer the one is.
+    are_apart = length > tolerance * torch.linalg.vector_norm(old)
+    return b / a, explained & are_apart & (a.abs() * length > noise / _SHARE_TOLERANCE)
 
 
 def _choose(params: Sequence[Tensor]) -> list[Tensor]:
