@@ -198,10 +198,10 @@ class Auto(Policy):
         footing, total = self._footing, reading.total_norm
         was_recurring = footing.recurring
         reach, slips = total / self._span * self._depth, total > self._limit
-        self._beyond |= slips and not self._by_reach and total > _BEYOND
+        beyond = slips and not self._by_reach and total > _BEYOND
+        self._beyond |= beyond
         if slips:
-            early = 0 if footing.too_long_for_a_start(reach) else 1
-            self._signs[_SIGNS[3 if self._beyond and total > _BEYOND else early]] += 1
+            self._signs[_SIGNS[3 if beyond else 0 if footing.too_long_for_a_start(reach) else 1]] += 1
         footing.add(total, reach)
         hot = not slips and footing.hot
         self._signs[_SIGNS[2]] += hot

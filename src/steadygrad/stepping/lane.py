@@ -186,8 +186,6 @@ class Lane:
             raise stop
         self._has_moved()
         self._treatment = treatment
-        # Beside a whole descent, whose length nothing bounds, the probe is cheap.
-        self._moves.begins(self.step, always=self._descends)
         measurement = self._measurer.measure(groups, treatment.loss_scale, self.step)
         measurement.param_norms = self._contained("parameter norms", self._measurer.fresh_param_norms)
         verdict = self._judged(measurement, treatment)
@@ -214,8 +212,8 @@ class Lane:
         # A policy learns from parameter norms, and probes come when the clock allows: were they to
         # bring norms of their own, the same seed would not give the same run twice.
         fits = fresh is not None or not self._param_norms
-        if fits and not verdict.skipped:
-            self._moves.opens(self._now)
+        # Beside a whole descent, whose length nothing bounds, the probe is cheap.
+        self._moves.begins(self._now, always=self._descends, fits=fits and not verdict.skipped)
         return measurement
 
     def _judged(self, measurement: Measurement, treatment: Treatment) -> Verdict:

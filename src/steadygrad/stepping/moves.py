@@ -39,20 +39,16 @@ class Moves:
         cut = table.layout is not None or any(map(is_sharded, table.params))
         self.budget = Budget(0.0 if cut else overhead, spending=spending)
         self.probe = UpdateProbe()
-        self._is_due = False
 
-    def begins(self, step: int, *, always: bool) -> None:
-        """A step is about to be measured: see whether it may be probed.
+    def begins(self, now: StepUnderWay, *, always: bool, fits: bool) -> None:
+        """A step has been measured and judged: remember the parameters as they are, where it is to be probed.
 
         Args:
-            step: its number.
+            now: the step.
             always: it costs many times as much as a probe.
+            fits: nothing speaks against a probe in this one.
         """
-        self._is_due = self.budget.due(step, always=always)
-
-    def opens(self, now: StepUnderWay) -> None:
-        """Remember the parameters as they are, where the step is to be probed."""
-        if self._is_due:
+        if self.budget.due(now.reading.step, always=always) and fits:
             self._contained(_PROBE, self._open, now)
 
     def forget(self, now: StepUnderWay) -> None:

@@ -5,8 +5,19 @@ them; `broken_loss` reads a graph that is still there, `steep_loss` listens in i
 """
 
 from steadygrad.tracing.capture import Call, Capture, Replay
-from steadygrad.tracing.graph import Broken, broken_loss, is_broken
+from steadygrad.tracing.graph import Broken, broken_loss, is_broken, is_leaf
 from steadygrad.tracing.slope import Steep, steep_loss
 from steadygrad.tracing.trace import trace
 
-__all__ = ["Broken", "Call", "Capture", "Replay", "Steep", "broken_loss", "is_broken", "steep_loss", "trace"]
+__all__ = [
+    "Broken",
+    "Call",
+    "Capture",
+    "Replay",
+    "Steep",
+    "broken_loss",
+    "is_broken",
+    "is_leaf",
+    "steep_loss",
+    "trace",
+]

@@ -17,6 +17,7 @@ from steadygrad.detect.finding import make
 from steadygrad.launch.arm.one_unit import is_over_one_unit
 from steadygrad.launch.arm.target_range import beyond_probabilities
 from steadygrad.records import Finding
+from steadygrad.tracing import is_leaf
 
 _MOST_NODES = 64
 _MOST_PAST = 1024
@@ -24,7 +25,6 @@ _TWICE = {
     "LogSoftmaxBackward0": ("SoftmaxBackward0", "a softmax"),
     "BinaryCrossEntropyWithLogitsBackward0": ("SigmoidBackward0", "a sigmoid"),
 }
-_LEAF = "AccumulateGrad"
 # Rows that a script picks out of its output, as it does for the nodes of a graph that have a label.
 _PICKING = ("IndexBackward", "IndexSelectBackward", "SliceBackward", "SelectBackward", "MaskedSelectBackward")
 _BINARY = "BinaryCrossEntropyWithLogitsBackward0"
@@ -92,7 +92,7 @@ def _leads_past(roots: object, barriers: set[Any]) -> bool:
         node = waiting.pop()
         if node is None or node in seen:
             continue
-        if node.name().endswith(_LEAF) or len(seen) > _MOST_PAST:
+        if is_leaf(node) or len(seen) > _MOST_PAST:
             return True
         seen.add(node)
         waiting.extend(following for following, _ in node.next_functions)
@@ -139,5 +139,5 @@ def _from(roots: object, *, within_loss: bool = False) -> Iterator[Any]:
         seen.add(node)
         yield node
         behind = [following for following, _ in node.next_functions if following is not None]
-        if not within_loss or not any(node_behind(one).name().endswith(_LEAF) for one in behind):
+        if not within_loss or not any(is_leaf(node_behind(one)) for one in behind):
             waiting.extend(behind)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import FrameType, ModuleType
 from typing import Any, TypeVar
 
@@ -65,14 +65,20 @@ def parameters_behind(roots: object) -> set[int]:
     tensors = [
         one for one in (roots if isinstance(roots, (list, tuple)) else [roots]) if isinstance(one, Tensor)
     ]
-    leaves = (getattr(node, "variable", None) for node in nodes_behind(tensors, _FAR))
-    return {id(leaf) for leaf in leaves if isinstance(leaf, Tensor)}
+    return {id(leaf) for leaf in _leaves(tensors, _FAR)}
 
 
 def parameter_behind(loss: Tensor) -> nn.Parameter | None:
     """A parameter that a loss depends on: the first that is come upon, without a look at the whole graph."""
-    leaves = (getattr(node, "variable", None) for node in nodes_behind([loss], _NEAR))
-    return next((leaf for leaf in leaves if isinstance(leaf, nn.Parameter)), None)
+    return next((leaf for leaf in _leaves([loss], _NEAR) if isinstance(leaf, nn.Parameter)), None)
+
+
+def _leaves(tensors: Sequence[Tensor], most: int) -> Iterator[Tensor]:
+    """What graphs end in, as far as so many nodes reach."""
+    for node in nodes_behind(tensors, most):
+        leaf = getattr(node, "variable", None)
+        if isinstance(leaf, Tensor):
+            yield leaf
 
 
 def variable_names(wanted: Iterable[object]) -> dict[int, str]:

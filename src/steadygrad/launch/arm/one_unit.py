@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from steadygrad.tracing import is_leaf
+
 SOFTMAXES = ("SoftmaxBackward0", "LogSoftmaxBackward0")
 # A dimension counted from the end is kept as an unsigned number of 64 bits.
 _UNSIGNED = 2**64
-_LEAF = "AccumulateGrad"
 _CAST, _TRANSPOSED = "ToCopyBackward", "TBackward"
 # Where its weight stands among what an operation is given.
 _LINEAR = {"AddmmBackward0": 2, "MmBackward0": 1}
@@ -75,4 +76,4 @@ def _is_weight(node: Any) -> bool:
     """Whether it is a parameter, and nothing that was computed (the keys of an attention)."""
     while node is not None and node.name().startswith((_TRANSPOSED, _CAST)):
         node = _below(node, 0)
-    return node is not None and node.name().endswith(_LEAF)
+    return node is not None and is_leaf(node)
