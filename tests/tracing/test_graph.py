@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.tracing.networks import Outer
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -23,15 +24,6 @@ class Net(nn.Module):
         return self.head(inner(self.norm(self.first(x))))
 
 
-class Outer(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.net, self.out = Net(), nn.Linear(2, 2)
-
-    def forward(self, x, inner=torch.tanh):
-        return self.out(self.net(x, inner))
-
-
 def data(value=None):
     x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     if value is not None:
@@ -47,7 +39,7 @@ def origin(loss, model):
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return Outer()
+    return Outer(Net())
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])

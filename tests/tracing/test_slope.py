@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.tracing.networks import Outer
 from torch import nn
 
 from steadygrad.tracing import broken_loss, steep_loss
@@ -21,15 +22,6 @@ class Net(nn.Module):
         return self.head(inner(self.first(x)))
 
 
-class Outer(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.net, self.out = Net(), nn.Linear(2, 2)
-
-    def forward(self, x, inner=torch.tanh):
-        return self.out(self.net(x, inner))
-
-
 def data():
     return torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
 
@@ -37,7 +29,7 @@ def data():
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return Outer()
+    return Outer(Net())
 
 
 def gradients(model):
