@@ -13,7 +13,7 @@ from steadygrad.policies.depth import layers_in_a_row
 from steadygrad.policies.footing import HEARD, RECENT, RECURRING, Footing
 from steadygrad.policies.history import Tally
 from steadygrad.policies.hold import HOLD, Hold
-from steadygrad.policies.relative import RelativeStep, facts_of, shared_kind
+from steadygrad.policies.relative import GroupFacts, RelativeStep, facts_of, shared_kind, single_rate
 from steadygrad.policies.relative_update import adaptive_lr_factor
 from steadygrad.policies.steady import Steady
 from steadygrad.records import Incident
@@ -114,7 +114,7 @@ class Auto(Policy):
         self._unrest = math.inf
         self._span = math.inf
         self._by_reach = False
-        self._quiet = 0.0
+        self._quiet = -math.inf
         self._beyond = False
         self._rates_passed: Sequence[GroupHyper] | None = None
         self._tally = Tally()
@@ -146,6 +146,8 @@ class Auto(Policy):
             return None
         # Below the cap nothing is scaled, so nothing is to be announced either.
         limit, unrest = self._limits_of(measurement)
+        if is_sgd and single_rate(measurement.groups) is not None:
+            self._rates_passed = measurement.groups
         self._limit, self._unrest = max(limit, cap), max(unrest, cap)
         engaged = self._hold.engaged
         self.cap = cap if engaged else self._limit if self._limit != _BEYOND else None
@@ -156,12 +158,9 @@ class Auto(Policy):
         scale = self._steady.factor(measurement) if is_sgd else _held(norm, cap)
         return scale if engaged else torch.where(norm <= self._limit, 1.0, scale)
 
-    def leaves_alone(self, measurement: Measurement, total: float) -> bool:
-        """A step far below a spike, of an optimizer that normalises its gradient, at a rate that has been looked at.
-
-        What an SGD step may do depends on what each step before it has left of its credit.
-        """
-        return total <= self._quiet and self._passes_rates(measurement)
+    def leaves_alone_up_to(self, measurement: Measurement) -> float:
+        """What no limit can fall below, whatever the next norms are, at rates that have been looked at."""
+        return self._quiet if self._passes_rates(measurement) else -math.inf
 
     def lr_factor(self, measurement: Measurement) -> float:
         """Below 1 when the rate alone outruns the weights, or jumps under a stored momentum."""
@@ -211,9 +210,7 @@ class Auto(Policy):
             lowered=reading.lr_factor < 1.0,
         )
         self._beyond &= self._hold.engaged
-        self._quiet = (
-            0.0 if self._by_reach or self._hold.engaged else min(footing.least_spike_limit(), _BEYOND)
-        )
+        self._quiet = self._quiet_norm()
         told = () if change is None else (self._tell(change, reading),)
         if footing.recurring and not was_recurring and not self._by_reach:
             return *told, Incident(reading.step, "engage", _RECURRING, optimizer=reading.optimizer)
@@ -258,7 +255,7 @@ class Auto(Policy):
         self._steady.load_state_dict(state["steady"])
         self._relative.load_state_dict(state["relative"])
         self._beyond = bool(state.get("beyond", False))
-        self._quiet, self._rates_passed = 0.0, None
+        self._quiet, self._rates_passed = -math.inf, None
 
     def _tell(self, change: Change, reading: Reading) -> Incident:
         slips = reading.total_norm > self._limit
@@ -285,12 +282,30 @@ class Auto(Policy):
         if groups is self._rates_passed:
             return True
         facts = facts_of(groups)
+        # Of an SGD step what is far depends on its rate: `scale` must have seen it.
         if facts.kind != "adaptive" or not self._ceiling.surely_allows(facts.lr):
             return False
         if self._relative.has_matrix and adaptive_lr_factor(self._relative, measurement, _WHOLE) < 1.0:
             return False
         self._rates_passed = groups
         return True
+
+    def _quiet_norm(self) -> float:
+        """Norm up to which the next steps can show no sign, whatever their norms are."""
+        if self._hold.engaged:
+            return -math.inf
+        if not self._by_reach:
+            return min(self._footing.least_spike_limit(), _BEYOND)
+        facts = None if self._rates_passed is None else facts_of(self._rates_passed)
+        if facts is None or facts.rate is None or self._relative.weight_norm is None:
+            return -math.inf
+        most = self._most_stored(facts, facts.rate, self._relative.weight_norm)
+        if self._steady.stored_momentum > most:
+            return -math.inf
+        # What gradients of one norm add up to in the momentum in the long run must stay below that too.
+        gathers = facts.undampened * facts.momentum / max(1.0 - facts.momentum, 1e-3)
+        stores = most / gathers if gathers > 0.0 else math.inf
+        return min(self._footing.least_slip_limit(self._span, self._depth), stores, self._limit)
 
     def _norm_cap(self) -> float:
         """Cap of a gradient whose size the optimizer forgets."""
@@ -316,9 +331,13 @@ class Auto(Policy):
         weight_norm = self._relative.weight_norm
         if weight_norm is None:
             return False
-        facts = facts_of(measurement.groups)
-        lr = self._relative.rate(measurement) * (1.0 - facts.momentum) / max(facts.undampened, 1e-3)
-        return lr * self._steady.stored_momentum * min(self._depth, 1.0) > _WHOLE * weight_norm
+        most = self._most_stored(facts_of(measurement.groups), self._relative.rate(measurement), weight_norm)
+        return self._steady.stored_momentum > most
+
+    def _most_stored(self, facts: GroupFacts, rate: float, weight_norm: float) -> float:
+        """Momentum that alone would carry the weights as far as they are long."""
+        lr = rate * (1.0 - facts.momentum) / max(facts.undampened, 1e-3) * min(self._depth, 1.0)
+        return _WHOLE * weight_norm / lr if lr > 0.0 else math.inf
 
 
 def _held(norm: Tensor, cap: float) -> Tensor:

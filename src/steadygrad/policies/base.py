@@ -15,6 +15,7 @@ Shape legend: P parameters the optimizer holds, p those of them that have a grad
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, SupportsFloat
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 PUT_OFF = 8
-"""Steps that a policy may not have learnt from yet when `Policy.leaves_alone` is asked."""
+"""Steps that a policy may not have learnt from yet where `Policy.leaves_alone_up_to` holds."""
 
 
 class Policy:
@@ -80,19 +81,18 @@ class Policy:
         del measurement
         return None
 
-    def leaves_alone(self, measurement: Measurement, total: float) -> bool:
-        """Whether ``scale`` would surely change nothing, and ``lr_factor`` nothing either.
+    def leaves_alone_up_to(self, measurement: Measurement) -> float:
+        """Total norm up to which ``scale`` would surely change nothing, and ``lr_factor`` nothing either; ``-inf`` without one.
 
         Asked first, in host memory, to spare a healthy step the rest: then neither of the two is called, and the
-        Reading may come to ``learn`` up to `PUT_OFF` steps late, together with others. So True is only for a step
-        of which no such Reading, whatever its norm, could make anything else; ``cap`` stays what it was.
+        Reading may come to ``learn`` up to `PUT_OFF` steps late, together with others. So it must hold for all these
+        steps, as long as they are made at the same rates and their norms keep to it; ``cap`` stays what it was.
 
         Args:
-            measurement: the step.
-            total: its norm as the loop's own clip will leave it: what ``scale`` would be shown.
+            measurement: of a step; its rates count, its norms don't.
         """
-        del measurement, total
-        return False
+        del measurement
+        return -math.inf
 
     def rewrite_(self, measurement: Measurement) -> Tensor | None:
         """Change ``measurement.grads`` element- or row-wise, in place, where a factor can't.

@@ -47,6 +47,8 @@ _LOUDEST = math.log(10.0)
 # A step without any gradient carries the weights nowhere, and there is no logarithm of nowhere.
 _STILL = 1e-30
 _LOG_HOT = math.log(HOT)
+# Whichever way the logarithm of it is rounded.
+_JUST_BELOW = 1.0 - 1e-9
 
 
 class _Levels(NamedTuple):
@@ -136,8 +138,7 @@ class Footing:
 
         Each of them moves the lower quartile of the window by one place at most.
         """
-        place = int(_TYPICAL_QUANTILE * (len(self._window) - 1)) - PUT_OFF
-        return SPIKE * math.exp(self._window.smallest(place)) if place >= 0 else 0.0
+        return SPIKE * self._least_typical()
 
     def slip_limit(self, span: float, depth: float) -> float:
         """Norm above which the next SGD step loses its footing.
@@ -157,6 +158,23 @@ class Footing:
         reach = REACH if self._steps < _FIRST else math.inf
         usual = (self._known or self._levels()).usual
         return min(reach * span / depth, math.sqrt(SLIP / min(depth, 1.0) * span) * math.sqrt(usual))
+
+    def least_slip_limit(self, span: float, depth: float) -> float:
+        """Norm up to which none of the next `PUT_OFF` steps can slip or be `hot`, whatever their norms are; ``-inf`` without one.
+
+        Args:
+            span: of all of them, as for `slip_limit`.
+            depth: likewise.
+        """
+        # A step that isn't hot can't make the last 32 so, once they are 32.
+        if self._steps < _FIRST or len(self._reach) < _HOT_WINDOW or self.hot or not span < math.inf:
+            return -math.inf
+        least = self._least_typical()
+        return min(_JUST_BELOW * HOT * span / depth, math.sqrt(SLIP / min(depth, 1.0) * span) * math.sqrt(least))
+
+    def _least_typical(self) -> float:
+        place = int(_TYPICAL_QUANTILE * (len(self._window) - 1)) - PUT_OFF
+        return math.exp(self._window.smallest(place)) if place >= 0 else 0.0
 
     @staticmethod
     def calm_limit(span: float, depth: float) -> float:

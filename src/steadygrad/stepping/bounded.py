@@ -47,9 +47,12 @@ class BoundedPolicy(Policy):
             return factor
         return torch.where(factor.min() < 1.0, factor * coef, torch.ones_like(factor))
 
-    def leaves_alone(self, measurement: Measurement, total: float) -> bool:
-        """Whether the policy does. Readings that it is told of late are all taken to be of one bound."""
-        return self.bound == self._of_reading and self.inner.leaves_alone(measurement, min(total, self.bound))
+    def leaves_alone_up_to(self, measurement: Measurement) -> float:
+        """As far as the policy does. Readings that it is told of late are all taken to be of one bound."""
+        if self.bound != self._of_reading:
+            return -math.inf
+        most = self.inner.leaves_alone_up_to(measurement)
+        return math.inf if self.bound <= most else most
 
     def rewrite_(self, measurement: Measurement) -> Tensor | None:
         """The policy's own change."""

@@ -81,9 +81,9 @@ class BrakedPolicy(Policy):
         braked = torch.clamp(max_norm / measurement.total_norm, max=1.0)
         return braked if factor is None else torch.minimum(braked, factor)
 
-    def leaves_alone(self, measurement: Measurement, total: float) -> bool:
-        """Whether the policy does, and nothing is held back."""
-        return not self.brake.on and self.inner.leaves_alone(measurement, total)
+    def leaves_alone_up_to(self, measurement: Measurement) -> float:
+        """As far as the policy does, where nothing is held back."""
+        return -math.inf if self.brake.on else self.inner.leaves_alone_up_to(measurement)
 
     def rewrite_(self, measurement: Measurement) -> Tensor | None:
         """The policy's own change."""

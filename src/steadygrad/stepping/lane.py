@@ -224,8 +224,7 @@ class Lane:
         known = measurement.known_total
         counts = measurement.grads or measurement.elsewhere
         if known is not None and counts and not self._unlearnt.full:
-            # A NaN would get past a comparison with the loop's own bound.
-            self.left_alone = known < math.inf and policy.leaves_alone(measurement, known)
+            self.left_alone = known < math.inf and known <= policy.leaves_alone_up_to(measurement)
             if self.left_alone:
                 return Verdict(cap=policy.cap)
         self._unlearnt.settle()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from steadygrad.containment import Containment
@@ -39,9 +40,10 @@ class ShieldedPolicy(Policy):
         self.cap = None if PART in self._containment.off else self.inner.cap
         return factor
 
-    def leaves_alone(self, measurement: Measurement, total: float) -> bool:
-        """Whether the policy does; False once it has failed."""
-        return bool(self._containment.run(PART, self.inner.leaves_alone, measurement, total))
+    def leaves_alone_up_to(self, measurement: Measurement) -> float:
+        """As far as the policy does; nothing once it has failed."""
+        found = self._containment.run(PART, self.inner.leaves_alone_up_to, measurement)
+        return -math.inf if found is None else found
 
     def rewrite_(self, measurement: Measurement) -> Tensor | None:
         """The policy's own change; nothing once it has failed."""
