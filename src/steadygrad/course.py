@@ -36,6 +36,11 @@ class Course:
         self._waiting: Reading | None = None
         self._newest: deque[float] = deque(maxlen=_USUAL)
 
+    @property
+    def usual_loss(self) -> float:
+        """A loss that is no larger may wait to be looked at."""
+        return max(self._newest, default=-math.inf)
+
     def step(self, reading: Reading, context: Context) -> None:
         """Take in a step.
 
@@ -75,7 +80,7 @@ class Course:
     def _judge(self, reading: Reading, loss: float) -> None:
         if self._lookout is None:
             return
-        waits = loss <= max(self._newest, default=-math.inf) and not reading.skipped
+        waits = loss <= self.usual_loss and not reading.skipped
         if math.isfinite(loss):
             self._newest.append(loss)
         self._lookout.take(reading, waits=waits)

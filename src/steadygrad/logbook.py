@@ -18,6 +18,7 @@ from steadygrad.containment import Containment
 from steadygrad.course import PART as COURSE
 from steadygrad.course import Course
 from steadygrad.forensics import Forensics
+from steadygrad.later import Later
 from steadygrad.measure import Spending
 from steadygrad.notices import Notices
 from steadygrad.origin import Origin
@@ -60,6 +61,17 @@ class Sink(Protocol):
         """The run has ended."""
 
 
+class Waiter(Protocol):
+    """A listener that says how long it can wait; the others can always."""
+
+    @property
+    def usual_loss(self) -> float:
+        """Largest loss that it can be told of later."""
+
+    def waits_until(self, optimizer: int) -> float:
+        """Step of this optimizer before which plain steps may be told later; 0 where it must hear of the next one."""
+
+
 class Logbook:
     """The outlet of all tracks of one monitor.
 
@@ -82,6 +94,8 @@ class Logbook:
         scalar_listeners: the same for each number that is logged: step, name, value.
         starters: the same for what is to be done before each step.
         enders: the same for what several ranks do together when an optimizer's step has ended.
+        waiters: who of the listeners need be told of a plain step at once, and when.
+        at_ease: plain steps and ordinary numbers are told later, a few at a time.
     """
 
     def __init__(self) -> None:
@@ -108,6 +122,10 @@ class Logbook:
         self._notices = Notices()
         self._newest_loss = (-1, math.nan)
         self._deaths = Deaths()
+        self.waiters: list[Waiter] = []
+        self.at_ease = False
+        self._usual_loss = -math.inf
+        self._later = Later(Track.tell, self._tell_number)
 
     def listen(self, model: nn.Module, *, overhead: float, guarded: bool) -> None:
         """Listen to the signals inside a model too, on a few steps."""
@@ -129,7 +147,8 @@ class Logbook:
         self.witness = self.contained(BUNDLES, make)
 
     def deliver(self) -> None:
-        """Take in what has arrived from the device."""
+        """Take in what has waited, and what has arrived from the device."""
+        self.settle()
         if self.signals is not None:
             self.contained(LISTENING, self.signals.deliver)
         self.scalars.deliver()
@@ -144,6 +163,36 @@ class Logbook:
         self.faults.append(text)
         self.say(f"fault {len(self.faults)}", text)
 
+    @property
+    def behind(self) -> bool:
+        """Whether a step is being told of after which others have been made, or while one is under way."""
+        return self._later.behind
+
+    def free_until(self, track: Track) -> float:
+        """Step of this track before which plain steps may be told late; from here on, where there is one, they are."""
+        until = 0.0
+        if self.signals is None or not self.signals.listens:
+            until = min([waiter.waits_until(track.index) for waiter in self.waiters], default=math.inf)
+        self.at_ease = until > 0.0
+        self._usual_loss = min([self._course.usual_loss, *(waiter.usual_loss for waiter in self.waiters)])
+        return until
+
+    def passes(self, track: Track) -> None:
+        """A plain step is about to be made: its batch belongs to it."""
+        if self.forensics is not None:
+            self.forensics.begins(track.index)
+        if self.witness is not None:
+            self.witness.begins(track.index, track.lane.step)
+
+    def passed(self, track: Track, reading: Reading) -> None:
+        """It has been made: write it down, the rest can wait."""
+        self._later.add((track, self._recorded(track, reading)))
+
+    def settle(self, *, ended: bool = False) -> None:
+        """Tell of what has waited; ``ended``: the newest of the steps has just ended."""
+        for track in self._later.settle(ended=ended):
+            track.look_through()
+
     def begins(self, track: Track) -> None:
         """A step is about to be measured."""
         for part, starter in self.starters:
@@ -154,19 +203,27 @@ class Logbook:
             self.contained(BUNDLES, self.witness.begins, track.index, track.lane.step)
 
     def reading(self, track: Track, reading: Reading) -> None:
-        """A step has ended: count it, keep it, record it, show a skip."""
+        """A step has ended: record it, count it, keep it, show a skip."""
+        if self.scalars.reads.waiting:
+            self.scalars.deliver()
+        self.told(track, self._recorded(track, reading))
+
+    def _recorded(self, track: Track, reading: Reading) -> Reading:
+        """The Reading with its loss, where that has come; written down."""
+        if reading.loss is None and self._newest_loss[0] == reading.step:
+            reading = replace(reading, loss=self._newest_loss[1])
+        if self.recorder is not None:
+            self.contained("recording", self.recorder.append, track.index, reading)
+        return reading
+
+    def told(self, track: Track, reading: Reading) -> None:
+        """A step has ended and is written down."""
         self.counts.add(reading)
         if reading.skipped and not reading.overflow:
             where = where_nonfinite(reading, track.table.tensors)
             text = f"step {reading.step}: skipped, non-finite gradient in {where}"
             self.contained("notices", self.say, "skip", text)
-        if self.scalars.reads.waiting:
-            self.scalars.deliver()
-        if reading.loss is None and self._newest_loss[0] == reading.step:
-            reading = replace(reading, loss=self._newest_loss[1])
         self.recent.append(reading)
-        if self.recorder is not None:
-            self.contained("recording", self.recorder.append, track.index, reading)
         if track.index == 0:
             self.contained(COURSE, self._course.step, reading, track.context)
             self._own_clip.step(reading, track.context)
@@ -236,6 +293,7 @@ class Logbook:
 
     def incident(self, incident: Incident) -> None:
         """Something was done: record it, show it, after what was found before."""
+        self.at_ease = False
         self.contained(COURSE, self._course.settle)
         if incident.action == "engage" and self.counts.engaged_at is None:
             self.counts.engaged_at = incident.step
@@ -291,14 +349,24 @@ class Logbook:
             self.finding(found)
 
     def _on_scalar(self, step: int, name: str, value: float) -> None:
-        if name == "loss":
+        is_loss = name == "loss"
+        if is_loss:
             self._newest_loss = (step, value)
+        if self.recorder is not None:
+            self.contained("recording", self.recorder.scalar, step, name, value)
+        if self.at_ease and not (is_loss and not value <= self._usual_loss):
+            self._later.add((step, name, value))
+            return
+        self.settle()
+        self.at_ease = False
+        self._tell_number(step, name, value)
+
+    def _tell_number(self, step: int, name: str, value: float) -> None:
+        if name == "loss":
             given = give_loss(self.recent, step, value)
             self.contained(COURSE, self._course.loss, step, value, given)
         self.contained("detection by the clip", self._own_clip.number, step, name, value)
         for part, listener in self.scalar_listeners:
             self.contained(part, listener, step, name, value)
-        if self.recorder is not None:
-            self.contained("recording", self.recorder.scalar, step, name, value)
         for part, sink in self.sinks:
             self.contained(part, sink.number, step, name, value)

@@ -122,6 +122,7 @@ class Monitor:
     @property
     def counts(self) -> Counts:
         """Steps seen, clipped, skipped."""
+        self._logbook.settle()
         return self._logbook.counts
 
     @property

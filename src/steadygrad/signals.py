@@ -87,7 +87,15 @@ class _Look:
 
 
 class Listener(Protocol):
-    """Who is told what was heard."""
+    """Who is told what was heard.
+
+    Attributes:
+        behind: the step that is told of isn't the newest, or the next one has begun.
+    """
+
+    @property
+    def behind(self) -> bool:
+        """See above."""
 
     def finding(self, finding: Finding) -> None:
         """Something was found."""
@@ -150,6 +158,11 @@ class SignalProbe:
         self._looked = False
         self._last = ""
 
+    @property
+    def listens(self) -> bool:
+        """Whether it listens to the step under way, or to the next one."""
+        return self._look is not None
+
     def after_step(self, reading: Reading) -> None:
         """A step has ended: judge what was heard, and listen to the next where that fits the budget."""
         if reading.optimizer:
@@ -160,7 +173,8 @@ class SignalProbe:
         look, self._look = self._look, None
         if look is not None:
             self._end(look, reading)
-        if self._budget.due(reading.step) and PART not in self._containment.off:
+        is_due = self._budget.due(reading.step) and not self._listener.behind
+        if is_due and PART not in self._containment.off:
             self._listen()
 
     def deliver(self) -> None:

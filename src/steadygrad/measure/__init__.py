@@ -6,7 +6,7 @@ from steadygrad.measure.hyper import GroupHyper, group_hyper, group_kind, heavy_
 from steadygrad.measure.kinds import is_sharded
 from steadygrad.measure.late import LateReads
 from steadygrad.measure.layout import Layout, holds_long
-from steadygrad.measure.measurement import PARAM_NORM_EVERY, Measurement
+from steadygrad.measure.measurement import PARAM_NORM_EVERY, HostMeasurement, Measurement
 from steadygrad.measure.measurer import Measurer
 from steadygrad.measure.out_of_range import LEAST_SURE, host_total
 from steadygrad.measure.parts import own_part, settle_, unit_norms
@@ -19,6 +19,7 @@ __all__ = [
     "PARAM_NORM_EVERY",
     "Budget",
     "GroupHyper",
+    "HostMeasurement",
     "HostNorms",
     "LateReads",
     "Layout",

@@ -5,6 +5,7 @@ Shape legend: P parameters the optimizer holds, p those of them that have a grad
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -162,6 +163,15 @@ class Measurer:
             self.refreshed_param_norms = True
         self._countdown -= 1
         return self._param_norms
+
+    @property
+    def param_norms_due(self) -> float:
+        """Steps until `fresh_param_norms` measures again; infinite where it never does."""
+        return self._countdown if self._wants_param_norms else math.inf
+
+    def pass_by(self) -> None:
+        """A step is made whose parameters aren't asked for."""
+        self._countdown -= self._wants_param_norms
 
     @property
     def newest_param_norms(self) -> Tensor | None:

@@ -63,6 +63,11 @@ class Budget:
             self._began, self._began_s, self._next = step, self._spending.trained(), step
         return (always or step >= self._next) and self._share > 0.0
 
+    @property
+    def next_due(self) -> float:
+        """The first step that `due` will say yes to; infinite where there is none."""
+        return self._next if self._share > 0.0 else math.inf
+
     def owe(self, cost_s: float) -> None:
         """Account for time spent beside the probes: later ones wait for it."""
         self.spent_s += cost_s

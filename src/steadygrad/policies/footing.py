@@ -170,7 +170,9 @@ class Footing:
         if self._steps < _FIRST or len(self._reach) < _HOT_WINDOW or self.hot or not span < math.inf:
             return -math.inf
         least = self._least_typical()
-        return min(_JUST_BELOW * HOT * span / depth, math.sqrt(SLIP / min(depth, 1.0) * span) * math.sqrt(least))
+        return min(
+            _JUST_BELOW * HOT * span / depth, math.sqrt(SLIP / min(depth, 1.0) * span) * math.sqrt(least)
+        )
 
     def _least_typical(self) -> float:
         place = int(_TYPICAL_QUANTILE * (len(self._window) - 1)) - PUT_OFF

@@ -114,19 +114,28 @@ class Keeper:
         self._inspection.start(Live({}, self._state.buffers(), [], {}))
         self._asked.append(None)
 
+    @property
+    def looks(self) -> bool:
+        """Whether a look through state or buffers is waiting to be taken in."""
+        return bool(self._asked)
+
     def step(self, step: int, *, clean: bool) -> None:
-        """One step has been made; copy the state if it is time to."""
+        """One step has been made, and the state is what it left; copy it if it is time to."""
         is_due = self._wants(step)
         if self._cost is not None:
             self._settle_cost()
-        if self._pending is not None:
-            self._prove(self._pending, clean=clean)
+        self.was_made(clean=clean)
         if self._every is not None:
             is_due = step % self._every == 0
         if is_due and clean and self._pending is None:
             self._take(step)
         elif step % BUFFERS_EVERY == 0:
             self.look_at_buffers()
+
+    def was_made(self, *, clean: bool) -> None:
+        """One step has been made, and others since: it proves what it proves, but the state isn't that of it any more."""
+        if self._pending is not None:
+            self._prove(self._pending, clean=clean)
 
     def went_back(self) -> None:
         """The state is that of the trusted copy again; a younger copy is worth nothing."""

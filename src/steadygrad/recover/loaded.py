@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -18,13 +19,17 @@ class LoadWatch:
     Args:
         model: of a part of it that is loaded alone nothing is noticed.
         optimizers: its optimizers.
+        on_load: method called when it happens; its object is held weakly, for the model holds this one.
 
     Attributes:
         happened: whether it has happened since `take` was called last.
     """
 
-    def __init__(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
+    def __init__(
+        self, model: nn.Module, optimizers: Sequence[Optimizer], on_load: Callable[[], None] | None = None
+    ) -> None:
         self.happened = False
+        self._on_load = None if on_load is None else weakref.WeakMethod(on_load)
         self._handles: list[RemovableHandle] = []
         if not isinstance(model, torch.jit.ScriptModule):  # which takes no hooks
             self._handles.append(model.register_load_state_dict_post_hook(ForwardHook(self._note)))  # type: ignore[no-untyped-call]
@@ -42,3 +47,6 @@ class LoadWatch:
 
     def _note(self, *_: object) -> None:
         self.happened = True
+        on_load = None if self._on_load is None else self._on_load()
+        if on_load is not None:
+            on_load()

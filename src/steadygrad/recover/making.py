@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -31,6 +31,7 @@ class Book(Outlet, Protocol):
     starters: list[tuple[str, Callable[[], None]]]
     enders: list[tuple[str, Callable[[int], None]]]
     listeners: list[tuple[str, Callable[[Reading], None]]]
+    waiters: list[Any]
     scalar_listeners: list[tuple[str, Callable[[int, str, float], None]]]
 
 
@@ -67,6 +68,7 @@ def make_rescue(
         book.enders.append((PART, rescue.ended))
         book.scalar_listeners.append((PART, rescue.scalar))
         book.listeners.append((PART, rescue.stepped))
+        book.waiters.append(rescue)
     return rescue
 
 

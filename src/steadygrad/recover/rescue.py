@@ -83,7 +83,7 @@ class Rescue:
         self._attempts = 0
         self._clean = 0
         self._trial = Trial()
-        self._loads = LoadWatch(model, self.state.optimizers)
+        self._loads = LoadWatch(model, self.state.optimizers, self._wake)
         self._began = self._off = False
         self._put_off: tuple[str, list[str]] | None = None
         # The first batch may ruin the statistics of normalisation layers before the first step is made.
@@ -111,6 +111,23 @@ class Rescue:
         """Whether the loss is off its course, or a rollback has yet to prove that it helped."""
         return self._course.unsettled or self._trial.running or self._signs.any_streak
 
+    @property
+    def usual_loss(self) -> float:
+        """Largest loss that it can be told of later."""
+        return self._course.limit
+
+    def waits_until(self, optimizer: int) -> float:
+        """Step of this optimizer before which plain steps may be told later; 0 where it must hear of the next one."""
+        if self._off:
+            return math.inf
+        awake = self.in_trouble or self._put_off or self._loads.happened or self._keeper.looks
+        if awake or not self._began or any(track.brake.on for track in self._tracks):
+            return 0.0
+        every = self._plan.every
+        if every is None or optimizer:
+            return math.inf
+        return every * (self._tracks[0].lane.step // every + 1)
+
     def begins(self) -> None:
         """A step is about to be made: before the first one, the state is copied."""
         if self._began:
@@ -130,6 +147,10 @@ class Rescue:
         self._inspection.exempt_nonfinite(self.state.live())
         self._signs.meet()
         self._attempt_copy(self._keeper.first)
+
+    def _wake(self) -> None:
+        """Have the next step told at once."""
+        self._outlet.at_ease = False
 
     def close(self) -> None:
         """Move nothing any more, and listen to nothing."""
@@ -166,7 +187,7 @@ class Rescue:
             return
         ill = self._keeper.ill()
         trouble, where = self._put_off or self._trouble(reading, ill)
-        self._put_off = (trouble, where) if trouble and self.between_steps else None
+        self._put_off = (trouble, where) if trouble and self._is_between else None
         if trouble and self._put_off is None:
             self._go_back(reading, trouble, where)
         if trouble:
@@ -178,8 +199,15 @@ class Rescue:
             self._mend(reading, ill)
         clean = self._is_clean(reading)
         self._note(reading, clean=clean)
-        if index == 0:
+        if index == 0 and self._outlet.behind:
+            self._keeper.was_made(clean=clean)
+        elif index == 0:
             self._attempt_copy(self._keeper.step, self._tracks[0].lane.step, clean=clean)
+
+    @property
+    def _is_between(self) -> bool:
+        """Whether the training may be between two steps, or others have been made since the one that is told of."""
+        return self.between_steps or self._outlet.behind
 
     def _is_clean(self, reading: Reading) -> bool:
         settled = not self._course.unsettled and not self._trial.running
@@ -209,7 +237,7 @@ class Rescue:
 
     def _loss_trouble(self, reading: Reading) -> str:
         # Giving up may put weights back, and that waits for a step.
-        verdict = "" if self.between_steps else self._trial.step()
+        verdict = "" if self._is_between else self._trial.step()
         if verdict == "give up":
             self._give_up(reading)
         elif verdict == "helped":

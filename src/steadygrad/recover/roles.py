@@ -23,9 +23,19 @@ class Guarded(Trained, Protocol):
 
 
 class Outlet(Protocol):
-    """Where recovery tells what it does."""
+    """Where recovery tells what it does.
+
+    Attributes:
+        findings: what was found so far.
+        at_ease: whether plain steps are told late.
+    """
 
     findings: list[Finding]
+    at_ease: bool
+
+    @property
+    def behind(self) -> bool:
+        """Whether the step that is told of isn't the newest, or the next one has begun."""
 
     def say(self, key: str, text: str) -> None:
         """One line on stderr."""

@@ -1,6 +1,7 @@
 """One optimizer's step from the inside: hooks, verdicts, and how they are carried out."""
 
 from steadygrad.stepping.apply import Applier, ClipCall, HandLoop
+from steadygrad.stepping.at_exit import settled_at_exit
 from steadygrad.stepping.brake import Brake, BrakedPolicy
 from steadygrad.stepping.hooks import StepHooks
 from steadygrad.stepping.lane import Lane, is_late
@@ -30,4 +31,5 @@ __all__ = [
     "join_ranks",
     "meet_ranks",
     "moves_while_evaluating",
+    "settled_at_exit",
 ]

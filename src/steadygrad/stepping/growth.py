@@ -12,14 +12,13 @@ from steadygrad.containment import Containment
 from steadygrad.measure import ParamTable
 from steadygrad.policies.base import Policy
 from steadygrad.records import FloatArray, TensorInfo
+from steadygrad.stepping.aftermath import REPORTING
 from steadygrad.stepping.lane import Lane
 from steadygrad.stepping.lookout import Lookout
 from steadygrad.stepping.plain import host_norm
 from steadygrad.stepping.shielded import PART
 from steadygrad.stepping.strangers import Strangers
 
-# Counting, recording and showing: a fault in it must not cost the guard.
-_REPORTING = "reporting"
 _JOINING = "meeting of the ranks on parameters that have joined"
 
 
@@ -64,7 +63,7 @@ class Growth:
         if self._table.layout is None:
             self._lane.catch_up()
         added = self._table.extend(groups)
-        self._contained(_REPORTING, self.strangers.look)
+        self._contained(REPORTING, self.strangers.look)
         self._take_note(added)
 
     def admit(self) -> None:
@@ -80,7 +79,7 @@ class Growth:
         self.meet_parameters()
         if added:
             self._lookout.extend(added)
-            self._contained(_REPORTING, self._announce, added)
+            self._contained(REPORTING, self._announce, added)
 
     def _prepare(self, policy: Policy) -> None:
         policy.prepare(self._table.tensors, self._weights())

@@ -72,7 +72,7 @@ class Lane:
         self.policy = policy
         self.step = 0
         self.loss: float | None = None
-        self._treatment: Treatment = HandLoop()
+        self.treatment: Treatment = HandLoop()
         self._late = late
         self._judge = judge_on_device if late else judge_on_host
         self._on_reading = on_reading
@@ -83,14 +83,14 @@ class Lane:
         self._unlearnt = unlearnt
         self.left_alone = False
         self._contained = containment.run
-        self._stop: TrainingStopped | None = None
-        self._clock = clock
+        self.stop: TrainingStopped | None = None
+        self.clock = clock
         self._descends = False
         self._param_norms = policy is not None and policy.needs_param_norms
-        self._measurer = Measurer(table, late=late, param_norms=self._param_norms)
+        self.measurer = Measurer(table, late=late, param_norms=self._param_norms)
         self._reads: LateReads[Sent] = LateReads()
         self._spending = spending or Spending()
-        self._moves = Moves(table, self._measurer, overhead, self._spending, containment.run)
+        self._moves = Moves(table, self.measurer, overhead, self._spending, containment.run)
         self._now: StepUnderWay | None = None
         self._moving: StepUnderWay | None = None
         self.ranks: Ranks | None = None
@@ -100,31 +100,53 @@ class Lane:
         # A norm of a sharded parameter is a sum over all ranks, and this one may be alone in asking.
         if any(map(is_sharded, self.table.params)) or not len(self.table):
             return []
-        norms = self._measurer.norms_of(self.table.params)
+        norms = self.measurer.norms_of(self.table.params)
         bad = np.flatnonzero(~np.isfinite(norms.cpu().numpy())).tolist()
         return [self.table.tensors[i].name for i in bad]
 
     def join(self, ranks: Ranks) -> None:
         """Measure together with the other ranks from here on."""
-        self.ranks = self._measurer.together = ranks
+        self.ranks = self.measurer.together = ranks
 
     def own_parts(self) -> None:
         """Measure this rank's parts and wait for nobody: some of the others aren't there."""
-        self._measurer.together = OwnParts()
+        self.measurer.together = OwnParts()
+
+    def free_until(self) -> float:
+        """Step before which nothing but gradients is to be measured, by this process alone; 0 where the next is no plain one."""
+        if (
+            self._late
+            or self._descends
+            or self.measurer.together is not None
+            or isinstance(self.treatment, ClipCall)
+        ):
+            return 0.0
+        # Where a policy learns from parameter norms, probes come with those.
+        probe = math.inf if self._param_norms else self._moves.budget.next_due
+        return min(self.step + self.measurer.param_norms_due, probe)
+
+    def resume(self, now: StepUnderWay) -> None:
+        """A step that was measured elsewhere goes on here."""
+        self._now = now
+
+    def count(self) -> None:
+        """A step has been made."""
+        self.step += 1
+        self._spending.step_ended()
 
     def leave(self) -> None:
         """Tell the other ranks that this one measures no more."""
         if self.ranks is not None:
-            self.ranks.leave(param_norms=self._measurer.joins_param_norms)
+            self.ranks.leave(param_norms=self.measurer.joins_param_norms)
 
     def grow(self) -> None:
         """Take note that parameters were appended to the table."""
-        self._measurer.grow()
+        self.measurer.grow()
 
     @property
     def newest_param_norms(self) -> Tensor | None:
         """Norms of the parameters as they were last measured."""
-        return self._measurer.newest_param_norms
+        return self.measurer.newest_param_norms
 
     def catch_up(self) -> None:
         """Hand on what is under way from the device: of the parameters as they are now, before others join."""
@@ -133,11 +155,11 @@ class Lane:
 
     def look_again(self) -> None:
         """Measure the parameters' norms at the next step: something has happened to them."""
-        self._measurer.expire_param_norms()
+        self.measurer.expire_param_norms()
 
     def go_on(self) -> None:
         """The step that a `ClipCall` has judged begins: carry out the skip it has put off."""
-        now, treatment = self._now, self._treatment
+        now, treatment = self._now, self.treatment
         if now is None or not isinstance(treatment, ClipCall):
             return
         if self.loss is not None:  # logged since: before the step, but after the clip
@@ -181,13 +203,13 @@ class Lane:
         Raises:
             TrainingStopped: a Reading handed on by `deliver` has ended the training.
         """
-        if self._stop is not None:
-            stop, self._stop = self._stop, None
+        if self.stop is not None:
+            stop, self.stop = self.stop, None
             raise stop
         self._has_moved()
-        self._treatment = treatment
-        measurement = self._measurer.measure(groups, treatment.loss_scale, self.step)
-        measurement.param_norms = self._contained("parameter norms", self._measurer.fresh_param_norms)
+        self.treatment = treatment
+        measurement = self.measurer.measure(groups, treatment.loss_scale, self.step)
+        measurement.param_norms = self._contained("parameter norms", self.measurer.fresh_param_norms)
         verdict = self._judged(measurement, treatment)
         if not verdict.overflow and (verdict.skipped or not math.isfinite(measurement.known_total or 0.0)):
             self._contained("tracing", self._on_nonfinite)
@@ -204,10 +226,10 @@ class Lane:
             lr_factor=verdict.lr_factor,
             optimizer=self.index,
             loss=self.loss,
-            time_s=self._clock(),
+            time_s=self.clock(),
         )
         self.loss = None
-        fresh = measurement.param_norms if self._measurer.refreshed_param_norms else None
+        fresh = measurement.param_norms if self.measurer.refreshed_param_norms else None
         self._now = StepUnderWay(measurement, verdict, reading, param_norms=fresh)
         # A policy learns from parameter norms, and probes come when the clock allows: were they to
         # bring norms of their own, the same seed would not give the same run twice.
@@ -245,11 +267,11 @@ class Lane:
         self._descends = self._descends or descends(groups)
         if not self._descends:  # such a step may go anywhere and come back: its length says nothing
             self._moves.forget(now)
-        measurement = self._measurer.measure(groups, self._treatment.loss_scale, self.step)
+        measurement = self.measurer.measure(groups, self.treatment.loss_scale, self.step)
         if self.policy is None:
             verdict = self._watched(measurement)
         else:
-            verdict = judge_again(measurement, self.policy, self._treatment, now.verdict)
+            verdict = judge_again(measurement, self.policy, self.treatment, now.verdict)
         if not verdict.skipped:
             if self.policy is not None and verdict is not now.verdict:
                 now.verdict = verdict
@@ -266,7 +288,7 @@ class Lane:
 
     def _watched(self, measurement: Measurement) -> Verdict:
         """Nothing is done to a step that is only watched, but a ``GradScaler`` may leave it out."""
-        overflow = self._treatment.under_scaler
+        overflow = self.treatment.under_scaler
         if self._late or not overflow:
             return Verdict(overflow=overflow)
         nonfinite = not math.isfinite(float(measurement.total_norm))
@@ -278,13 +300,12 @@ class Lane:
         Args:
             taken_back: the whole step was undone after it had run.
         """
-        self._treatment.restore()
+        self.treatment.restore()
         now, self._now = self._now, None
         if now is None:
             return
-        self.step += 1
-        self._spending.step_ended()
-        if now.probing and isinstance(self._treatment, HandLoop):
+        self.count()
+        if now.probing and isinstance(self.treatment, HandLoop):
             self._moving = now
             return
         self._close(now, taken_back=taken_back)
@@ -308,7 +329,7 @@ class Lane:
 
     def abandon(self) -> None:
         """The step raised: put back what was borrowed; there is nothing to record."""
-        self._treatment.restore()
+        self.treatment.restore()
         self._now = None
 
     def deliver(self) -> None:
@@ -324,7 +345,7 @@ class Lane:
                 self._has_moved()
             self._hand_on()
         except TrainingStopped as stop:
-            self._stop = stop
+            self.stop = stop
         finally:
             self.early = False
 
@@ -363,7 +384,7 @@ class Lane:
 
     def _if_moved(self, updates: FloatArray | None) -> FloatArray | None:
         """A loop by hand may gather the gradients of several passes: one after which nothing moved was no step."""
-        by_hand = isinstance(self._treatment, HandLoop)
+        by_hand = isinstance(self.treatment, HandLoop)
         return None if by_hand and updates is not None and not updates.any() else updates
 
     def _send(self, now: StepUnderWay, updates: Tensor | None) -> None:

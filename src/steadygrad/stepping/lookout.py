@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import weakref
 from collections.abc import Callable, Sequence
 
 from torch.optim import Optimizer
@@ -14,6 +12,7 @@ from steadygrad.measure import heavy_ball, step_bound
 from steadygrad.policies.base import Policy
 from steadygrad.records import Finding, Reading, TensorInfo
 from steadygrad.stepping.arrears import Arrears
+from steadygrad.stepping.at_exit import settled_at_exit
 from steadygrad.stepping.undo import moves_while_evaluating
 
 AT_ONCE = 32
@@ -42,7 +41,7 @@ class Lookout:
         self._contained = containment.run
         self._tell = tell
         self._unseen = Arrears(self._look_through)
-        _alive.add(self)
+        settled_at_exit(self)
 
     def __del__(self) -> None:
         """A training that is collected in the middle of a script loses nothing either."""
@@ -103,15 +102,3 @@ def context_of(
         by_hand=optimizer is None,
         descends=optimizer is not None and moves_while_evaluating(optimizer),
     )
-
-
-_alive: weakref.WeakSet[Lookout] = weakref.WeakSet()
-
-
-def _settle_all() -> None:
-    """At interpreter exit: a script that just ends loses nothing. Last in, so before the run files are closed."""
-    for lookout in tuple(_alive):
-        lookout.settle()
-
-
-atexit.register(_settle_all)

@@ -12,13 +12,38 @@ if TYPE_CHECKING:
 
 
 class Outlet(Protocol):
-    """`steadygrad.logbook.Logbook` is one."""
+    """`steadygrad.logbook.Logbook` is one.
+
+    Attributes:
+        at_ease: nothing calls for being told of each step at once.
+    """
+
+    at_ease: bool
+
+    def free_until(self, track: Track) -> float:
+        """Step of this track before which it may be told of plain steps late; 0 where it must hear of the next one."""
+
+    def passes(self, track: Track) -> None:
+        """A step is about to be made of which nothing else will be told before it has ended."""
+
+    def passed(self, track: Track, reading: Reading) -> None:
+        """It has ended; `Track.tell` is called for it later."""
+
+    def settle(self, *, ended: bool = False) -> None:
+        """Have all steps told that have passed.
+
+        Args:
+            ended: the newest of them has just ended, and no other has begun.
+        """
 
     def begins(self, track: Track) -> None:
         """A step is about to be measured."""
 
     def reading(self, track: Track, reading: Reading) -> None:
         """A step has ended."""
+
+    def told(self, track: Track, reading: Reading) -> None:
+        """The same of a step that has passed: it is written down already."""
 
     def skipped(self, reading: Reading) -> None:
         """A step was left out, and everything that is found of it has been told."""

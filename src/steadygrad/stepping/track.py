@@ -18,25 +18,25 @@ from torch.optim import Optimizer
 
 from steadygrad.capture import CAPTURED, is_capturing
 from steadygrad.containment import Containment
-from steadygrad.detect import Context, Panel, missing_zero_grad
-from steadygrad.detect.finding import listed
+from steadygrad.detect import Context, missing_zero_grad
 from steadygrad.measure import Measurement, ParamTable, Spending
 from steadygrad.policies.base import Policy
 from steadygrad.ranks import Newcomers, Ranks
-from steadygrad.records import Finding, Incident, Reading
+from steadygrad.records import Reading
+from steadygrad.stepping.aftermath import REPORTING, Aftermath
 from steadygrad.stepping.apply import Applier, ClipCall, HandLoop, LeftOut
-from steadygrad.stepping.arrears import Arrears, is_plain
 from steadygrad.stepping.bounded import BoundedPolicy
 from steadygrad.stepping.brake import Brake, BrakedPolicy
 from steadygrad.stepping.growth import Growth
 from steadygrad.stepping.hooks import StepHooks
 from steadygrad.stepping.judge import Treatment
 from steadygrad.stepping.lane import Lane, is_late
-from steadygrad.stepping.lookout import Lookout, context_of
+from steadygrad.stepping.lookout import AT_ONCE, context_of
 from steadygrad.stepping.outlet import Outlet
 from steadygrad.stepping.plain import plain_total
 from steadygrad.stepping.saved import completed
 from steadygrad.stepping.shielded import ShieldedPolicy
+from steadygrad.stepping.short_way import ShortWay
 from steadygrad.stepping.strangers import Strangers
 from steadygrad.stepping.streak import SkipStreak
 from steadygrad.stepping.undo import StepUndo, moves_while_evaluating
@@ -45,9 +45,8 @@ from steadygrad.stepping.zero_grad import EVIDENCE_STEPS, ZeroGradCheck
 T = TypeVar("T")
 Groups = Sequence[Mapping[str, Any]]
 Rates = Callable[[Policy | None, Optimizer | None], Sequence[object]]
-# Counting, recording and showing: a fault in it must not cost the guard.
-_REPORTING = "reporting"
 _MEASURING = "measuring"
+_SHORT_WAY = "short way"
 _set_graded: Callable[[bool], None] = torch._C._set_grad_enabled  # noqa: SLF001 - its public name is a class
 
 
@@ -89,7 +88,6 @@ class Track:
         self._late = is_late(table.params) if late is None else late
         self._optimizer = None if optimizer is None else weakref.ref(optimizer)
         self._spending = spending or Spending()
-        self._streak = streak
         self._outlet = outlet
         self._containment = containment
         self._contained = containment.run
@@ -97,9 +95,8 @@ class Track:
             None if policy is None else BoundedPolicy(ShieldedPolicy(policy, containment))
         )
         self.brake = Brake()
-        self._unlearnt = Arrears(self._learn)
         context = context_of(index, table.tensors, policy, optimizer)
-        self._lookout = Lookout(Panel(context), containment, self._found)
+        self._aftermath = Aftermath(self, bounded, context, streak, outlet, containment)
         self.lane = Lane(
             index,
             table,
@@ -107,9 +104,9 @@ class Track:
             late=self._late,
             overhead=overhead,
             on_reading=self._on_reading,
-            on_owed=self._owe,
+            on_owed=self._aftermath.take_owed,
             on_nonfinite=self._trace,
-            unlearnt=self._unlearnt,
+            unlearnt=self._aftermath.unlearnt,
             containment=containment,
             clock=clock,
             spending=self._spending,
@@ -118,11 +115,12 @@ class Track:
             table,
             self.lane,
             policy,
-            self._lookout,
+            self._aftermath.lookout,
             Strangers(table, outlet.say),
             containment,
             partial(outlet.grown, self),
         )
+        self._short = ShortWay(self, table, self.lane, outlet)
         self._meet_optimizer(optimizer)
 
     def _meet_optimizer(self, optimizer: Optimizer | None) -> None:
@@ -136,7 +134,7 @@ class Track:
     @property
     def context(self) -> Context:
         """What detectors may know of the optimizer."""
-        return self._lookout.context
+        return self._aftermath.lookout.context
 
     @property
     def optimizer(self) -> Optimizer | None:
@@ -146,13 +144,14 @@ class Track:
     @property
     def policy(self) -> Policy | None:
         """What to do with gradients, having learnt from every step so far; None only watches."""
-        self._unlearnt.settle()
+        self._outlet.settle()
+        self._aftermath.unlearnt.settle()
         return self._policy
 
     def catch_up(self) -> None:
         """Learn from the steps that were put off, and look them through."""
-        self._unlearnt.settle()
-        self._lookout.settle()
+        self._outlet.settle()
+        self._aftermath.catch_up()
 
     def meets(self, ranks: Ranks, newcomers: Newcomers, rates: Rates) -> None:
         """Have parameters that join later told to ranks that hold other tensors.
@@ -167,7 +166,7 @@ class Track:
 
     def went_back(self, step: int) -> None:
         """Take note that weights and state have been put back to those of ``step``."""
-        self._streak.went_back_to = step
+        self._aftermath.streak.went_back_to = step
         self.lane.look_again()
 
     def close(self) -> None:
@@ -200,7 +199,8 @@ class Track:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
-        self.lane.step, policy = int(state["step"]), self.policy
+        policy = self.policy
+        self._short.until, self.lane.step = 0.0, int(state["step"])
         if policy is not None and state["policy"]:
             policy.load_state_dict(completed(state["policy"], policy.fresh().state_dict()))
 
@@ -279,7 +279,13 @@ class Track:
         return torch.tensor(math.nan) if norm is None else norm
 
     def _gradients_ready(self, evaluation: int) -> None:
+        if evaluation == 0 and self.lane.step < self._short.until and self._spend(self._passes):
+            return
         self._spend(self._measuring, self._measure, evaluation)
+
+    def _passes(self) -> bool:
+        optimizer = self.optimizer
+        return optimizer is not None and bool(self._contained(_SHORT_WAY, self._short.enters, optimizer))
 
     def _measure(self, evaluation: int) -> None:
         if self._zero_grad is not None and self._zero_grad.running:
@@ -294,13 +300,17 @@ class Track:
                 if self._undo is not None and self._policy is not None:
                     self._contained("undoing", self._undo.remember)
                     self._take_back = self.lane.skipping
-            elif not self.lane.again(self._groups()):
+                return
+            self._short.give_back(self._groups())
+            if not self.lane.again(self._groups()):
                 self._take_back = self._undo is not None
         except Exception:
             self.lane.abandon()
             raise
 
     def _begin(self, treatment: Treatment, max_norm: float | None = None) -> Measurement:
+        self._short.until = 0.0
+        self._outlet.settle()
         self._outlet.begins(self)
         if self._bounded is not None:
             self._bounded.bound = math.inf if max_norm is None else max_norm
@@ -319,9 +329,22 @@ class Track:
         if self._closing:
             self._abandoned()
             return
-        self._contained(_MEASURING, self._end)
-        if self._zero_grad is not None and self._zero_grad.running:
-            self._contained("gradient check", self._zero_grad.stepped)
+        if self._short.reading is not None:
+            self._contained(_SHORT_WAY, self._short.leaves)
+            if self.lane.step < self._short.until:
+                return
+            self._outlet.settle(ended=True)
+        else:
+            self._contained(_MEASURING, self._end)
+            if self._zero_grad is not None and self._zero_grad.running:
+                self._contained("gradient check", self._zero_grad.stepped)
+        self._open_short_way()
+
+    def _open_short_way(self) -> None:
+        optimizer = self.optimizer
+        is_checked = self._zero_grad is None or not self._zero_grad.running
+        if optimizer is not None and self._undo is None and is_checked and self.lane.step >= AT_ONCE:
+            self._contained(_SHORT_WAY, self._short.open, optimizer)
 
     def _end(self) -> None:
         taken_back, self._take_back = self._take_back, False
@@ -335,6 +358,7 @@ class Track:
 
     def _abandoned(self) -> None:
         self._clipped_early = self._take_back = False
+        self._short.reading = None
         if self._undo is not None:
             self._undo.forget()
         self.lane.abandon()
@@ -347,51 +371,21 @@ class Track:
         self._outlet.nonfinite(self)
 
     def _on_reading(self, reading: Reading) -> None:
-        plain = is_plain(reading)
-        if plain and self.lane.left_alone:
-            self._unlearnt.add(reading)
-        else:
-            self._unlearnt.settle()
-            if not self.lane.early:
-                self._learn(reading)
-        self._contained(_REPORTING, self._outlet.reading, self, reading)
-        self._lookout.take(reading, waits=plain)
-        if reading.skipped:
-            self._contained(_REPORTING, self._outlet.skipped, reading)
-        if not self.lane.early:
-            self._count(reading)
+        self._aftermath.take(reading, left_alone=self.lane.left_alone, early=self.lane.early)
 
-    def _found(self, finding: Finding) -> None:
-        self._contained(_REPORTING, self._outlet.finding, finding)
+    def tell(self, reading: Reading) -> None:
+        """Have a step told that has passed; the outlet calls this, in the order of the steps."""
+        self._aftermath.take_passed(reading)
 
-    def _owe(self, reading: Reading) -> None:
-        """What was put off when this Reading was asked for early."""
-        self._learn(reading)
-        self._count(reading)
-
-    def _learn(self, reading: Reading) -> None:
-        # An overflow is a GradScaler at work: nothing to learn from, and no sign of trouble.
-        if self._bounded is not None and not reading.overflow:
-            learn = self._bounded.skipped if reading.skipped else self._bounded.learn
-            for incident in learn(reading):
-                self._contained(_REPORTING, self._outlet.incident, incident)
-
-    def _count(self, reading: Reading) -> None:
-        if self._streak.observe(reading):
-            self._end_training(reading)
-
-    def _end_training(self, reading: Reading) -> None:
-        names = [self.table.tensors[i].name for i in reading.nonfinite.nonzero()[0][::-1]]
-        error = self._streak.error(reading, f"in {listed(names)}")
-        incident = Incident(reading.step, "stop", str(error), tuple(names[:16]), self.index)
-        self._contained(_REPORTING, self._outlet.incident, incident)
-        raise error
+    def look_through(self) -> None:
+        """Have detectors look at what has waited."""
+        self._aftermath.lookout.settle()
 
     def _check_zero_grad(self) -> None:
         if self._zero_grad is not None and self._zero_grad.gradients_ready():
             first = max(0, self.lane.step - EVIDENCE_STEPS + 1)
             finding = missing_zero_grad(first, {"steps": float(EVIDENCE_STEPS)}, self.index)
-            self._contained(_REPORTING, self._outlet.finding, finding)
+            self._contained(REPORTING, self._outlet.finding, finding)
 
 
 def _undo_of(optimizer: Optimizer | None) -> StepUndo | None:

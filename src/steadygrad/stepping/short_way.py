@@ -1,0 +1,207 @@
+"""The short way of a step to which nothing is done: its gradients are measured, found to be quiet, and it passes.
+
+Nearly every step of a healthy run takes it. All that such a step has to tell may wait for a few others (`Later`), so
+the way is open for as many at a time, and nobody takes it where anything calls for more: a rate that isn't known to be
+harmless, a loss out of the ordinary, parameters that have joined, a scaler at work.
+
+Shape legend: P parameters the table holds, p those of the optimizer's that have a gradient.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+from torch.optim import Optimizer
+
+from steadygrad.measure import GroupHyper, HostMeasurement, HostNorms, ParamTable
+from steadygrad.policies.base import PUT_OFF
+from steadygrad.policies.relative import facts_of
+from steadygrad.records import BoolArray, FloatArray, Reading
+from steadygrad.stepping.judge import Verdict
+from steadygrad.stepping.lane import Lane
+from steadygrad.stepping.outlet import Outlet
+from steadygrad.stepping.under_way import StepUnderWay
+
+if TYPE_CHECKING:
+    from steadygrad.stepping.track import Track
+
+Groups = Sequence[Mapping[str, Any]]
+_NOTHING: FloatArray = np.zeros(0, np.float32)
+
+
+class ShortWay:
+    """Lets the plain steps of one optimizer pass.
+
+    Args:
+        track: the optimizer's, as the outlet knows it.
+        table: its parameters.
+        lane: measures the steps that take the long way.
+        outlet: where steps are told.
+
+    Attributes:
+        until: step before which the way is open; 0 while it is closed.
+        reading: of the step that is on it, None without one.
+    """
+
+    def __init__(self, track: Track, table: ParamTable, lane: Lane, outlet: Outlet) -> None:
+        self.until = 0.0
+        self.reading: Reading | None = None
+        self._track, self._table, self._lane, self._outlet = track, table, lane, outlet
+        self._quiet = 0.0
+        self._rates: Sequence[GroupHyper] = ()
+        self._counts: tuple[int, int] = (0, 0)
+        self._lacks: list[bool] = []
+        self._lacks_some = False
+        self._rows: list[int] | None = None
+        self._absent: BoolArray | None = None
+        self._norms: HostNorms | None = None
+        self._cap: float | None = None
+
+    def open(self, optimizer: Optimizer) -> None:
+        """Open it, where the coming steps may be plain: nothing waits any more, and the policy has learnt of all steps.
+
+        Args:
+            optimizer: the optimizer; a step of it has just ended, and its gradients are still there.
+        """
+        lane, groups = self._lane, optimizer.param_groups
+        self.until = 0.0
+        until = min(lane.free_until(), self._outlet.free_until(self._track), lane.step + PUT_OFF)
+        if until <= lane.step or not self._lay_out(groups):
+            return
+        self._rates = self._table.hyper(groups)
+        self._quiet = self._quiet_at(self._rates)
+        self._cap = None if lane.policy is None else lane.policy.cap
+        if self._quiet > 0.0:
+            self.until = until
+
+    def enters(self, optimizer: Optimizer) -> bool:
+        """Whether the step whose gradients are ready now takes it: then it is measured, and nothing else is to be done."""
+        lane, groups = self._lane, optimizer.param_groups
+        if not self._outlet.at_ease or lane.stop is not None or _is_scaled(optimizer):
+            return False
+        grads = self._gradients(groups)
+        if not grads:
+            return False
+        rates = self._table.hyper(groups)
+        if rates is not self._rates:
+            self._rates, self._quiet = rates, self._quiet_at(rates)
+        if self._norms is None:
+            self._norms = HostNorms(grads)
+        norms, total = self._norms(grads)
+        # Not the other way round: a NaN is not quiet.
+        if not total <= self._quiet:
+            return False
+        self._outlet.passes(self._track)
+        lane.measurer.pass_by()
+        self.reading = Reading(
+            step=lane.step,
+            norms=norms if self._rows is None else self._spread(norms),
+            total_norm=total,
+            absent=self._absent,
+            cap=self._cap,
+            lr=facts_of(rates).lr,
+            optimizer=lane.index,
+            loss=lane.loss,
+            time_s=lane.clock(),
+        )
+        lane.loss = None
+        return True
+
+    def leaves(self) -> None:
+        """The step on it has ended."""
+        reading, self.reading = self.reading, None
+        if reading is not None:
+            self._lane.count()
+            self._outlet.passed(self._track, reading)
+
+    def give_back(self, groups: Groups) -> None:
+        """The step on it turns out to be no plain one: its closure is called once more. It goes the long way from here."""
+        reading, self.reading = self.reading, None
+        if reading is not None:
+            found = self._measurement(self._table.hyper(groups), reading.norms, reading.total_norm)
+            self._lane.resume(StepUnderWay(found, Verdict(cap=reading.cap), reading))
+
+    def _quiet_at(self, rates: Sequence[GroupHyper]) -> float:
+        """Norm up to which the coming steps are plain at these rates."""
+        policy = self._lane.policy
+        most = sys.float_info.max
+        return most if policy is None else min(most, policy.leaves_alone_up_to(self._measurement(rates)))
+
+    def _measurement(
+        self, rates: Sequence[GroupHyper], norms: FloatArray = _NOTHING, total: float = 0.0
+    ) -> HostMeasurement:
+        table = self._table
+        found = HostMeasurement.of(
+            norms,
+            total,
+            grads=(),
+            params=table.params,
+            tensors=table.tensors,
+            groups=rates,
+            group_of=table.group_of,
+            elsewhere=False,
+        )
+        found.param_norms = self._lane.newest_param_norms
+        return found
+
+    def _lay_out(self, groups: Groups) -> bool:
+        """Take note of which row each gradient belongs to; whether all of the optimizer's parameters have one."""
+        params, held = _params(groups), self._table.params
+        lacks = [param.grad is None for param in params]
+        rows: list[int] | None = None
+        if (
+            any(lacks)
+            or len(params) != len(held)
+            or any(a is not b for a, b in zip(params, held, strict=True))
+        ):
+            places = {id(param): row for row, param in enumerate(held)}
+            found = [places.get(id(param), -1) for param in params]
+            if all(lacks) or -1 in found:
+                return False
+            rows = [row for row, is_missing in zip(found, lacks, strict=True) if not is_missing]
+        if rows != self._rows or lacks != self._lacks or self._counts != (len(groups), len(params)):
+            self._norms = None
+        self._rows, self._lacks, self._counts = rows, lacks, (len(groups), len(params))
+        self._lacks_some = any(lacks)
+        self._absent = None
+        if rows is not None and len(rows) < len(held):
+            self._absent = np.ones(len(held), np.bool_)
+            self._absent[rows] = False
+        return bool(params)
+
+    def _gradients(self, groups: Groups) -> list[Tensor] | None:
+        """Gradients of the step, ``p`` of them; None where other parameters have one than had."""
+        params = _params(groups)
+        if (len(groups), len(params)) != self._counts:
+            return None
+        grads = [param.grad for param in params]
+        # By type, and in one sweep, because they are many.
+        if None.__class__ not in set(map(type, grads)):
+            return None if self._lacks_some else grads  # type: ignore[return-value]
+        if [grad is None for grad in grads] != self._lacks:
+            return None
+        return [grad for grad in grads if grad is not None]
+
+    def _spread(self, norms: FloatArray) -> FloatArray:
+        everywhere: FloatArray = np.zeros(len(self._table), norms.dtype)
+        everywhere[self._rows] = norms
+        return everywhere
+
+
+def _params(groups: Groups) -> Sequence[Tensor]:
+    if len(groups) == 1:
+        params: Sequence[Tensor] = groups[0]["params"]
+        return params
+    return [param for group in groups for param in group["params"]]
+
+
+def _is_scaled(optimizer: Optimizer) -> bool:
+    """Whether a ``GradScaler`` has left its work to the optimizer's kernel."""
+    return (
+        getattr(optimizer, "found_inf", None) is not None
+        or getattr(optimizer, "grad_scale", None) is not None
+    )
