@@ -87,15 +87,11 @@ class _Look:
 
 
 class Listener(Protocol):
-    """Who is told what was heard.
-
-    Attributes:
-        behind: the step that is told of isn't the newest, or the next one has begun.
-    """
+    """Who is told what was heard."""
 
     @property
     def behind(self) -> bool:
-        """See above."""
+        """Whether the step that is told of isn't the newest, or the next one has begun."""
 
     def finding(self, finding: Finding) -> None:
         """Something was found."""

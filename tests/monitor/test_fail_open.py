@@ -112,8 +112,8 @@ class BrokenCheck:
 
 
 BREAKS = {
-    "detection": lambda monitor: setattr(monitor._tracks[0]._lookout._panel, "observe", broken),
-    "measuring": lambda monitor: setattr(monitor._tracks[0].lane._measurer, "measure", broken),
+    "detection": lambda monitor: setattr(monitor._tracks[0]._aftermath.lookout._panel, "observe", broken),
+    "measuring": lambda monitor: setattr(monitor._tracks[0].lane.measurer, "measure", broken),
     "gradient check": lambda monitor: setattr(monitor._tracks[0], "_zero_grad", BrokenCheck()),
 }
 
@@ -173,7 +173,7 @@ def test_a_fault_leaves_rate_and_fused_attributes_as_they_were():
 def test_clip_goes_on_returning_a_number():
     model = seeded(mlp)
     guard = attach("guard", model)
-    guard._tracks[0].lane._measurer.measure = broken
+    guard._tracks[0].lane.measurer.measure = broken
     model(batches(1)[0][0]).sum().backward()
     expected = float(torch.cat([param.grad.flatten() for param in model.parameters()]).norm())
     for _ in range(2):
@@ -208,7 +208,7 @@ def skips(model, optimizer, guard):
 
 
 NO_COST = {
-    "parameter norms": lambda track, _: setattr(track.lane._measurer, "norms_of", broken),
+    "parameter norms": lambda track, _: setattr(track.lane.measurer, "norms_of", broken),
     "update probes": lambda track, _: setattr(track.lane._moves.probe, "open", broken),
     "closing probes": lambda track, _: setattr(track.lane._moves.probe, "close", broken),
     "outlet": lambda _, monitor: setattr(monitor, "reading", broken),

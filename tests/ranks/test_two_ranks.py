@@ -188,7 +188,7 @@ def check_a_fault_of_one(rank):
     optimizer, guard = guarded(model, auto())
     train_step(model, optimizer, batches()[0], guard)
     if rank == 1:
-        guard._tracks[0].lane._measurer._plans = None
+        guard._tracks[0].lane.measurer._plans = None
     for batch in batches():
         train_step(model, optimizer, own_rows(batch, rank, RANKS), guard)
     assert "measuring" in guard.summary()

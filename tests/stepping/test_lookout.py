@@ -16,7 +16,7 @@ from steadygrad.containment import Containment
 from steadygrad.detect import Context, Panel
 from steadygrad.policies.base import PUT_OFF
 from steadygrad.records import Reading, TensorInfo
-from steadygrad.stepping import lookout
+from steadygrad.stepping import at_exit, lookout
 from steadygrad.stepping.arrears import is_plain
 from steadygrad.stepping.lookout import AT_ONCE, Lookout
 
@@ -61,7 +61,7 @@ def test_a_script_that_just_ends_loses_nothing():
     for step in range(AT_ONCE + 2):
         late.take(reading(step, 1.0 if step <= AT_ONCE else 1e9), waits=True)
     assert not found
-    lookout._settle_all()
+    at_exit._settle_all()
     assert found
 
 

@@ -17,11 +17,19 @@ both_paths = pytest.mark.parametrize("late", [False, True], ids=["host", "late"]
 
 
 class Outlet:
-    """Keeps what a track publishes, in order."""
+    """Keeps what a track publishes, in order; wants to be told of each step at once."""
+
+    at_ease = False
 
     def __init__(self):
         self.traced = []
         self.events = []
+
+    def free_until(self, track):
+        return 0
+
+    def settle(self, *, ended=False):
+        pass
 
     def begins(self, track):
         pass
