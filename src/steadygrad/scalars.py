@@ -56,11 +56,16 @@ class Scalars:
         Raises:
             UsageError: a value is not a number.
         """
-        late = {name: _single(name, value) for name, value in values.items() if _is_late(value)}
-        here = {name: _as_float(name, value) for name, value in values.items() if name not in late}
+        late: dict[str, Tensor] = {}
+        here: dict[str, float] = {}
+        for name, value in values.items():
+            if _is_late(value):
+                late[name] = _single(name, value)
+            else:
+                here[name] = _as_float(name, value)
         steps = {name: self._step(name, steps_made) for name in values}
-        for name, value in here.items():
-            self._emit(steps[name], name, value)
+        for name, number in here.items():
+            self._emit(steps[name], name, number)
         if late:
             packet = torch.stack([value.reshape(()) for value in late.values()])
             self.reads.send(packet, tuple((steps[name], name) for name in late))

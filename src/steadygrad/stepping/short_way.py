@@ -51,7 +51,7 @@ class ShortWay:
         self.until = 0.0
         self.reading: Reading | None = None
         self._track, self._table, self._lane, self._outlet = track, table, lane, outlet
-        self._quiet = 0.0
+        self._quiet = self._lr = 0.0
         self._rates: Sequence[GroupHyper] = ()
         self._counts: tuple[int, int] = (0, 0)
         self._lacks: list[bool] = []
@@ -72,8 +72,7 @@ class ShortWay:
         until = min(lane.free_until(), self._outlet.free_until(self._track), lane.step + PUT_OFF)
         if until <= lane.step or not self._lay_out(groups):
             return
-        self._rates = self._table.hyper(groups)
-        self._quiet = self._quiet_at(self._rates)
+        self._take_rates(self._table.hyper(groups))
         self._cap = None if lane.policy is None else lane.policy.cap
         if self._quiet > 0.0:
             self.until = until
@@ -88,7 +87,7 @@ class ShortWay:
             return False
         rates = self._table.hyper(groups)
         if rates is not self._rates:
-            self._rates, self._quiet = rates, self._quiet_at(rates)
+            self._take_rates(rates)
         if self._norms is None:
             self._norms = HostNorms(grads)
         norms, total = self._norms(grads)
@@ -103,7 +102,7 @@ class ShortWay:
             total_norm=total,
             absent=self._absent,
             cap=self._cap,
-            lr=facts_of(rates).lr,
+            lr=self._lr,
             optimizer=lane.index,
             loss=lane.loss,
             time_s=lane.clock(),
@@ -125,11 +124,13 @@ class ShortWay:
             found = self._measurement(self._table.hyper(groups), reading.norms, reading.total_norm)
             self._lane.resume(StepUnderWay(found, Verdict(cap=reading.cap), reading))
 
-    def _quiet_at(self, rates: Sequence[GroupHyper]) -> float:
-        """Norm up to which the coming steps are plain at these rates."""
-        policy = self._lane.policy
-        most = sys.float_info.max
-        return most if policy is None else min(most, policy.leaves_alone_up_to(self._measurement(rates)))
+    def _take_rates(self, rates: Sequence[GroupHyper]) -> None:
+        """Ask up to which norm the coming steps are plain at these rates."""
+        policy, most = self._lane.policy, sys.float_info.max
+        self._rates, self._lr = rates, facts_of(rates).lr
+        self._quiet = (
+            most if policy is None else min(most, policy.leaves_alone_up_to(self._measurement(rates)))
+        )
 
     def _measurement(
         self, rates: Sequence[GroupHyper], norms: FloatArray = _NOTHING, total: float = 0.0
