@@ -185,7 +185,7 @@ class Logbook:
             self.witness.begins(track.index, track.lane.step)
 
     def passed(self, track: Track, reading: Reading) -> None:
-        """It has been made: write it down, the rest can wait."""
+        """It has been made: write it down, the rest waits."""
         self._later.add((track, self._recorded(track, reading)))
 
     def settle(self, *, ended: bool = False) -> None:
@@ -214,6 +214,9 @@ class Logbook:
             reading = replace(reading, loss=self._newest_loss[1])
         if self.recorder is not None:
             self.contained("recording", self.recorder.append, track.index, reading)
+        # At once, too: a logger may have a row of its own for each step.
+        for part, sink in self.sinks:
+            self.contained(part, sink.reading, reading, track.table.tensors)
         return reading
 
     def told(self, track: Track, reading: Reading) -> None:
@@ -229,8 +232,6 @@ class Logbook:
             self._own_clip.step(reading, track.context)
         for part, listener in self.listeners:
             self.contained(part, listener, reading)
-        for part, sink in self.sinks:
-            self.contained(part, sink.reading, reading, track.table.tensors)
 
     def ended(self, track: Track) -> None:
         """A step over several ranks has ended."""
@@ -354,6 +355,8 @@ class Logbook:
             self._newest_loss = (step, value)
         if self.recorder is not None:
             self.contained("recording", self.recorder.scalar, step, name, value)
+        for part, sink in self.sinks:
+            self.contained(part, sink.number, step, name, value)
         if self.at_ease and not (is_loss and not value <= self._usual_loss):
             self._later.add((step, name, value))
             return
@@ -368,5 +371,3 @@ class Logbook:
         self.contained("detection by the clip", self._own_clip.number, step, name, value)
         for part, listener in self.scalar_listeners:
             self.contained(part, listener, step, name, value)
-        for part, sink in self.sinks:
-            self.contained(part, sink.number, step, name, value)
