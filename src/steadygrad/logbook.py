@@ -36,6 +36,7 @@ from steadygrad.summary import Counts, where_nonfinite
 RECENT_READINGS = 256
 MAX_FINDINGS = 1000
 LISTENING = "listening"
+REPORTING = "reporting"
 BUNDLES = "incident bundles"
 
 Listener = Callable[[Reading], None]
@@ -190,7 +191,7 @@ class Logbook:
 
     def settle(self, *, ended: bool = False) -> None:
         """Tell of what has waited; ``ended``: the newest of the steps has just ended."""
-        for track in self._later.settle(ended=ended):
+        for track in self.contained(REPORTING, partial(self._later.settle, ended=ended)) or ():
             track.look_through()
 
     def begins(self, track: Track) -> None:

@@ -170,11 +170,11 @@ class Seat:
     def tell(self) -> None:
         """Bring the numbers up to date."""
         counts, training = self._counts, self._training
+        monitor = self._kept or self._monitor()
+        if monitor is not None:  # first, for then everything is counted
+            training.findings = monitor.findings
         training.steps, training.clipped, training.overflows = counts.steps, counts.clipped, counts.overflows
         training.skipped = counts.skipped - counts.overflows
-        monitor = self._kept or self._monitor()
-        if monitor is not None:
-            training.findings = monitor.findings
 
     def _log_loss(self, losses: Losses) -> None:
         if not self._led and losses.value is not None and losses.round != self.round:
