@@ -114,12 +114,7 @@ class Lane:
 
     def free_until(self) -> float:
         """Step before which nothing but gradients is to be measured, by this process alone; 0 where the next is no plain one."""
-        if (
-            self._late
-            or self._descends
-            or self.measurer.together is not None
-            or isinstance(self.treatment, ClipCall)
-        ):
+        if self._late or self._descends or self.measurer.together is not None:
             return 0.0
         # Where a policy learns from parameter norms, probes come with those.
         probe = math.inf if self._param_norms else self._moves.budget.next_due

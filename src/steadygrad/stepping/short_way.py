@@ -9,18 +9,22 @@ Shape legend: P parameters the table holds, p those of the optimizer's that have
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steadygrad.measure import GroupHyper, HostMeasurement, HostNorms, ParamTable
+from steadygrad.measure import GroupHyper, HostMeasurement, HostNorms
 from steadygrad.policies.base import PUT_OFF
 from steadygrad.policies.relative import facts_of
 from steadygrad.records import BoolArray, FloatArray, Reading
+from steadygrad.stepping.bounded import BoundedPolicy
 from steadygrad.stepping.judge import Verdict
 from steadygrad.stepping.lane import Lane
 from steadygrad.stepping.outlet import Outlet
@@ -38,8 +42,8 @@ class ShortWay:
 
     Args:
         track: the optimizer's, as the outlet knows it.
-        table: its parameters.
         lane: measures the steps that take the long way.
+        bounded: the lane's policy, as it sees the norms of a loop that clips by itself; None only watches.
         outlet: where steps are told.
 
     Attributes:
@@ -47,10 +51,11 @@ class ShortWay:
         reading: of the step that is on it, None without one.
     """
 
-    def __init__(self, track: Track, table: ParamTable, lane: Lane, outlet: Outlet) -> None:
+    def __init__(self, track: Track, lane: Lane, bounded: BoundedPolicy | None, outlet: Outlet) -> None:
         self.until = 0.0
         self.reading: Reading | None = None
-        self._track, self._table, self._lane, self._outlet = track, table, lane, outlet
+        self._track, self._table, self._lane, self._outlet = track, lane.table, lane, outlet
+        self._bounded = bounded
         self._quiet = self._lr = 0.0
         self._rates: Sequence[GroupHyper] = ()
         self._counts: tuple[int, int] = (0, 0)
@@ -61,27 +66,44 @@ class ShortWay:
         self._norms: HostNorms | None = None
         self._cap: float | None = None
 
-    def open(self, optimizer: Optimizer) -> None:
-        """Open it, where the coming steps may be plain: nothing waits any more, and the policy has learnt of all steps.
+    def open(self) -> None:
+        """Open it, where the coming steps may be plain.
 
-        Args:
-            optimizer: the optimizer; a step of it has just ended, and its gradients are still there.
+        A step has just ended, and its gradients are still there; nothing waits to be told, and the policy has learnt of all.
         """
-        lane, groups = self._lane, optimizer.param_groups
-        self.until = 0.0
+        optimizer = self._track.optimizer
+        lane = self._lane
+        self.close()
         until = min(lane.free_until(), self._outlet.free_until(self._track), lane.step + PUT_OFF)
-        if until <= lane.step or not self._lay_out(groups):
+        if optimizer is None or until <= lane.step or not self._lay_out(optimizer.param_groups):
             return
-        self._take_rates(self._table.hyper(groups))
+        self._take_rates(self._table.hyper(optimizer.param_groups))
         self._cap = None if lane.policy is None else lane.policy.cap
         if self._quiet > 0.0:
             self.until = until
 
-    def enters(self, optimizer: Optimizer) -> bool:
-        """Whether the step whose gradients are ready now takes it: then it is measured, and nothing else is to be done."""
-        lane, groups = self._lane, optimizer.param_groups
-        if not self._outlet.at_ease or lane.stop is not None or _is_scaled(optimizer):
+    def close(self) -> None:
+        """Let nobody pass, nor whoever is on it."""
+        self.until, self.reading = 0.0, None
+
+    @property
+    def total_norm(self) -> Tensor:
+        """Of the step on it, 0-d."""
+        return torch.from_numpy(np.asarray(math.nan if self.reading is None else self.reading.total_norm))
+
+    def enters(self, bound: float = math.inf) -> bool:
+        """Whether the step whose gradients are ready now takes it: then it is measured, and nothing else is to be done.
+
+        Args:
+            bound: total norm that the loop is about to clip to by itself; infinite where it isn't.
+        """
+        lane, optimizer = self._lane, self._track.optimizer
+        self.reading = None
+        if optimizer is None or not self._outlet.at_ease or lane.stop is not None or _is_scaled(optimizer):
             return False
+        if self._bounded is not None and self._bounded.bound != bound:
+            return False
+        groups = optimizer.param_groups
         grads = self._gradients(groups)
         if not grads:
             return False
@@ -109,6 +131,11 @@ class ShortWay:
         )
         lane.loss = None
         return True
+
+    def go_on(self) -> None:
+        """The step on it, measured before it began, begins."""
+        if self.reading is not None and self._lane.loss is not None:  # logged since
+            self.reading, self._lane.loss = replace(self.reading, loss=self._lane.loss), None
 
     def leaves(self) -> None:
         """The step on it has ended."""

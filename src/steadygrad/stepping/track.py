@@ -120,7 +120,7 @@ class Track:
             containment,
             partial(outlet.grown, self),
         )
-        self._short = ShortWay(self, table, self.lane, outlet)
+        self._short = ShortWay(self, self.lane, bounded, outlet)
         self._meet_optimizer(optimizer)
 
     def _meet_optimizer(self, optimizer: Optimizer | None) -> None:
@@ -200,7 +200,8 @@ class Track:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         policy = self.policy
-        self._short.until, self.lane.step = 0.0, int(state["step"])
+        self._short.close()
+        self.lane.step = int(state["step"])
         if policy is not None and state["policy"]:
             policy.load_state_dict(completed(state["policy"], policy.fresh().state_dict()))
 
@@ -213,7 +214,7 @@ class Track:
         Returns:
             Total norm before any scaling, 0-d.
         """
-        return self._spend(self._clipped, max_norm)
+        return self._spend(self._clipped, math.inf if max_norm is None else max_norm)
 
     def left_out(self, *, surely: bool) -> None:
         """A ``GradScaler`` left a step out: ``surely``, or if one that `clip_` has measured is still to come."""
@@ -221,6 +222,7 @@ class Track:
             self._spend(self._passed_over)
 
     def _passed_over(self) -> None:
+        self._short.give_back(self._groups())
         ranks = self.lane.ranks
         # Where weights are cut over ranks each scaler decides for itself: the others may not be measuring.
         if not self.lane.under_way and (ranks is None or not ranks.sharded):
@@ -242,16 +244,20 @@ class Track:
             _set_graded(graded)
             spending.spent_s += spending.clock() - began
 
-    def _clipped(self, max_norm: float | None) -> Tensor:
+    def _clipped(self, bound: float) -> Tensor:
         if is_capturing():
             return self._plain_norm()
         if self._clip is None:
-            measured = self._measuring(self._begin, self._step, max_norm)
+            measured = self._measuring(self._begin, self._step, bound)
             self._contained(_MEASURING, self.lane.end)
             return self._plain_norm() if measured is None else measured.total_norm
         if self.lane.under_way:
             self._contained(_MEASURING, self.lane.pass_over)
-        measured = self._measuring(self._begin, self._clip, max_norm)
+        is_short = self.lane.step < self._short.until
+        if is_short and self._contained(_SHORT_WAY, self._short.enters, bound):
+            self._clipped_early = True
+            return self._short.total_norm
+        measured = self._measuring(self._begin, self._clip, bound)
         self._clipped_early = measured is not None
         if measured is None:
             self.lane.abandon()
@@ -279,19 +285,16 @@ class Track:
         return torch.tensor(math.nan) if norm is None else norm
 
     def _gradients_ready(self, evaluation: int) -> None:
-        if evaluation == 0 and self.lane.step < self._short.until and self._spend(self._passes):
-            return
-        self._spend(self._measuring, self._measure, evaluation)
-
-    def _passes(self) -> bool:
-        optimizer = self.optimizer
-        return optimizer is not None and bool(self._contained(_SHORT_WAY, self._short.enters, optimizer))
+        is_short = evaluation == 0 and not self._clipped_early and self.lane.step < self._short.until
+        if not (is_short and self._spend(self._contained, _SHORT_WAY, self._short.enters)):
+            self._spend(self._measuring, self._measure, evaluation)
 
     def _measure(self, evaluation: int) -> None:
         if self._zero_grad is not None and self._zero_grad.running:
             self._contained("gradient check", self._check_zero_grad)
-        if self._clipped_early and self.lane.under_way:
+        if self._clipped_early and (self.lane.under_way or self._short.reading is not None):
             self._clipped_early = False
+            self._short.go_on()
             self.lane.go_on()
             return
         try:
@@ -308,12 +311,12 @@ class Track:
             self.lane.abandon()
             raise
 
-    def _begin(self, treatment: Treatment, max_norm: float | None = None) -> Measurement:
-        self._short.until = 0.0
+    def _begin(self, treatment: Treatment, bound: float = math.inf) -> Measurement:
+        self._short.close()
         self._outlet.settle()
         self._outlet.begins(self)
         if self._bounded is not None:
-            self._bounded.bound = math.inf if max_norm is None else max_norm
+            self._bounded.bound = bound
         optimizer = self.optimizer
         groups: Groups = () if optimizer is None else optimizer.param_groups
         if optimizer is not None and self.table.grown(groups):
@@ -341,10 +344,9 @@ class Track:
         self._open_short_way()
 
     def _open_short_way(self) -> None:
-        optimizer = self.optimizer
         is_checked = self._zero_grad is None or not self._zero_grad.running
-        if optimizer is not None and self._undo is None and is_checked and self.lane.step >= AT_ONCE:
-            self._contained(_SHORT_WAY, self._short.open, optimizer)
+        if is_checked and self._undo is None and self.lane.step >= AT_ONCE:
+            self._contained(_SHORT_WAY, self._short.open)
 
     def _end(self) -> None:
         taken_back, self._take_back = self._take_back, False
