@@ -6,6 +6,8 @@ three to five times as long as when it has just run.
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 
 from steadygrad.records import Reading
@@ -16,6 +18,15 @@ MOST = 256
 
 Number = tuple[int, str, float]
 
+# Somebody may ask from another thread while the training steps: the order of the steps is that of all it learns.
+_one_at_a_time = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a child must not inherit it locked by a thread that it hasn't got
+    os.register_at_fork(
+        before=_one_at_a_time.acquire,
+        after_in_parent=_one_at_a_time.release,
+        after_in_child=_one_at_a_time.release,
+    )
+
 
 class Later:
     """Keeps steps and numbers, and tells of them later.
@@ -23,6 +34,7 @@ class Later:
     Args:
         step: told of each step.
         number: told of each number.
+        told: told of each optimizer when some of its steps have been told.
 
     Attributes:
         behind: a step is being told of after which others have been made, or while another is under way: nothing may be
@@ -30,11 +42,15 @@ class Later:
     """
 
     def __init__(
-        self, step: Callable[[Track, Reading], None], number: Callable[[int, str, float], None]
+        self,
+        step: Callable[[Track, Reading], None],
+        number: Callable[[int, str, float], None],
+        told: Callable[[Track], None],
     ) -> None:
         self.behind = False
-        self._step, self._number = step, number
+        self._step, self._number, self._told = step, number, told
         self._waiting: list[tuple[Track, Reading] | Number] = []
+        self._telling = False
         settled_at_exit(self)
 
     def __del__(self) -> None:
@@ -48,17 +64,25 @@ class Later:
         if len(self._waiting) > MOST:
             self.settle()
 
-    def settle(self, *, ended: bool = False) -> set[Track]:
+    def settle(self, *, ended: bool = False) -> None:
         """Tell of all that wait.
 
         Args:
             ended: the newest of these steps has just ended, and no other has begun.
-
-        Returns:
-            Whose steps they were.
         """
-        if not self._waiting:
-            return set()
+        with _one_at_a_time:
+            # Who is being told of a step may ask in turn, and is to know what came before that step and not more.
+            if not self._waiting or self._telling:
+                return
+            self._telling = True
+            try:
+                tracks = self._tell(ended=ended)
+            finally:
+                self._telling = False
+            for track in tracks:
+                self._told(track)
+
+    def _tell(self, *, ended: bool) -> set[Track]:
         waiting, self._waiting = self._waiting, []
         last = (
             max((i for i, entry in enumerate(waiting) if len(entry) == 2), default=0)

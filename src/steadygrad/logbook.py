@@ -126,7 +126,7 @@ class Logbook:
         self.waiters: list[Waiter] = []
         self.at_ease = False
         self._usual_loss = -math.inf
-        self._later = Later(Track.tell, self._tell_number)
+        self._later = Later(Track.tell, self._tell_number, Track.look_through)
 
     def listen(self, model: nn.Module, *, overhead: float, guarded: bool) -> None:
         """Listen to the signals inside a model too, on a few steps."""
@@ -171,9 +171,9 @@ class Logbook:
 
     def free_until(self, track: Track) -> float:
         """Step of this track before which plain steps may be told late; from here on, where there is one, they are."""
-        until = 0.0
-        if self.signals is None or not self.signals.listens:
-            until = min([waiter.waits_until(track.index) for waiter in self.waiters], default=math.inf)
+        until = min([waiter.waits_until(track.index) for waiter in self.waiters], default=math.inf)
+        if self.signals is not None:
+            until = min(until, self.signals.waits_until(track.index, track.lane.step))
         self.at_ease = until > 0.0
         self._usual_loss = min([self._course.usual_loss, *(waiter.usual_loss for waiter in self.waiters)])
         return until
@@ -181,9 +181,9 @@ class Logbook:
     def passes(self, track: Track) -> None:
         """A plain step is about to be made: its batch belongs to it."""
         if self.forensics is not None:
-            self.forensics.begins(track.index)
+            self.contained("tracing", self.forensics.begins, track.index)
         if self.witness is not None:
-            self.witness.begins(track.index, track.lane.step)
+            self.contained(BUNDLES, self.witness.begins, track.index, track.lane.step)
 
     def passed(self, track: Track, reading: Reading) -> None:
         """It has been made: write it down, the rest waits."""
@@ -191,22 +191,19 @@ class Logbook:
 
     def settle(self, *, ended: bool = False) -> None:
         """Tell of what has waited; ``ended``: the newest of the steps has just ended."""
-        for track in self.contained(REPORTING, partial(self._later.settle, ended=ended)) or ():
-            track.look_through()
+        self.contained(REPORTING, partial(self._later.settle, ended=ended))
 
     def begins(self, track: Track) -> None:
         """A step is about to be measured."""
         for part, starter in self.starters:
             self.contained(part, starter)
-        if self.forensics is not None:
-            self.contained("tracing", self.forensics.begins, track.index)
-        if self.witness is not None:
-            self.contained(BUNDLES, self.witness.begins, track.index, track.lane.step)
+        self.passes(track)
 
     def reading(self, track: Track, reading: Reading) -> None:
         """A step has ended: record it, count it, keep it, show a skip."""
         if self.scalars.reads.waiting:
             self.scalars.deliver()
+        self.settle()
         self.told(track, self._recorded(track, reading))
 
     def _recorded(self, track: Track, reading: Reading) -> Reading:

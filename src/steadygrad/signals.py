@@ -154,10 +154,10 @@ class SignalProbe:
         self._looked = False
         self._last = ""
 
-    @property
-    def listens(self) -> bool:
-        """Whether it listens to the step under way, or to the next one."""
-        return self._look is not None
+    def waits_until(self, optimizer: int, step: int) -> float:
+        """Step of this optimizer, from ``step`` on, before which plain ones may be told later; 0 while it listens."""
+        due = math.inf if optimizer else self._budget.next_due
+        return 0.0 if self._look is not None else due + 1 if due >= step else math.inf
 
     def after_step(self, reading: Reading) -> None:
         """A step has ended: judge what was heard, and listen to the next where that fits the budget."""

@@ -156,7 +156,7 @@ class Measurer:
         self.refreshed_param_norms = False
         if not self._wants_param_norms:
             return None
-        if self._countdown == 0:
+        if self._countdown <= 0:
             joined, self._joined_params = self._joined_params, None
             self._param_norms = joined if joined is not None else self.norms_of(self._table.params)
             self._countdown = PARAM_NORM_EVERY

@@ -295,7 +295,8 @@ class Auto(Policy):
         if self._hold.engaged:
             return -math.inf
         if not self._by_reach:
-            return min(self._footing.least_spike_limit(), _BEYOND)
+            # The limit as it was worked out last is what they will be judged by.
+            return min(self._footing.least_spike_limit(), _BEYOND, self._limit)
         facts = None if self._rates_passed is None else facts_of(self._rates_passed)
         if facts is None or facts.rate is None or self._relative.weight_norm is None:
             return -math.inf

@@ -119,6 +119,15 @@ class Keeper:
         """Whether a look through state or buffers is waiting to be taken in."""
         return bool(self._asked)
 
+    def next_due(self, step: int) -> float:
+        """After how many steps in all the next copy or look is due, as far as that is known when ``step`` have been made."""
+        look = BUFFERS_EVERY * (step // BUFFERS_EVERY + 1)
+        if self._every is not None:
+            return min(look, self._every * (step // self._every + 1))
+        proven = step if self._pending is None else step + PROBATION - self._pending.clean
+        copy = max(self._budget.next_due, proven)
+        return min(look, copy) if copy > step else look
+
     def step(self, step: int, *, clean: bool) -> None:
         """One step has been made, and the state is what it left; copy it if it is time to."""
         is_due = self._wants(step)

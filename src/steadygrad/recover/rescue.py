@@ -123,10 +123,7 @@ class Rescue:
         awake = self.in_trouble or self._put_off or self._loads.happened or self._keeper.looks
         if awake or not self._began or any(track.brake.on for track in self._tracks):
             return 0.0
-        every = self._plan.every
-        if every is None or optimizer:
-            return math.inf
-        return every * (self._tracks[0].lane.step // every + 1)
+        return math.inf if optimizer else self._keeper.next_due(self._tracks[0].lane.step)
 
     def begins(self) -> None:
         """A step is about to be made: before the first one, the state is copied."""

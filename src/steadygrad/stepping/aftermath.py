@@ -87,6 +87,7 @@ class Aftermath:
 
     def take_passed(self, reading: Reading) -> None:
         """Take in a plain step that has taken the short way, and is written down already."""
+        self.unlearnt.settle()
         self._learn(reading)
         self._contained(REPORTING, self._outlet.told, self._track, reading)
         self.lookout.take(reading, waits=True)

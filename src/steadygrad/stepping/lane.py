@@ -80,7 +80,7 @@ class Lane:
         self._owed: tuple[object, Reading] | None = None
         self.early = False
         self._on_nonfinite = on_nonfinite
-        self._unlearnt = unlearnt
+        self.unlearnt = unlearnt
         self.left_alone = False
         self._contained = containment.run
         self.stop: TrainingStopped | None = None
@@ -240,11 +240,12 @@ class Lane:
             return self._watched(measurement)
         known = measurement.known_total
         counts = measurement.grads or measurement.elsewhere
-        if known is not None and counts and not self._unlearnt.full:
+        # After a look at the weights it is worked out anew, or the cap that is recorded would be of long ago.
+        if known is not None and counts and not (self.unlearnt.full or self.measurer.refreshed_param_norms):
             self.left_alone = known < math.inf and known <= policy.leaves_alone_up_to(measurement)
             if self.left_alone:
                 return Verdict(cap=policy.cap)
-        self._unlearnt.settle()
+        self.unlearnt.settle()
         return self._judge(measurement, policy, treatment)
 
     def again(self, groups: Sequence[Mapping[str, Any]]) -> bool:

@@ -58,7 +58,6 @@ class ShortWay:
         self._bounded = bounded
         self._quiet = self._lr = 0.0
         self._rates: Sequence[GroupHyper] = ()
-        self._counts: tuple[int, int] = (0, 0)
         self._lacks: list[bool] = []
         self._lacks_some = False
         self._rows: list[int] | None = None
@@ -77,6 +76,7 @@ class ShortWay:
         until = min(lane.free_until(), self._outlet.free_until(self._track), lane.step + PUT_OFF)
         if optimizer is None or until <= lane.step or not self._lay_out(optimizer.param_groups):
             return
+        lane.unlearnt.settle()
         self._take_rates(self._table.hyper(optimizer.param_groups))
         self._cap = None if lane.policy is None else lane.policy.cap
         if self._quiet > 0.0:
@@ -102,6 +102,9 @@ class ShortWay:
         if optimizer is None or not self._outlet.at_ease or lane.stop is not None or _is_scaled(optimizer):
             return False
         if self._bounded is not None and self._bounded.bound != bound:
+            return False
+        # A step that raised was none, but a turn: the weights are due sooner than it looked.
+        if lane.measurer.param_norms_due <= 0:
             return False
         groups = optimizer.param_groups
         grads = self._gradients(groups)
@@ -148,6 +151,7 @@ class ShortWay:
         """The step on it turns out to be no plain one: its closure is called once more. It goes the long way from here."""
         reading, self.reading = self.reading, None
         if reading is not None:
+            self._outlet.settle()
             found = self._measurement(self._table.hyper(groups), reading.norms, reading.total_norm)
             self._lane.resume(StepUnderWay(found, Verdict(cap=reading.cap), reading))
 
@@ -177,36 +181,24 @@ class ShortWay:
         return found
 
     def _lay_out(self, groups: Groups) -> bool:
-        """Take note of which row each gradient belongs to; whether all of the optimizer's parameters have one."""
-        params, held = _params(groups), self._table.params
-        lacks = [param.grad is None for param in params]
-        rows: list[int] | None = None
-        if (
-            any(lacks)
-            or len(params) != len(held)
-            or any(a is not b for a, b in zip(params, held, strict=True))
-        ):
-            places = {id(param): row for row, param in enumerate(held)}
-            found = [places.get(id(param), -1) for param in params]
-            if all(lacks) or -1 in found:
-                return False
-            rows = [row for row, is_missing in zip(found, lacks, strict=True) if not is_missing]
-        if rows != self._rows or lacks != self._lacks or self._counts != (len(groups), len(params)):
+        """Take note of which parameters have a gradient; whether any has, and the table knows them all."""
+        if self._table.grown(groups):
+            return False
+        lacks = [param.grad is None for param in self._table.params]
+        if lacks != self._lacks:
             self._norms = None
-        self._rows, self._lacks, self._counts = rows, lacks, (len(groups), len(params))
-        self._lacks_some = any(lacks)
-        self._absent = None
-        if rows is not None and len(rows) < len(held):
-            self._absent = np.ones(len(held), np.bool_)
-            self._absent[rows] = False
-        return bool(params)
+        self._lacks, self._lacks_some = lacks, any(lacks)
+        self._rows = self._absent = None
+        if self._lacks_some:
+            self._absent = np.array(lacks)
+            self._rows = np.flatnonzero(~self._absent).tolist()
+        return not all(lacks)
 
     def _gradients(self, groups: Groups) -> list[Tensor] | None:
-        """Gradients of the step, ``p`` of them; None where other parameters have one than had."""
-        params = _params(groups)
-        if (len(groups), len(params)) != self._counts:
+        """Gradients of the step in the table's order, ``p`` of them; None where other parameters have one than had."""
+        if self._table.grown(groups):
             return None
-        grads = [param.grad for param in params]
+        grads = [param.grad for param in self._table.params]
         # By type, and in one sweep, because they are many.
         if None.__class__ not in set(map(type, grads)):
             return None if self._lacks_some else grads  # type: ignore[return-value]
@@ -218,13 +210,6 @@ class ShortWay:
         everywhere: FloatArray = np.zeros(len(self._table), norms.dtype)
         everywhere[self._rows] = norms
         return everywhere
-
-
-def _params(groups: Groups) -> Sequence[Tensor]:
-    if len(groups) == 1:
-        params: Sequence[Tensor] = groups[0]["params"]
-        return params
-    return [param for group in groups for param in group["params"]]
 
 
 def _is_scaled(optimizer: Optimizer) -> bool:

@@ -345,7 +345,8 @@ class Track:
 
     def _open_short_way(self) -> None:
         is_checked = self._zero_grad is None or not self._zero_grad.running
-        if is_checked and self._undo is None and self.lane.step >= AT_ONCE:
+        is_sound = is_checked and self._containment.off.isdisjoint((_MEASURING, REPORTING))
+        if is_sound and self._undo is None and self.lane.step >= AT_ONCE:
             self._contained(_SHORT_WAY, self._short.open)
 
     def _end(self) -> None:
