@@ -40,12 +40,15 @@ class Lookout:
         self._part = part
         self._contained = containment.run
         self._tell = tell
+        self._ended = False
         self._unseen = Arrears(self._look_through)
         settled_at_exit(self)
 
     def __del__(self) -> None:
         """A training that is collected in the middle of a script loses nothing either."""
         if getattr(self, "_unseen", None) is not None:
+            # What is collected with it may have steps to tell yet, and nobody comes by after that.
+            self._ended = True
             self._unseen.settle()
 
     @property
@@ -66,7 +69,7 @@ class Lookout:
             waits: nothing in it calls for a look at once.
         """
         self._unseen.add(reading)
-        if not waits or reading.step < AT_ONCE:
+        if not waits or reading.step < AT_ONCE or self._ended:
             self._unseen.settle()
 
     def settle(self) -> None:
