@@ -143,3 +143,17 @@ def test_a_guard_states_the_memory_it_takes():
     train(model, optimizer, batches(60))
     weights = sum(one.numel() * one.element_size() for one in model.parameters())
     assert 2 * 3 * weights <= guard._rescue.memory_bytes <= 2 * (3 * weights + 400)
+
+
+def test_of_a_layer_that_was_replaced_since_no_state_comes_back():
+    model, optimizer = training("Adam")
+    state = TrainingState(model, [Held(optimizer)], rollback())
+    train(model, optimizer, batches(5))
+    kept = state.copy(state.live(), None)
+    old, model[0] = model[0], nn.Linear(6, 8)
+    optimizer.param_groups[0]["params"][:2] = model[0].parameters()
+    for param in old.parameters():
+        del optimizer.state[param]
+    state.put_back(kept)
+    # With the state of a parameter that isn't the optimizer's, torch can't say what it holds.
+    assert set(optimizer.state_dict()["state"]) == {2, 3, 4, 5}

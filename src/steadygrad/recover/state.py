@@ -167,7 +167,10 @@ def _put_back_moments(optimizer: Optimizer, moments: Mapping[Any, Any]) -> None:
     for param in [key for key in optimizer.state if key not in moments]:
         # It had none yet: the optimizer makes it anew, with its counter at 0.
         del optimizer.state[param]
+    held = {id(param) for _, _, param in _held(optimizer)}
     for param, kept in moments.items():
+        if isinstance(param, Tensor) and id(param) not in held:
+            continue  # it has left: of it the optimizer's own `state_dict` would know no name
         optimizer.state[param] = put_back(optimizer.state.get(param), kept)
 
 
