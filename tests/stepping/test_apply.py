@@ -137,17 +137,19 @@ class TestFused:
 
 
 class TestSkipAndRate:
-    def test_a_skip_takes_the_gradients_away_and_restore_brings_the_same_back(self):
+    @pytest.mark.parametrize("ended", [True, False])
+    def test_a_skip_takes_the_gradients_away_and_restore_brings_the_same_back(self, ended):
         params, optimizer, step = workload(momentum=0.9, weight_decay=0.1)
         grads = [param.grad for param in params]
         applier = Applier(optimizer)
         applier.skip(step)
         assert all(param.grad is None for param in params)
         optimizer.step()
-        applier.restore()
+        applier.restore(ended=ended)
         assert all(param.grad is grad for param, grad in zip(params, grads, strict=True))
+        assert params[0].grad.tolist() == ([0.0, 0.0] if ended else [2.0, 2.0])
         assert params[0].tolist() == [1.0, 1.0]
-        applier.restore()
+        applier.restore(ended=ended)
         assert params[0].grad is grads[0]
 
     def test_a_gradient_somebody_set_meanwhile_is_not_overwritten(self):

@@ -168,3 +168,17 @@ def test_a_step_that_is_captured_is_left_alone_and_the_next_one_seen(monkeypatch
     optimizer.step()
     assert (log.events, captured) == ([0, "stepped"], [True])
     hooks.remove()
+
+
+def test_the_beginning_of_the_outermost_step_is_told_with_its_closure():
+    model, optimizer = one_weight(Calling)
+    begun = []
+    nothing = lambda *_: None  # noqa: E731
+    StepHooks(optimizer, nothing, nothing, nothing, nothing, begun.append)
+    closure = closure_of(model, optimizer)
+    closure()
+    optimizer.step()
+    optimizer.step(None)
+    optimizer.step(closure)
+    optimizer.step(closure=closure)
+    assert begun == [None, None, closure, closure]

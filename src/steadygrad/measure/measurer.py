@@ -179,8 +179,9 @@ class Measurer:
         return self._param_norms
 
     def expire_param_norms(self) -> None:
-        """Have `fresh_param_norms` measure at the next call."""
+        """Have `fresh_param_norms` measure at the next call; what it has measured in this step is of no use."""
         self._countdown = 0
+        self.refreshed_param_norms = False
 
     def norms_of(self, params: Sequence[Tensor]) -> Tensor:
         """Norms ``[P]`` of parameters; 0 for one that a lazy module has not given a shape yet."""

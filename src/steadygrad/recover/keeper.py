@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -225,17 +223,6 @@ def _event(live: Live) -> torch.Event | None:
     event = torch.Event(device, enable_timing=True)
     event.record()
     return event
-
-
-def free_bytes() -> float:
-    """Host memory that is free, the page cache included; ``inf`` where the system doesn't say."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return float(line.split()[1]) * 1024.0
-        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (OSError, ValueError, AttributeError):
-        return float("inf")
 
 
 def is_concentrated(tensor: Tensor, norm: float | None = None) -> bool:

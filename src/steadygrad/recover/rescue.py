@@ -15,14 +15,7 @@ from steadygrad.errors import RecoveryFailed
 from steadygrad.measure import Budget, Spending
 from steadygrad.records import Incident, Reading
 from steadygrad.recover.course import DIVERGENCE, HARM, SPIKES, Course, Question
-from steadygrad.recover.keeper import (
-    FREE_SHARE,
-    SNAPSHOT_SHARE,
-    Keeper,
-    Snapshot,
-    TooLargeError,
-    free_bytes,
-)
+from steadygrad.recover.keeper import FREE_SHARE, SNAPSHOT_SHARE, Keeper, Snapshot, TooLargeError
 from steadygrad.recover.loaded import LoadWatch
 from steadygrad.recover.plan import Rollback
 from steadygrad.recover.roles import Guarded, Outlet
@@ -31,6 +24,7 @@ from steadygrad.recover.soundness import BUFFER, Inspection
 from steadygrad.recover.state import Live, TrainingState
 from steadygrad.recover.statistics import untrained
 from steadygrad.recover.trial import Trial
+from steadygrad.stepping import free_bytes
 
 FORGIVEN = 100
 """Clean steps that make up for one rollback."""

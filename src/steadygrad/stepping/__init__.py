@@ -3,6 +3,7 @@
 from steadygrad.stepping.apply import Applier, ClipCall, HandLoop
 from steadygrad.stepping.at_exit import settled_at_exit
 from steadygrad.stepping.brake import Brake, BrakedPolicy
+from steadygrad.stepping.free_memory import free_bytes
 from steadygrad.stepping.hooks import StepHooks
 from steadygrad.stepping.lane import Lane, is_late
 from steadygrad.stepping.lookout import Lookout
@@ -27,6 +28,7 @@ __all__ = [
     "ZeroGradCheck",
     "check_max_consecutive",
     "check_replica_groups",
+    "free_bytes",
     "is_late",
     "join_ranks",
     "meet_ranks",

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from steadygrad.measure import Measurement, is_sharded
+from steadygrad.stepping.withheld import Withheld
 
 _UNSET = object()
 
@@ -77,11 +78,12 @@ class Applier:
 
     Args:
         optimizer: held weakly.
+        withheld: gradients that are taken away from it; by default one of its own.
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Optimizer, withheld: Withheld | None = None) -> None:
         self._optimizer = weakref.ref(optimizer)
-        self._taken: list[tuple[Tensor, Tensor]] = []
+        self.withheld = withheld or Withheld(optimizer)
         self._rates: list[_LoweredRate] = []
         self._attributes: dict[str, Any] = {}
 
@@ -134,16 +136,13 @@ class Applier:
         multiply_(measurement.grads, factors)
 
     def skip(self, measurement: Measurement) -> None:
-        """Leave the step out: without gradients no optimizer touches weights, state or counters."""
+        """Leave the step out: weights, state and counters stay as they are."""
         optimizer = self._optimizer()
         # Its own, since what has joined later may not be measured.
         held = (
             () if optimizer is None else [one for group in optimizer.param_groups for one in group["params"]]
         )
-        for param in held or measurement.params:
-            if param.grad is not None:
-                self._taken.append((param, param.grad))
-                param.grad = None
+        self.withheld.take(held or measurement.params)
 
     def skip_where(self, nonfinite: Tensor) -> None:
         """Leave the step out on the device if ``nonfinite`` (0-d bool) holds; fused only."""
@@ -159,17 +158,15 @@ class Applier:
         for group in optimizer.param_groups:
             self._rates.append(_LoweredRate(group, factor))
 
-    def restore(self) -> None:
-        """Put back what was set for the step; called after it, or some time after it raised.
+    def restore(self, *, ended: bool = False) -> None:
+        """Put back what was set for the step; called after it has ``ended``, or some time after it raised.
 
         Until then a scheduler may have set another rate, and a backward pass other gradients: what is
         newer stays.
         """
-        if not (self._taken or self._rates or self._attributes):
+        self.withheld.give_back(ended=ended)
+        if not (self._rates or self._attributes):
             return
-        if all(param.grad is None for param, _ in self._taken):
-            for param, grad in self._taken:
-                param.grad = grad
         for rate in self._rates:
             rate.restore()
         optimizer = self._optimizer()
@@ -178,7 +175,6 @@ class Applier:
                 setattr(optimizer, name, before)
             elif hasattr(optimizer, name):
                 delattr(optimizer, name)
-        self._taken.clear()
         self._rates.clear()
         self._attributes.clear()
 
@@ -203,10 +199,11 @@ class ClipCall(Applier):
 
     Args:
         optimizer: held weakly.
+        withheld: gradients that are taken away from it; by default one of its own.
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
-        super().__init__(optimizer)
+    def __init__(self, optimizer: Optimizer, withheld: Withheld | None = None) -> None:
+        super().__init__(optimizer, withheld)
         self._nonfinite: Tensor | None = None
 
     def scale_(self, measurement: Measurement, scale: Tensor) -> None:
@@ -229,9 +226,9 @@ class ClipCall(Applier):
         if self._nonfinite is not None:
             super().skip_where(self._nonfinite)
 
-    def restore(self) -> None:
+    def restore(self, *, ended: bool = False) -> None:
         """Put back what was set for the step."""
-        super().restore()
+        super().restore(ended=ended)
         self._nonfinite = None
 
 
@@ -266,7 +263,7 @@ class HandLoop:
         """Nothing to lower: the rate is in the user's own line."""
         del factor
 
-    def restore(self) -> None:
+    def restore(self, *, ended: bool = False) -> None:
         """Nothing was borrowed."""
 
 
@@ -292,5 +289,5 @@ class LeftOut:
     def scale_lr(self, factor: float) -> None:
         """Nothing; it was left out."""
 
-    def restore(self) -> None:
+    def restore(self, *, ended: bool = False) -> None:
         """Nothing was borrowed."""

@@ -52,6 +52,7 @@ class StepHooks:
         on_abandoned: called when the last step turns out to have raised: before the next one, or when
             the optimizer is asked for its state.
         on_captured: called instead of all others where a step is captured in a CUDA graph.
+        on_begun: called as the outermost ``step`` begins, with the closure it is handed, or None.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class StepHooks:
         on_stepped: Callable[[], None],
         on_abandoned: Callable[[], None],
         on_captured: Callable[[], None] = lambda: None,
+        on_begun: Callable[[object], None] | None = None,
     ) -> None:
         self._optimizer = weakref.ref(optimizer)
         self._on_gradients = on_gradients
@@ -68,6 +70,7 @@ class StepHooks:
         self._on_stepped = on_stepped
         self._on_abandoned = on_abandoned
         self._on_captured = on_captured
+        self._on_begun = on_begun
         self._depth = 0
         self._leaving = False
         self._handles = [optimizer.register_step_pre_hook(_seldom_traced(self._before))]
@@ -131,13 +134,19 @@ class StepHooks:
             self._on_captured()
             return None
         self._depth = 1
-        if callable(kwargs.get("closure")):
-            return args, {**kwargs, "closure": self._watching(kwargs["closure"])}
         # args[0] is the optimizer itself; Accelerate hands None where a closure could be.
-        if len(args) > 1 and callable(args[1]):
-            return (args[0], self._watching(args[1]), *args[2:]), kwargs
-        self._on_gradients(0)
-        return None
+        named = callable(kwargs.get("closure"))
+        given = kwargs["closure"] if named else args[1] if len(args) > 1 else None
+        closure = given if callable(given) else None
+        if self._on_begun is not None:
+            self._on_begun(closure)
+        if closure is None:
+            self._on_gradients(0)
+            return None
+        watched = self._watching(closure)
+        if named:
+            return args, {**kwargs, "closure": watched}
+        return (args[0], watched, *args[2:]), kwargs
 
     def _watching(self, closure: Callable[..., Any]) -> Callable[..., Any]:
         evaluation = 0

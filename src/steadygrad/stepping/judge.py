@@ -44,8 +44,8 @@ class Treatment(Protocol):
     def scale_lr(self, factor: float) -> None:
         """Multiply the learning rate for this step."""
 
-    def restore(self) -> None:
-        """Put back whatever was set for the step."""
+    def restore(self, *, ended: bool = False) -> None:
+        """Put back whatever was set for the step, which has ``ended`` or raised."""
 
 
 @dataclass(slots=True)

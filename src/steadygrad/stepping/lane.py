@@ -296,7 +296,7 @@ class Lane:
         Args:
             taken_back: the whole step was undone after it had run.
         """
-        self.treatment.restore()
+        self.treatment.restore(ended=True)
         now, self._now = self._now, None
         if now is None:
             return
@@ -323,9 +323,9 @@ class Lane:
         self._settle()
         self._send(now, updates)
 
-    def abandon(self) -> None:
-        """The step raised: put back what was borrowed; there is nothing to record."""
-        self.treatment.restore()
+    def abandon(self, *, ended: bool = False) -> None:
+        """The step raised, or ``ended`` unheard: put back what was borrowed; there is nothing to record."""
+        self.treatment.restore(ended=ended)
         self._now = None
 
     def deliver(self) -> None:

@@ -39,7 +39,8 @@ from steadygrad.stepping.shielded import ShieldedPolicy
 from steadygrad.stepping.short_way import ShortWay
 from steadygrad.stepping.strangers import Strangers
 from steadygrad.stepping.streak import SkipStreak
-from steadygrad.stepping.undo import StepUndo, moves_while_evaluating
+from steadygrad.stepping.undo import undo_of
+from steadygrad.stepping.withheld import Withheld
 from steadygrad.stepping.zero_grad import EVIDENCE_STEPS, ZeroGradCheck
 
 T = TypeVar("T")
@@ -87,10 +88,8 @@ class Track:
         self.index, self.table, self._policy = index, table, policy
         self._late = is_late(table.params) if late is None else late
         self._optimizer = None if optimizer is None else weakref.ref(optimizer)
-        self._spending = spending or Spending()
-        self._outlet = outlet
-        self._containment = containment
-        self._contained = containment.run
+        self._outlet, self._spending = outlet, spending or Spending()
+        self._containment, self._contained = containment, containment.run
         bounded = self._bounded = (
             None if policy is None else BoundedPolicy(ShieldedPolicy(policy, containment))
         )
@@ -111,23 +110,18 @@ class Track:
             clock=clock,
             spending=self._spending,
         )
-        self._growth = Growth(
-            table,
-            self.lane,
-            policy,
-            self._aftermath.lookout,
-            Strangers(table, outlet.say),
-            containment,
-            partial(outlet.grown, self),
-        )
+        lookout, strangers = self._aftermath.lookout, Strangers(table, outlet.say)
+        grown = partial(outlet.grown, self)
+        self._growth = Growth(table, self.lane, policy, lookout, strangers, containment, grown)
         self._short = ShortWay(self, self.lane, bounded, outlet)
         self._meet_optimizer(optimizer)
 
     def _meet_optimizer(self, optimizer: Optimizer | None) -> None:
-        self._step: Treatment = HandLoop() if optimizer is None else Applier(optimizer)
-        self._clip = None if optimizer is None else ClipCall(optimizer)
-        self._clipped_early = self._closing = self._take_back = False
-        self._undo = _undo_of(optimizer)
+        self._withheld = None if optimizer is None else Withheld(optimizer)
+        self._step: Treatment = HandLoop() if optimizer is None else Applier(optimizer, self._withheld)
+        self._clip = None if optimizer is None else ClipCall(optimizer, self._withheld)
+        self._clipped_early = self._closing = self._take_back = self._traced = False
+        self._undo = undo_of(optimizer)
         self._zero_grad = ZeroGradCheck(self.table.params, late=self._late) if optimizer is not None else None
         self._hooks = None if optimizer is None else self._hooked(optimizer)
 
@@ -266,7 +260,15 @@ class Track:
 
     def _hooked(self, optimizer: Optimizer) -> StepHooks:
         captured = partial(self._outlet.say, "capture", CAPTURED)
-        return StepHooks(optimizer, self._gradients_ready, self._stepped, self._abandoned, captured)
+        withheld = None if self._policy is None else self._withheld
+        begun = partial(self._spend, self._begun, withheld) if withheld and withheld.undoes else None
+        return StepHooks(optimizer, self._gradients_ready, self._stepped, self._abandoned, captured, begun)
+
+    def _begun(self, withheld: Withheld, closure: object) -> None:
+        poisoned = self._contained("undoing", withheld.begins, closure)
+        self._traced = bool(poisoned) and self.lane.ranks is None
+        if self._traced:  # its first half is about to spoil the weights that made it
+            self._contained("tracing", self._outlet.nonfinite, self)
 
     def _measuring(self, call: Callable[..., T], *args: object) -> T | None:
         ranks = self.lane.ranks
@@ -290,6 +292,8 @@ class Track:
             self._spend(self._measuring, self._measure, evaluation)
 
     def _measure(self, evaluation: int) -> None:
+        if self._withheld is not None:
+            self._withheld.evaluated(evaluation)
         if self._zero_grad is not None and self._zero_grad.running:
             self._contained("gradient check", self._check_zero_grad)
         if self._clipped_early and (self.lane.under_way or self._short.reading is not None):
@@ -317,9 +321,8 @@ class Track:
         self._outlet.begins(self)
         if self._bounded is not None:
             self._bounded.bound = bound
-        optimizer = self.optimizer
-        groups: Groups = () if optimizer is None else optimizer.param_groups
-        if optimizer is not None and self.table.grown(groups):
+        groups = self._groups()
+        if groups and self.table.grown(groups):
             self._growth.follow(groups)
         return self.lane.begin(groups, treatment)
 
@@ -330,7 +333,7 @@ class Track:
         if self._take_back and self._undo is not None:
             self._contained("undoing", self._undo.take_back)
         if self._closing:
-            self._abandoned()
+            self._abandoned(ended=True)
             return
         if self._short.reading is not None:
             self._contained(_SHORT_WAY, self._short.leaves)
@@ -359,19 +362,22 @@ class Track:
             if self.lane.ranks.asked:
                 self._growth.admit()
 
-    def _abandoned(self) -> None:
+    def _abandoned(self, *, ended: bool = False) -> None:
         self._clipped_early = self._take_back = False
         self._short.reading = None
         if self._undo is not None:
             self._undo.forget()
-        self.lane.abandon()
+        self.lane.abandon(ended=ended)
 
     def _groups(self) -> Groups:
         optimizer = self.optimizer
         return () if optimizer is None else optimizer.param_groups
 
     def _trace(self) -> None:
-        self._outlet.nonfinite(self)
+        if self._traced:  # the weights of this moment will be undone
+            self.lane.look_again()
+        else:
+            self._outlet.nonfinite(self)
 
     def _on_reading(self, reading: Reading) -> None:
         self._aftermath.take(reading, left_alone=self.lane.left_alone, early=self.lane.early)
@@ -389,7 +395,3 @@ class Track:
             first = max(0, self.lane.step - EVIDENCE_STEPS + 1)
             finding = missing_zero_grad(first, {"steps": float(EVIDENCE_STEPS)}, self.index)
             self._contained(REPORTING, self._outlet.finding, finding)
-
-
-def _undo_of(optimizer: Optimizer | None) -> StepUndo | None:
-    return StepUndo(optimizer) if optimizer is not None and moves_while_evaluating(optimizer) else None

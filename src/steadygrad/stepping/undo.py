@@ -35,6 +35,11 @@ def descends(groups: Sequence[Mapping[str, Any]]) -> bool:
     return any("max_eval" in group or "line_search_fn" in group for group in groups)
 
 
+def undo_of(optimizer: Optimizer | None) -> StepUndo | None:
+    """What takes back its steps; None for one that moves the weights when it has evaluated."""
+    return StepUndo(optimizer) if optimizer is not None and moves_while_evaluating(optimizer) else None
+
+
 class StepUndo:
     """Weights and state of one optimizer as they were before the step under way.
 
