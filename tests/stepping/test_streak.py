@@ -65,6 +65,30 @@ def test_overflows_are_excused_while_a_scale_is_sought_but_not_for_ever():
     assert stop_step(["overflow"] * 100, 3) == CALIBRATION_STEPS + 2
 
 
+@pytest.mark.parametrize(
+    ("ruined", "said", "unsaid"),
+    [
+        (
+            ["a.weight", "a.bias"],
+            "but a.weight, a.bias hold a NaN or an Inf by now: something else",
+            "finite number",
+        ),
+        (["a.weight"], "but a.weight holds a NaN", "finite number"),
+        ([], "All of them were skipped, and every weight is still a finite number.", "something else"),
+        (None, "All of them were skipped. ", "weight is"),
+    ],
+)
+def test_the_error_says_of_the_weights_what_is_known(ruined, said, unsaid):
+    streak = SkipStreak(1)
+    last = reading(7, "nan")
+    streak.observe(last)
+    text = str(streak.error(last, "in head.weight", ruined))
+    assert said in text
+    assert unsaid not in text
+    streak.went_back_to = 3
+    assert "All of them" not in str(streak.error(last, "in head.weight", ruined))
+
+
 def test_the_error_tells_where_it_began_and_what_to_do():
     streak = SkipStreak(2)
     streak.observe(reading(7, "nan"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from steadygrad.containment import Containment
 from steadygrad.detect import Context, Panel
 from steadygrad.detect.finding import listed
+from steadygrad.measure import own_part
 from steadygrad.policies.base import Policy
 from steadygrad.records import Finding, Incident, Reading
 from steadygrad.stepping.arrears import Arrears, is_plain
@@ -107,10 +108,17 @@ class Aftermath:
         if self.streak.observe(reading):
             self._end_training(reading)
 
+    def _ruined(self) -> list[str]:
+        """Parameters of which this rank's part holds a NaN or an Inf; the host waits, since the training ends."""
+        table = self._track.table
+        pairs = zip(table.params, table.tensors, strict=True)
+        return [info.name for param, info in pairs if not own_part(param.detach()).isfinite().all()]
+
     def _end_training(self, reading: Reading) -> None:
         tensors = self._track.table.tensors
         names = [tensors[i].name for i in reading.nonfinite.nonzero()[0][::-1]]
-        error = self.streak.error(reading, f"in {listed(names)}")
+        ruined = self._contained("weights check", self._ruined)
+        error = self.streak.error(reading, f"in {listed(names)}", ruined)
         incident = Incident(reading.step, "stop", str(error), tuple(names[:16]), self._track.index)
         self._contained(REPORTING, self._outlet.incident, incident)
         raise error

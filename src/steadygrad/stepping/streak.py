@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from steadygrad.detect.finding import listed
 from steadygrad.errors import NonfiniteStreak, UsageError
 from steadygrad.records import Reading
 
@@ -50,13 +53,25 @@ class SkipStreak:
         self.length += 1
         return self._max is not None and self.length >= self._max
 
-    def error(self, reading: Reading, where: str) -> NonfiniteStreak:
-        """The error that ends the run, with what is known and what to do."""
-        weights = (
-            f"All of them were skipped, so the weights are still those from before step {self.first_step}"
-        )
+    def error(self, reading: Reading, where: str, ruined: Sequence[str] | None = ()) -> NonfiniteStreak:
+        """The error that ends the run, with what is known and what to do.
+
+        Args:
+            reading: the last of the steps.
+            where: its tensors that are non-finite.
+            ruined: parameters that are no finite numbers by now; None where that isn't known.
+        """
+        weights = "All of them were skipped"
         if self.went_back_to is not None:
             weights = f"Going back to the weights of step {self.went_back_to} didn't help"
+        elif ruined:
+            weights = (
+                f"All of them were skipped, but {listed(ruined)} {'holds' if len(ruined) == 1 else 'hold'} a NaN or an Inf "
+                "by now: something else than the skipped steps wrote it, as the first half of a step in two halves does "
+                "(SAM), a hook, or the loop itself"
+            )
+        elif ruined is not None:
+            weights += ", and every weight is still a finite number"
         return NonfiniteStreak(
             f"stopped at step {reading.step}: {self.length} optimizer steps in a row had non-finite gradients, "
             f"the first at step {self.first_step}, {where}. {weights}. Skipping more would only hide the "
