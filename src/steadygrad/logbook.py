@@ -18,6 +18,7 @@ from steadygrad.containment import Containment
 from steadygrad.course import PART as COURSE
 from steadygrad.course import Course
 from steadygrad.forensics import Forensics
+from steadygrad.later import PART as REPORTING
 from steadygrad.later import Later
 from steadygrad.measure import Spending
 from steadygrad.notices import Notices
@@ -30,13 +31,12 @@ from steadygrad.refusal import Deaths
 from steadygrad.runfile.own_numbers import LOCAL_NORM
 from steadygrad.scalars import Scalars, give_loss
 from steadygrad.signals import SignalProbe
-from steadygrad.stepping import Track
+from steadygrad.stepping import Track, Waiter
 from steadygrad.summary import Counts, where_nonfinite
 
 RECENT_READINGS = 256
 MAX_FINDINGS = 1000
 LISTENING = "listening"
-REPORTING = "reporting"
 BUNDLES = "incident bundles"
 
 Listener = Callable[[Reading], None]
@@ -60,17 +60,6 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """The run has ended."""
-
-
-class Waiter(Protocol):
-    """A listener that says how long it can wait; the others can always."""
-
-    @property
-    def usual_loss(self) -> float:
-        """Largest loss that it can be told of later."""
-
-    def waits_until(self, optimizer: int) -> float:
-        """Step of this optimizer before which plain steps may be told later; 0 where it must hear of the next one."""
 
 
 class Logbook:
@@ -126,7 +115,7 @@ class Logbook:
         self.waiters: list[Waiter] = []
         self.at_ease = False
         self._usual_loss = -math.inf
-        self._later = Later(Track.tell, self._tell_number, Track.look_through)
+        self._later = Later(Track.tell, self._tell_number, Track.look_through, self.contained)
 
     def listen(self, model: nn.Module, *, overhead: float, guarded: bool) -> None:
         """Listen to the signals inside a model too, on a few steps."""
@@ -174,7 +163,7 @@ class Logbook:
         until = min([waiter.waits_until(track.index) for waiter in self.waiters], default=math.inf)
         if self.signals is not None:
             until = min(until, self.signals.waits_until(track.index, track.lane.step))
-        self.at_ease = until > 0.0
+        self.at_ease = until > 0.0 and REPORTING not in self.containment.off
         self._usual_loss = min([self._course.usual_loss, *(waiter.usual_loss for waiter in self.waiters)])
         return until
 
@@ -191,7 +180,7 @@ class Logbook:
 
     def settle(self, *, ended: bool = False) -> None:
         """Tell of what has waited; ``ended``: the newest of the steps has just ended."""
-        self.contained(REPORTING, partial(self._later.settle, ended=ended))
+        self._later.settle(ended=ended)
 
     def begins(self, track: Track) -> None:
         """A step is about to be measured."""

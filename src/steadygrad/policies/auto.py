@@ -146,8 +146,10 @@ class Auto(Policy):
             return None
         # Below the cap nothing is scaled, so nothing is to be announced either.
         limit, unrest = self._limits_of(measurement)
-        if is_sgd and single_rate(measurement.groups) is not None:
-            self._rates_passed = measurement.groups
+        if is_sgd and measurement.groups is not self._rates_passed:
+            # What is quiet at these rates is known when this step has been learnt, if it ever comes to that.
+            self._quiet = -math.inf
+            self._rates_passed = measurement.groups if single_rate(measurement.groups) is not None else None
         self._limit, self._unrest = max(limit, cap), max(unrest, cap)
         engaged = self._hold.engaged
         self.cap = cap if engaged else self._limit if self._limit != _BEYOND else None
@@ -300,13 +302,10 @@ class Auto(Policy):
         facts = None if self._rates_passed is None else facts_of(self._rates_passed)
         if facts is None or facts.rate is None or self._relative.weight_norm is None:
             return -math.inf
-        most = self._most_stored(facts, facts.rate, self._relative.weight_norm)
-        if self._steady.stored_momentum > most:
+        if self._steady.stored_momentum > self._most_stored(facts, facts.rate, self._relative.weight_norm):
             return -math.inf
-        # What gradients of one norm add up to in the momentum in the long run must stay below that too.
-        gathers = facts.undampened * facts.momentum / max(1.0 - facts.momentum, 1e-3)
-        stores = most / gathers if gathers > 0.0 else math.inf
-        return min(self._footing.least_slip_limit(self._span, self._depth), stores, self._limit)
+        # What gradients that small add to the momentum can't come near that: they are a third of a step as long as the weights.
+        return min(self._footing.least_slip_limit(self._span, self._depth), self._limit)
 
     def _norm_cap(self) -> float:
         """Cap of a gradient whose size the optimizer forgets."""

@@ -53,9 +53,12 @@ class Policy:
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Note whether ``rewrite_`` is the base's, which does nothing."""
+        """Note whether ``rewrite_`` is the base's, which does nothing; what is asked less than `scale` must be of one mind with it."""
         super().__init_subclass__(**kwargs)
         cls.rewrites = cls.rewrite_ is not Policy.rewrite_
+        judges = not {"scale", "lr_factor"}.isdisjoint(cls.__dict__)
+        if judges and "leaves_alone_up_to" not in cls.__dict__:
+            cls.leaves_alone_up_to = Policy.leaves_alone_up_to  # type: ignore[method-assign]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keep what the policy is made with, for `fresh`."""

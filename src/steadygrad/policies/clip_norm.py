@@ -45,11 +45,6 @@ class ClipNorm(Policy):
         """One factor for all gradients, 0-d."""
         return clip_coef(measurement.total_norm, self.max_norm)
 
-    def leaves_alone_up_to(self, measurement: Measurement) -> float:
-        """The bound itself: it depends on nothing that has been learnt."""
-        del measurement
-        return self.max_norm
-
     def learn(self, reading: Reading) -> tuple[Incident, ...]:
         """Count the step; there is nothing else to learn."""
         if math.isfinite(reading.total_norm):

@@ -47,6 +47,8 @@ _LOUDEST = math.log(10.0)
 # A step without any gradient carries the weights nowhere, and there is no logarithm of nowhere.
 _STILL = 1e-30
 _LOG_HOT = math.log(HOT)
+# The quartile lies between this one of the reaches in order and the one before.
+_NEXT_TO_QUARTILE = math.ceil(_TYPICAL_QUANTILE * (_HOT_WINDOW - 1))
 # Whichever way the logarithm of it is rounded.
 _JUST_BELOW = 1.0 - 1e-9
 
@@ -160,14 +162,16 @@ class Footing:
         return min(reach * span / depth, math.sqrt(SLIP / min(depth, 1.0) * span) * math.sqrt(usual))
 
     def least_slip_limit(self, span: float, depth: float) -> float:
-        """Norm up to which none of the next `PUT_OFF` steps can slip or be `hot`, whatever their norms are; ``-inf`` without one.
+        """Norm up to which none of the next `PUT_OFF` steps can slip or be `hot`, as long as they all keep to it; ``-inf`` without one.
 
         Args:
             span: of all of them, as for `slip_limit`.
             depth: likewise.
         """
-        # A step that isn't hot can't make the last 32 so, once they are 32.
-        if self._steps < _FIRST or len(self._reach) < _HOT_WINDOW or self.hot or not span < math.inf:
+        if self._steps < _FIRST or len(self._reach) < _HOT_WINDOW or not span < math.inf:
+            return -math.inf
+        # So many that aren't hot stay so many, for each that comes is one more and pushes out one at most.
+        if self._reach.smallest(_NEXT_TO_QUARTILE) > _LOG_HOT:
             return -math.inf
         least = self._least_typical()
         return min(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import nn
 
@@ -19,6 +19,7 @@ from steadygrad.recover.plan import Rollback
 from steadygrad.recover.rescue import Rescue
 from steadygrad.recover.roles import Guarded, Outlet
 from steadygrad.recover.stage_checkpoints import StageCheckpoints
+from steadygrad.stepping import Waiter
 
 PART = "recovery"
 
@@ -31,7 +32,7 @@ class Book(Outlet, Protocol):
     starters: list[tuple[str, Callable[[], None]]]
     enders: list[tuple[str, Callable[[int], None]]]
     listeners: list[tuple[str, Callable[[Reading], None]]]
-    waiters: list[Any]
+    waiters: list[Waiter]
     scalar_listeners: list[tuple[str, Callable[[int, str, float], None]]]
 
 

@@ -7,6 +7,7 @@ from steadygrad.stepping.free_memory import free_bytes
 from steadygrad.stepping.hooks import StepHooks
 from steadygrad.stepping.lane import Lane, is_late
 from steadygrad.stepping.lookout import Lookout
+from steadygrad.stepping.outlet import Waiter
 from steadygrad.stepping.streak import SkipStreak, check_max_consecutive
 from steadygrad.stepping.together import check_replica_groups, join_ranks, meet_ranks
 from steadygrad.stepping.track import Track
@@ -25,6 +26,7 @@ __all__ = [
     "StepHooks",
     "StepUndo",
     "Track",
+    "Waiter",
     "ZeroGradCheck",
     "check_max_consecutive",
     "check_replica_groups",

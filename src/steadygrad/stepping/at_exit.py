@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import weakref
+from contextlib import suppress
 from functools import cache
 from typing import Protocol
 
@@ -37,4 +38,5 @@ def _settle_all() -> None:
     # Twice, because they stand in no order, and one puts off what it is told by another.
     for _ in range(2):
         for one in tuple(_alive):
-            one.settle()
+            with suppress(Exception):  # of one training, and the others have something to tell too
+                one.settle()

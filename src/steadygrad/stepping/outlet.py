@@ -65,3 +65,14 @@ class Outlet(Protocol):
 
     def say(self, key: str, text: str) -> None:
         """One line for the user."""
+
+
+class Waiter(Protocol):
+    """A listener that says how long it can wait; the others can always."""
+
+    @property
+    def usual_loss(self) -> float:
+        """Largest loss that it can be told of later."""
+
+    def waits_until(self, optimizer: int) -> float:
+        """Step of this optimizer before which plain steps may be told later; 0 where it must hear of the next one."""

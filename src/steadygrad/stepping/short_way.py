@@ -25,7 +25,7 @@ from steadygrad.policies.base import PUT_OFF
 from steadygrad.policies.relative import facts_of
 from steadygrad.records import BoolArray, FloatArray, Reading
 from steadygrad.stepping.bounded import BoundedPolicy
-from steadygrad.stepping.judge import Verdict
+from steadygrad.stepping.judge import Treatment, Verdict
 from steadygrad.stepping.lane import Lane
 from steadygrad.stepping.outlet import Outlet
 from steadygrad.stepping.under_way import StepUnderWay
@@ -73,8 +73,11 @@ class ShortWay:
         optimizer = self._track.optimizer
         lane = self._lane
         self.close()
-        until = min(lane.free_until(), self._outlet.free_until(self._track), lane.step + PUT_OFF)
-        if optimizer is None or until <= lane.step or not self._lay_out(optimizer.param_groups):
+        until = min(lane.free_until(), lane.step + PUT_OFF)
+        if optimizer is None or until <= lane.step:
+            return
+        until = min(until, self._outlet.free_until(self._track))
+        if until <= lane.step or not self._lay_out(optimizer.param_groups):
             return
         lane.unlearnt.settle()
         self._take_rates(self._table.hyper(optimizer.param_groups))
@@ -91,10 +94,15 @@ class ShortWay:
         """Of the step on it, 0-d."""
         return torch.from_numpy(np.asarray(math.nan if self.reading is None else self.reading.total_norm))
 
-    def enters(self, bound: float = math.inf) -> bool:
+    def forget(self) -> None:
+        """Other parameters are held now."""
+        self._norms = None
+
+    def enters(self, treatment: Treatment, bound: float = math.inf) -> bool:
         """Whether the step whose gradients are ready now takes it: then it is measured, and nothing else is to be done.
 
         Args:
+            treatment: carries a verdict out, should the step turn out to be no plain one (`give_back`).
             bound: total norm that the loop is about to clip to by itself; infinite where it isn't.
         """
         lane, optimizer = self._lane, self._track.optimizer
@@ -121,6 +129,7 @@ class ShortWay:
             return False
         self._outlet.passes(self._track)
         lane.measurer.pass_by()
+        lane.treatment = treatment
         self.reading = Reading(
             step=lane.step,
             norms=norms if self._rows is None else self._spread(norms),

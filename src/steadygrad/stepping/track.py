@@ -1,7 +1,8 @@
 """Everything kept about one optimizer: its hooks, its lane, its detectors, its streak of skips.
 
 Order of a step: gradients ready -> measure, judge, treat -> the optimizer's own step -> Reading ->
-the policy learns, detectors look, the outlet publishes, the streak is counted.
+the policy learns, detectors look, the outlet publishes, the streak is counted. A plain step takes the `ShortWay`:
+measured, written down, and the rest a few steps later.
 """
 
 from __future__ import annotations
@@ -138,6 +139,7 @@ class Track:
     @property
     def policy(self) -> Policy | None:
         """What to do with gradients, having learnt from every step so far; None only watches."""
+        self._short.until = 0.0  # whoever has it may change it
         self._outlet.settle()
         self._aftermath.unlearnt.settle()
         return self._policy
@@ -194,7 +196,7 @@ class Track:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         policy = self.policy
-        self._short.close()
+        self._short.until = 0.0
         self.lane.step = int(state["step"])
         if policy is not None and state["policy"]:
             policy.load_state_dict(completed(state["policy"], policy.fresh().state_dict()))
@@ -248,7 +250,7 @@ class Track:
         if self.lane.under_way:
             self._contained(_MEASURING, self.lane.pass_over)
         is_short = self.lane.step < self._short.until
-        if is_short and self._contained(_SHORT_WAY, self._short.enters, bound):
+        if is_short and self._contained(_SHORT_WAY, self._short.enters, self._clip, bound):
             self._clipped_early = True
             return self._short.total_norm
         measured = self._measuring(self._begin, self._clip, bound)
@@ -288,7 +290,7 @@ class Track:
 
     def _gradients_ready(self, evaluation: int) -> None:
         is_short = evaluation == 0 and not self._clipped_early and self.lane.step < self._short.until
-        if not (is_short and self._spend(self._contained, _SHORT_WAY, self._short.enters)):
+        if not (is_short and self._spend(self._contained, _SHORT_WAY, self._short.enters, self._step)):
             self._spend(self._measuring, self._measure, evaluation)
 
     def _measure(self, evaluation: int) -> None:
@@ -296,8 +298,8 @@ class Track:
             self._withheld.evaluated(evaluation)
         if self._zero_grad is not None and self._zero_grad.running:
             self._contained("gradient check", self._check_zero_grad)
-        if self._clipped_early and (self.lane.under_way or self._short.reading is not None):
-            self._clipped_early = False
+        was_clipped, self._clipped_early = self._clipped_early, False
+        if was_clipped and (self.lane.under_way or self._short.reading is not None):
             self._short.go_on()
             self.lane.go_on()
             return
@@ -324,6 +326,7 @@ class Track:
         groups = self._groups()
         if groups and self.table.grown(groups):
             self._growth.follow(groups)
+            self._short.forget()
         return self.lane.begin(groups, treatment)
 
     def _stepped(self) -> None:
