@@ -254,6 +254,17 @@ def test_zero_gradients_are_zero_and_leave_float32():
     assert norms.dtype == np.float32
 
 
+@pytest.mark.parametrize("measure", [host_norms, device_norms], ids=["host", "device"])
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+@pytest.mark.parametrize("numel", [1, 3, 5000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_norms_of_zeros_are_never_negative_zeros(measure, zero, numel, dtype):
+    norms = np.asarray(measure([torch.full((numel,), zero, dtype=dtype)]))
+    assert norms.tolist() == [0.0]
+    assert not np.signbit(norms).any()
+    assert math.copysign(1.0, host_total(norms)) == 1.0
+
+
 def test_millions_of_equal_elements_lose_no_precision():
     tensor = torch.full((30_000_000,), 0.01)
     assert float(host_norms([tensor])[0]) == pytest.approx(0.01 * math.sqrt(3e7), rel=1e-4)

@@ -31,6 +31,12 @@ def test_a_norm_at_the_bound_is_untouched_and_the_next_one_is_not(max_norm):
     assert float(clip_coef(torch.nextafter(bound, bound * 2), max_norm)) < 1.0
 
 
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_norm_of_zero_is_left_alone(zero, dtype):
+    assert float(clip_coef(torch.tensor(zero, dtype=dtype), 1.0)) == 1.0
+
+
 def test_torch_shrinks_a_gradient_at_the_bound_and_this_does_not():
     parameter = torch.nn.Parameter(torch.zeros(1))
     parameter.grad = torch.tensor([1e-4])

@@ -27,6 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from steadygrad import policies
 from steadygrad.errors import PolicyError
+from steadygrad.monitor import Monitor
 from steadygrad.policies import (
     adagc,
     agc,
@@ -308,3 +309,27 @@ def test_a_rate_that_is_no_number_scales_nothing(make, bad):
         for _ in range(3):
             said = track.take(1e6, lrs, parts=[1e6, 1e5])
             assert (said.factor, said.incidents) == (1.0, ())
+
+
+@pytest.mark.parametrize("make", [*MAKERS.values(), auto, steady, relative_update])
+@pytest.mark.parametrize("late", [False, True], ids=["host", "device"])
+@pytest.mark.parametrize("kind", ["sgd", "adamw", "fused"])
+@pytest.mark.parametrize("after", [0, 130])
+def test_a_step_of_zero_gradients_is_not_clipped(make, kind, late, after):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(40, 50)
+    if kind == "sgd":
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+    else:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=kind == "fused")
+    guard = Monitor("guard", model, [optimizer], make(), run=None, max_skips=10, overhead=1.0, late=late)
+    for step in range(after + 12):
+        optimizer.zero_grad()
+        scale = 1e-4 * (step < after)
+        (model(torch.randn(4, 40)).square().mean() * scale * (-1) ** step).backward()
+        optimizer.step()
+    silent = [one for one in guard.recent if one.step > after]
+    found = [norm for one in silent for norm in (one.total_norm, *one.norms.tolist())]
+    assert {(norm, math.copysign(1.0, norm)) for norm in found} == {(0.0, 1.0)}
+    assert {one.clip_coef for one in silent} == {1.0}
+    guard.close()

@@ -100,7 +100,8 @@ def _norm_in_range(values: Tensor, largest: float) -> float:
 def _largest(values: Tensor) -> float:
     """Largest absolute value, NaN where there is one; twenty times as fast as the norm of order infinity."""
     low, high = map(float, torch.aminmax(values))
-    return math.nan if math.isnan(low) else max(-low, high)
+    # abs: of zeros it would be -0, and a bound divided by that is -Inf.
+    return math.nan if math.isnan(low) else abs(max(-low, high))
 
 
 def narrowed(wide: NDArray[np.float64], dtype: np.dtype[Any]) -> FloatArray:

@@ -18,7 +18,7 @@ from steadygrad.records import Incident, Reading
 def clip_coef(total_norm: Tensor, max_norm: float) -> Tensor:
     """Factor that brings gradients down to ``max_norm``: ``min(1, max_norm / total_norm)``.
 
-    Exactly 1 for every norm up to and including ``max_norm`` as the norm's dtype can hold it.
+    Exactly 1 for every norm from 0, be it -0, up to and including ``max_norm`` as the norm's dtype can hold it.
 
     Args:
         total_norm: finite norm of the gradients, any shape.
@@ -30,7 +30,7 @@ def clip_coef(total_norm: Tensor, max_norm: float) -> Tensor:
     limits = torch.finfo(total_norm.dtype)
     largest = min(max(max_norm, limits.tiny), limits.max)
     # A tensor divided by a tensor: `number / tensor` takes a reciprocal first, which rounds twice.
-    return torch.full_like(total_norm, largest).div_(total_norm).clamp_(limits.tiny, 1.0)
+    return torch.full_like(total_norm, largest).div_(total_norm.abs()).clamp_(limits.tiny, 1.0)
 
 
 class ClipNorm(Policy):
