@@ -17,10 +17,14 @@ from steadygrad.detect.finding import make
 from steadygrad.origin import LOSS, Origin
 from steadygrad.ranks import Peers, exchange
 from steadygrad.records import Finding
-from steadygrad.tracing import Capture
+from steadygrad.tracing import Capture, Unstepped
 
 MAX_REPLAYS = 3
 """A run that is ill again and again is explained thrice: replaying every bad step would slow it down."""
+
+_LEFT_OUT = (
+    "a GradScaler leaves such steps out; guard.left_out(optimizer) or a fused optimizer has them counted"
+)
 
 
 class Forensics:
@@ -34,6 +38,7 @@ class Forensics:
 
     Attributes:
         capture: what holds on to it.
+        unstepped: counts losses of which no step comes.
         note: why the newest replay has named no origin.
     """
 
@@ -53,6 +58,7 @@ class Forensics:
         self._elsewhere: dict[tuple[int, int], str] = {}
         self._unknown: dict[tuple[int, int], str] = {}
         self._open: dict[int, Finding] = {}
+        self.unstepped = Unstepped(self.capture)
         self.note = ""
 
     def begins(self, optimizer: int) -> None:
@@ -109,6 +115,29 @@ class Forensics:
             return None
         self._origins[0, step] = origin
         return make(KINDS[origin.phase], "error", step, first_line(origin), guarded=self._guarded)
+
+    def loss(self, made: tuple[int, ...], value: float) -> Finding | None:
+        """A loss that isn't finite was logged; what is to be said where it is one of several and no step came between.
+
+        Args:
+            made: steps made so far, for each optimizer.
+            value: the loss.
+        """
+        count = self.unstepped.nonfinite(made)
+        if not count:
+            return None
+        summary = f"{count} losses in a row aren't finite, and no step has come between them: {_LEFT_OUT}"
+        evidence = {"losses": float(count), "loss": value}
+        found = make("nonfinite_loss", "error", made[0], summary, evidence=evidence, guarded=self._guarded)
+        origin = None
+        if self._left and self.capture.at_rest:
+            self._left -= 1
+            with torch.enable_grad():
+                origin = self.capture.broken_call()
+        if origin is None:
+            return found
+        told = blamed(found, origin, guarded=self._guarded)
+        return replace(told, kind=found.kind, summary=f"{summary}. {told.summary}")
 
     def told(self, finding: Finding) -> Finding:
         """The finding with its origin, where that is known; else as it is."""

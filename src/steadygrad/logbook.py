@@ -94,7 +94,7 @@ class Logbook:
         self.recent: deque[Reading] = deque(maxlen=RECENT_READINGS)
         self.faults: list[str] = []
         self.spending = Spending()
-        self.scalars = Scalars(self._on_scalar)
+        self.scalars = Scalars(self._on_scalar, self._on_loss)
         self.containment = Containment(self.fault)
         self.contained = self.containment.run
         self.recorder: Recorder | None = None
@@ -263,6 +263,9 @@ class Logbook:
         """A detector has found something: keep it, record it, show it unless it is only for the record."""
         if self.forensics is not None:
             finding = self.contained("tracing", self.forensics.told, finding) or finding
+        self._keep(finding)
+
+    def _keep(self, finding: Finding) -> None:
         for teller in self.tellers:
             finding = self.contained("telling", teller, finding) or finding
         if len(self.findings) < MAX_FINDINGS:
@@ -350,6 +353,16 @@ class Logbook:
         self.settle()
         self.at_ease = False
         self._tell_number(step, name, value)
+
+    def _on_loss(self, made: tuple[int, ...], value: float) -> None:
+        if self.forensics is None:
+            return
+        if math.isfinite(value):
+            self.forensics.unstepped.finite(made)
+            return
+        found = self.contained("tracing", self.forensics.loss, made, value)
+        if found is not None:
+            self._keep(found)
 
     def _tell_number(self, step: int, name: str, value: float) -> None:
         if name == "loss":

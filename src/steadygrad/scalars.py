@@ -11,8 +11,12 @@ from torch import Tensor
 
 from steadygrad.errors import UsageError
 from steadygrad.measure import LateReads
-from steadygrad.records import Reading
+from steadygrad.records import FloatArray, Reading
 
+_Packet = tuple[tuple[int, ...], tuple[tuple[int, str], ...]]
+"""Steps made by then, and step and name of each number."""
+_PILE = 8
+"""Packets under way that a loop which makes its steps doesn't have: there each step asks for them."""
 _LOOK_BACK = 16
 """Readings in which the step of a number that has just come can be: a few optimizers, a few steps."""
 
@@ -27,14 +31,20 @@ class Scalars:
 
     Args:
         emit: receives step, name and value, at once or, from an accelerator, a step later.
+        on_loss: receives each loss after that, with the steps that each optimizer had made when it was logged.
 
     Attributes:
         loss_to: receive each loss at once, a tensor where it mustn't be waited for, and whether it came after its step.
     """
 
-    def __init__(self, emit: Callable[[int, str, float], None]) -> None:
+    def __init__(
+        self,
+        emit: Callable[[int, str, float], None],
+        on_loss: Callable[[tuple[int, ...], float], None] = lambda _made, _value: None,
+    ) -> None:
         self._emit = emit
-        self.reads: LateReads[tuple[tuple[int, str], ...]] = LateReads()
+        self._on_loss = on_loss
+        self.reads: LateReads[_Packet] = LateReads()
         self._before_step: dict[str, bool] = {}
         self._made_earlier = 0
         self.loss_to: list[Callable[[float | Tensor, bool], None]] = []
@@ -66,9 +76,13 @@ class Scalars:
         steps = {name: self._step(name, steps_made) for name in values}
         for name, number in here.items():
             self._emit(steps[name], name, number)
+        made = tuple(steps_made)
+        if "loss" in here:
+            self._on_loss(made, here["loss"])
         if late:
+            self._unload()
             packet = torch.stack([value.reshape(()) for value in late.values()])
-            self.reads.send(packet, tuple((steps[name], name) for name in late))
+            self.reads.send(packet, (made, tuple((steps[name], name) for name in late)))
         if "loss" in values:
             loss = late["loss"] if "loss" in late else here["loss"]
             for receive in self.loss_to:
@@ -84,9 +98,21 @@ class Scalars:
     def deliver(self) -> None:
         """Hand on what has arrived from the device; no call is needed while nothing is ``reads.waiting``."""
         while (arrived := self.reads.take()) is not None:
-            places, numbers = arrived
-            for (step, name), value in zip(places, numbers.tolist(), strict=True):
-                self._emit(step, name, value)
+            self._hand_on(*arrived)
+
+    def _unload(self) -> None:
+        """Hand on what has landed while no step comes to ask for it."""
+        while len(self.reads.waiting) > _PILE and self.reads.has_landed:
+            arrived = self.reads.take()
+            if arrived is not None:
+                self._hand_on(*arrived)
+
+    def _hand_on(self, packet: _Packet, numbers: FloatArray) -> None:
+        made, places = packet
+        for (step, name), value in zip(places, numbers.tolist(), strict=True):
+            self._emit(step, name, value)
+            if name == "loss":
+                self._on_loss(made, value)
 
 
 def give_loss(readings: MutableSequence[Reading], step: int, loss: float) -> Reading | None:

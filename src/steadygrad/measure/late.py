@@ -44,6 +44,14 @@ class LateReads(Generic[T]):
             event.record()
         self.waiting.append((note, buffer, event))
 
+    @property
+    def has_landed(self) -> bool:
+        """Whether the oldest packet can be taken without waiting for the device."""
+        if not self.waiting:
+            return False
+        event = self.waiting[0][2]
+        return event is None or event.query()
+
     def take(self) -> tuple[T, FloatArray] | None:
         """The oldest packet and its note, or None when nothing is under way."""
         if not self.waiting:

@@ -8,6 +8,7 @@ from steadygrad.tracing.capture import Call, Capture, Replay
 from steadygrad.tracing.graph import Broken, broken_loss, is_broken, is_leaf
 from steadygrad.tracing.slope import Steep, steep_loss
 from steadygrad.tracing.trace import trace
+from steadygrad.tracing.unstepped import Unstepped
 
 __all__ = [
     "Broken",
@@ -15,6 +16,7 @@ __all__ = [
     "Capture",
     "Replay",
     "Steep",
+    "Unstepped",
     "broken_loss",
     "is_broken",
     "is_leaf",

@@ -86,6 +86,7 @@ class Call:
         gradients: what came back to its outputs, by position among those that require a gradient.
         outputs: these outputs, or references that don't hold them.
         computed: what of its arguments had been computed before: a NaN in these began there and not here.
+        number: how many had been heard when it began.
         steps: the step that each optimizer made of it, by the optimizer's index.
     """
 
@@ -97,6 +98,7 @@ class Call:
     gradients: dict[int, Tensor] = field(default_factory=dict)
     outputs: list[Callable[[], Tensor | None]] = field(default_factory=list)
     computed: tuple[Tensor, ...] = ()
+    number: int = 0
     steps: dict[int, int] = field(default_factory=dict)
 
     def came_back(self, position: int, gradient: Tensor | None) -> None:
@@ -173,27 +175,39 @@ class Capture:
 
     def broken_call(self) -> Origin | None:
         """Where the newest call became NaN, if what it has returned did; an Inf may be a mask of what isn't allowed."""
-        calls = self._listener.calls if self._listener is not None else ()
-        made = [one() for one in calls[-1].outputs] if calls else []
+        made = [one() for one in self._calls[-1].outputs] if self._calls else []
         if not any(one is not None and has_numbers(one) and has_nan(one) for one in made):
             return None
         return self.replay().origin
 
     def mark(self, optimizer: int, step: int) -> None:
         """The calls since this optimizer's last step are those of the step it is about to make."""
-        for call in reversed(self._listener.calls if self._listener else ()):
+        for call in reversed(self._calls):
             if optimizer in call.steps:
                 return
             call.steps[optimizer] = step
 
     def calls_of(self, optimizer: int, step: int) -> list[Call]:
         """The calls of one step that are still held, oldest first; only those that got a gradient, if some did."""
-        found = [
-            one
-            for one in (self._listener.calls if self._listener else ())
-            if one.steps.get(optimizer) == step
-        ]
+        found = [one for one in self._calls if one.steps.get(optimizer) == step]
         return [one for one in found if one.gradients] or found
+
+    def newest_of_training(self) -> int:
+        """Number of the newest call in training mode, or that a gradient came back to; 0 without one."""
+        return next((one.number for one in reversed(self._calls) if one.gradients or one.module.training), 0)
+
+    def some_gradient(self) -> Tensor | None:
+        """Gradient of the first parameter that has one."""
+        return next((one.grad for one in self._model.parameters() if one.grad is not None), None)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether no backward pass is to come that a replay would spoil: it writes to buffers, which a graph may have saved."""
+        return all(one.gradients for one in self._calls) or next(self._model.buffers(), None) is None
+
+    @property
+    def _calls(self) -> deque[Call]:
+        return deque() if self._listener is None else self._listener.calls
 
     def close(self) -> None:
         """Take the hooks off and let go of everything."""
@@ -232,7 +246,7 @@ class _Listener:
         if self.nested and self._depth > 1:
             return
         with _FAILURES:
-            call = Call(module, args, kwargs, random_states(), _autocast())
+            call = Call(module, args, kwargs, random_states(), _autocast(), number=self.heard)
             self.calls.append(_cut_off(call) if self.nested else call)
 
     def after(self, module: nn.Module, args: object, output: object) -> None:
