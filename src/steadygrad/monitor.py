@@ -34,7 +34,7 @@ from steadygrad.runfile.given import as_path
 from steadygrad.stepping import Track, check_replica_groups, is_late, join_ranks, meet_ranks
 from steadygrad.summary import Counts, copies_told, no_step_seen, summarise
 from steadygrad.usage import asked_for, check_max_norm, check_sink, check_teller, policy_name, saved_tracks
-from steadygrad.wiring import WIRING_STEPS, stale
+from steadygrad.wiring import is_due, stale
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -375,10 +375,12 @@ class Monitor:
             self._rescue.between_steps = False
 
     def _after_step(self, reading: Reading) -> None:
-        if reading.step in WIRING_STEPS:
+        # Of several optimizers the first to come to a step asks for all.
+        if is_due(reading.step) and reading.step != self._wiring_checked:
             self._check_wiring(reading.step)
 
     def _check_wiring(self, step: int) -> None:
+        self._wiring_checked = step
         found = stale(self._model(), self._tracks, step, self._logbook.findings)
         if found is not None:
             self._logbook.finding(found)

@@ -94,6 +94,35 @@ class TestStaleOptimizer:
         train_head(model, optimizer, 16)
         assert kinds(monitor).count("stale_optimizer") == 1
 
+    @both_paths
+    @pytest.mark.parametrize("replaced_at", [257, 600])
+    def test_a_head_replaced_in_mid_training_is_found_within_256_steps(self, late, replaced_at):
+        model = seeded(mlp)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
+        monitor = attach("guard", model, optimizer, late=late)
+        train_head(model, optimizer, replaced_at)
+        assert "stale_optimizer" not in kinds(monitor)
+        model[4] = nn.Linear(8, 1)
+        train_head(model, optimizer, 257)
+        (found,) = [one for one in monitor.findings if one.kind == "stale_optimizer"]
+        assert replaced_at < found.step <= replaced_at + 256
+        train_head(model, optimizer, 257)
+        assert kinds(monitor).count("stale_optimizer") == 1
+
+    def test_many_optimizers_are_looked_through_once(self, monkeypatch):
+        model = seeded(mlp)
+        optimizers = [torch.optim.SGD([param], lr=0.001) for param in model.parameters()]
+        monitor = sg.watch(model, optimizers)
+        looks = []
+        monkeypatch.setattr("steadygrad.monitor.stale", lambda *given: looks.append(given[2]))
+        for batch in batches(260):
+            model.zero_grad()
+            model(batch[0]).square().mean().backward()
+            for one in optimizers:
+                one.step()
+        monitor.close()
+        assert looks == [1, 16, 256]
+
     def test_training_only_a_head_is_fine(self):
         model = seeded(mlp)
         optimizer = torch.optim.SGD(model[4].parameters(), lr=0.01)
