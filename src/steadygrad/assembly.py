@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from steadygrad.detect import nonfinite_parameter
+from steadygrad.detect import nonfinite_parameter, ruined_state
 from steadygrad.logbook import Logbook
-from steadygrad.measure import ParamTable, parameter_names
+from steadygrad.measure import HostNorms, ParamTable, device_norms, parameter_names
 from steadygrad.policies import Policy
+from steadygrad.recover import tensors_of
 from steadygrad.stepping import SkipStreak, Track
 
 
@@ -54,8 +56,46 @@ def tracks_of(
 
 
 def tell_ruined(tracks: Sequence[Track], book: Logbook, mode: str) -> None:
-    """Weights that are ruined already would only show in the gradient of the next step."""
+    """Weights that are ruined already would only show in the gradient of the next step, moments in the weights after it."""
     for track in tracks:
         names, of = track.lane.ruined(), len(track.table)
         if names:
             book.finding(nonfinite_parameter(0, names, of, track.index, guarded=mode == "guard"))
+        moments = _ruined_moments(track)
+        if moments:
+            book.finding(ruined_state(moments, track.index))
+
+
+def _ruined_moments(track: Track) -> list[tuple[str, str]]:
+    """What the optimizer keeps of a parameter and isn't finite: its name for it, and the parameter's."""
+    if track.optimizer is None:
+        return []
+    names = {
+        id(param): info.name for param, info in zip(track.table.params, track.table.tensors, strict=True)
+    }
+    kept = [
+        ((str(key), names[id(param)]), tensor)
+        for param, entries in track.optimizer.state.items()
+        if id(param) in names and isinstance(entries, Mapping)
+        for key, value in entries.items()
+        for tensor in tensors_of(value)
+        if _is_moment(tensor)
+    ]
+    norms = _norms([tensor.detach() for _, tensor in kept])
+    ill = [moment for (moment, _), norm in zip(kept, norms, strict=True) if not math.isfinite(norm)]
+    return list(dict.fromkeys(ill))
+
+
+def _norms(tensors: Sequence[Tensor]) -> list[float]:
+    if not tensors:
+        return []
+    if all(tensor.device.type == "cpu" for tensor in tensors):
+        here: list[float] = HostNorms(tensors)(tensors)[0].tolist()
+        return here
+    there: list[float] = device_norms(tensors).tolist()
+    return there
+
+
+def _is_moment(tensor: Tensor) -> bool:
+    """Whether it has numbers to be looked at; a single one may be a counter, or the smallest so far, from Inf on."""
+    return type(tensor) is Tensor and tensor.is_floating_point() and tensor.dim() > 0 and tensor.numel() > 0

@@ -8,7 +8,7 @@ SteadygradError
 ├── TrainingStopped       the guard ended the run on purpose
 │   ├── NonfiniteStreak   too many steps in a row had non-finite gradients
 │   ├── RankLost          a rank of a training on several doesn't answer any more
-│   └── RecoveryFailed    going back to an earlier state didn't help
+│   └── RecoveryFailed    going back to an earlier state didn't help, or can't
 └── RunFileError          a run file that can't be opened, read or written
     └── NotARunFile       the file exists, but steadygrad didn't write it
 
@@ -50,7 +50,7 @@ class RankLost(TrainingStopped):
 
 
 class RecoveryFailed(TrainingStopped):
-    """The state was ruined again and again, whatever was changed after going back."""
+    """The state was ruined again and again, whatever was changed after going back, or the copy to go back to is ruined itself."""
 
 
 class RunFileError(SteadygradError, OSError):

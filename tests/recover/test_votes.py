@@ -14,8 +14,9 @@ WORLD = 3
 kinds = st.sampled_from(["", "numbers", "skips", "data", "loss", "accept"])
 
 
-def vote(kind, copy=8, text="", undoes=False):
-    return json.dumps({"kind": kind, "text": text, "where": [], "copy": copy, "undoes": undoes})
+def vote(kind, copy=8, text="", undoes=False, cause=()):
+    told = {"kind": kind, "text": text, "where": [], "copy": copy, "undoes": undoes, "cause": list(cause)}
+    return json.dumps(told)
 
 
 def decided(*votes):
@@ -49,3 +50,9 @@ def test_the_reason_names_the_rank_that_has_it():
 def test_a_rollback_is_undone_everywhere_or_nowhere(undo, whole):
     decision = decided(*(vote("accept", undoes=one) for one in undo))
     assert (decision.deed, decision.undoes) == ("accept", whole)
+
+
+def test_a_copy_that_holds_the_cause_on_one_rank_is_the_end_on_all():
+    moment = "optimizer state of w"
+    assert decided(vote(""), vote("numbers", cause=[moment]), vote("numbers")).cause == [moment]
+    assert decided(vote(""), vote("numbers"), vote("loss")).cause == []

@@ -87,7 +87,8 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         kind="optimizer_state_corrupt",
         title="Optimizer state out of bounds",
-        meaning="The optimizer moved the weights farther than its formula allows: its stored moments are broken.",
+        meaning="The optimizer moved the weights farther than its formula allows, or what it stores holds a NaN or an Inf: "
+        "its moments are broken.",
         causes=(
             "A moment was ruined by an earlier overflow, a bit flip, or a checkpoint of another model.",
             "Half-precision moments: the second one was rounded to 0 and the quotient exploded.",

@@ -12,7 +12,7 @@ from steadygrad.detect.divergence import Divergence
 from steadygrad.detect.exploding import ExplodingGradient
 from steadygrad.detect.momentum import MomentumCorrupt
 from steadygrad.detect.nonfinite import NonfiniteGradient, OverflowStreak
-from steadygrad.detect.optimizer_state import OptimizerStateCorrupt
+from steadygrad.detect.optimizer_state import OptimizerStateCorrupt, ruined_state
 from steadygrad.detect.panel import COOL_DOWN, COURSE, DETECTORS, PROBED, Panel, over
 from steadygrad.detect.rate import LearningRateTooHigh
 from steadygrad.detect.spike import LossSpike
@@ -49,5 +49,6 @@ __all__ = [
     "missing_zero_grad",
     "nonfinite_parameter",
     "over",
+    "ruined_state",
     "stale_optimizer",
 ]

@@ -9,6 +9,7 @@ Shape legend: P gradient tensors.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -103,3 +104,29 @@ class OptimizerStateCorrupt:
         if not own:
             return finding
         return replace(finding, causes=(_DIVIDES, *finding.causes), remedies=(_EPSILON, *finding.remedies))
+
+
+def ruined_state(moments: Sequence[tuple[str, str]], optimizer: int = 0) -> Finding:
+    """Optimizer state that holds a NaN or an Inf before the first step.
+
+    Args:
+        moments: what the optimizer calls it, and the parameter it belongs to.
+        optimizer: index of the optimizer.
+
+    Returns:
+        An error-level finding.
+
+    Example:
+        >>> print(ruined_state([("exp_avg", "head.weight")]))
+        error: optimizer_state_corrupt at step 0: The optimizer's state holds a NaN or an Inf already: exp_avg of head.weight.
+    """
+    told = listed([f"{moment} of {name}" for moment, name in moments])
+    return make(
+        "optimizer_state_corrupt",
+        "error",
+        0,
+        f"The optimizer's state holds a NaN or an Inf already: {told}.",
+        where=list(dict.fromkeys(name for _, name in moments)),
+        evidence={"count": len(moments)},
+        optimizer=optimizer,
+    )

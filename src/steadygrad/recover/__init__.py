@@ -2,6 +2,7 @@
 
 from steadygrad.recover.bundle_plan import Bundles, as_allowed, bundles
 from steadygrad.recover.checkpoints import Checkpoints
+from steadygrad.recover.copies import tensors_of
 from steadygrad.recover.making import make_checkpoints, make_rescue
 from steadygrad.recover.plan import Rollback, among_ranks, as_rollback, in_words, possible, rollback
 from steadygrad.recover.rescue import Rescue
@@ -22,4 +23,5 @@ __all__ = [
     "make_rescue",
     "possible",
     "rollback",
+    "tensors_of",
 ]

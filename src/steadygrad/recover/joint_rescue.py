@@ -49,6 +49,7 @@ class JointRescue(Rescue):
         self._vote = NO_VOTE
         self._votes = 0
         self._gives_up = False
+        self._cause: list[str] = []
         self._why_not = ""
 
     def begins(self) -> None:
@@ -148,8 +149,10 @@ class JointRescue(Rescue):
     def _decide(self, reading: Reading) -> None:
         """Somebody is in trouble: agree on what to do, and do it."""
         good, ruined = self._keeper.good, self._keeper.ruined
+        vote = self._vote
         own = {
-            **asdict(self._vote),
+            **asdict(vote),
+            "cause": super()._cause_in_copy(vote.where) if vote.kind in {"numbers", "skips"} else [],
             "copy": None if good is None else good.step,
             "undoes": ruined is not None,
         }
@@ -164,6 +167,7 @@ class JointRescue(Rescue):
             patience_s=PATIENCE_S,
         )
         decision = Decision(**json.loads(answer))
+        self._cause = decision.cause
         if decision.deed == "back":
             self._go_back(reading, decision.text, decision.where)
         elif decision.deed == "accept":
@@ -172,6 +176,10 @@ class JointRescue(Rescue):
             self._accept(reading)
         elif decision.deed == "off":
             self._why_not = decision.text
+
+    def _cause_in_copy(self, where: Sequence[str]) -> list[str]:
+        del where
+        return self._cause
 
     def _keep_ruined(self) -> None:
         try:

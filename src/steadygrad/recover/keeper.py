@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,12 +34,14 @@ class Snapshot:
         kept: the copy.
         clean: clean steps since.
         sound: whether its numbers were looked through and found well.
+        ill: names of what wasn't finite when the run began, of a copy taken then.
     """
 
     step: int
     kept: dict[str, Any]
     clean: int = 0
     sound: bool = False
+    ill: tuple[str, ...] = ()
 
 
 class TooLargeError(MemoryError):
@@ -81,15 +83,15 @@ class Keeper:
         self._void = 0
         self._cost: tuple[int, torch.Event, torch.Event] | None = None
 
-    def first(self, step: int = 0) -> None:
-        """Copy the state that a run begins or goes on with: there is nothing before it, so it is trusted."""
+    def first(self, step: int = 0, ill: Sequence[str] = ()) -> None:
+        """Copy the state that a run begins or goes on with: there is nothing before it, so it is trusted, but for what is ill."""
         began = time.perf_counter()
         self.went_back()
         self.drop_ruined()
         live = self._state.live()
         self._make_room(live)
         before = None if self.good is None else self.good.kept
-        self.good = Snapshot(step, self._state.copy(live, before), PROBATION, sound=True)
+        self.good = Snapshot(step, self._state.copy(live, before), PROBATION, sound=True, ill=tuple(ill))
         self._budget.owe(time.perf_counter() - began)
 
     def ill(self) -> list[str]:

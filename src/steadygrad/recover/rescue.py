@@ -15,6 +15,7 @@ from steadygrad.errors import RecoveryFailed
 from steadygrad.measure import Budget, Spending
 from steadygrad.records import Incident, Reading
 from steadygrad.recover.course import DIVERGENCE, HARM, SPIKES, Course, Question
+from steadygrad.recover.giving_up import cause_of, copied_cause, no_help
 from steadygrad.recover.keeper import FREE_SHARE, SNAPSHOT_SHARE, Keeper, Snapshot, TooLargeError
 from steadygrad.recover.loaded import LoadWatch
 from steadygrad.recover.plan import Rollback
@@ -135,9 +136,9 @@ class Rescue:
         if ill:
             self._repair_first(ill)
         self._first_buffers = {}
-        self._inspection.exempt_nonfinite(self.state.live())
+        ill = self._inspection.exempt_nonfinite(self.state.live())
         self._signs.meet()
-        self._attempt_copy(self._keeper.first)
+        self._attempt_copy(self._keeper.first, ill=ill)
 
     def _wake(self) -> None:
         """Have the next step told at once."""
@@ -303,8 +304,11 @@ class Rescue:
         if good is None:
             return
         by_loss = trouble.startswith((DIVERGENCE, SPIKES, HARM))
+        cause = [] if by_loss else self._cause_in_copy(where)
+        if cause:
+            self._stop(reading, copied_cause(reading.step, trouble, cause, good.step), where, good)
         if self._attempts >= self._plan.max_rollbacks:
-            self._stop(reading, trouble, where, good)
+            self._stop(reading, no_help(reading.step, trouble, self._attempts, good.step), where, good)
         lost = self._lost(reading)
         self._outlet.ruined(reading, final=False)
         if by_loss:
@@ -354,15 +358,13 @@ class Rescue:
             track.went_back(step)
         self._signs.forget()
 
-    def _stop(self, reading: Reading, trouble: str, where: Sequence[str], good: Snapshot) -> None:
+    def _cause_in_copy(self, where: Sequence[str]) -> list[str]:
+        good = self._keeper.good
+        return [] if good is None else cause_of(where, good.ill, self.state.params())
+
+    def _stop(self, reading: Reading, error: RecoveryFailed, where: Sequence[str], good: Snapshot) -> None:
         self._outlet.ruined(reading, final=True)
         self.state.put_back(good.kept)
-        error = RecoveryFailed(
-            f"stopped at step {reading.step}: {trouble}. {self._attempts} rollbacks in a row, the last ones with "
-            f"gradients capped at their usual norm and the learning rate down to 1/{2 ** max(0, self._attempts - 2)}, "
-            f"didn't help, so going on would only hide the fault. The state is that of step {good.step:,}. Look at the findings of guard.summary(), try a lower "
-            "learning rate, or allow more with recover=sg.recover.rollback(max_rollbacks=...)."
-        )
         incident = Incident(reading.step, "stop", str(error), tuple(where[:16]), reading.optimizer)
         self._outlet.incident(incident)
         raise error

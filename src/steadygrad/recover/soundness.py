@@ -25,6 +25,8 @@ ROUNDING = 4.0
 """Times C: room for float32, and for betas that a schedule moves."""
 BUFFER = "buffer"
 """Before the name of a buffer, in what is found ill."""
+MOMENTS = "optimizer state of"
+"""Before the name of a parameter, where it is what an optimizer keeps of it."""
 _TINY = 1e-30
 _CHUNK_NUMEL = 16_777_216
 # The products of so many stay in a processor's cache: 2.8 million at once took 10 to 20 ms, in parts they take 3.
@@ -53,9 +55,15 @@ class Inspection:
         """Whether this tensor was non-finite from the start."""
         return name in self._exempt
 
-    def exempt_nonfinite(self, live: Live) -> None:
-        """What is non-finite from the start (a mask of -inf) is meant to be."""
-        self._exempt.update(self.nonfinite_now(live))
+    def exempt_nonfinite(self, live: Live) -> list[str]:
+        """What is non-finite from the start (a mask of -inf) is meant to be, or was ruined before; its names.
+
+        What was so when this was asked before, and isn't any more, is exempt no longer.
+        """
+        self._exempt = set()
+        found = self.nonfinite_now(live)
+        self._exempt.update(found)
+        return found
 
     def nonfinite_now(self, live: Live) -> list[str]:
         """Names of what is non-finite, looked at on the spot."""
@@ -147,7 +155,7 @@ def _all(live: Live) -> Named:
     for moments in live.moments:
         for param, entries in moments.items():
             owner = names.get(id(param), "an optimizer")
-            found += [(f"optimizer state of {owner}", one) for one in _moment_tensors(entries)]
+            found += [(f"{MOMENTS} {owner}", one) for one in _moment_tensors(entries)]
     found += [(f"average {name}", tensor) for name, tensor in live.average.items()]
     return [(name, tensor) for name, tensor in found if _has_norm(own_part(tensor.detach()))]
 

@@ -35,20 +35,22 @@ class Decision:
         text: the reason.
         where: names of tensors.
         undoes: every rank can put back what its last rollback gave up.
+        cause: what the copy holds that has ruined the state, so that going back to it is the end.
     """
 
     deed: str
     text: str = ""
     where: list[str] = field(default_factory=list)
     undoes: bool = False
+    cause: list[str] = field(default_factory=list)
 
 
 def decide(heard: Mapping[int, str], world: int) -> Decision:
     """Judge the votes; made on rank 0, and followed by all.
 
     Args:
-        heard: by rank, a `Vote` as JSON, with the step of the rank's ``copy`` and whether it can undo its last
-            rollback (``undoes``).
+        heard: by rank, a `Vote` as JSON, with the step of the rank's ``copy``, whether it can undo its last
+            rollback (``undoes``), and what in the copy is the ``cause``.
         world: number of ranks.
     """
     missing = [rank for rank in range(world) if rank not in heard]
@@ -69,7 +71,8 @@ def decide(heard: Mapping[int, str], world: int) -> Decision:
     asking = [rank for rank, kind in enumerate(kinds) if kind == wanted]
     first = votes[asking[0]]
     who = "" if len(asking) == world else f" (rank {', '.join(map(str, asking[:8]))})"
-    return Decision("back", f"{first['text']}{who}", first["where"])
+    cause: list[str] = next((votes[rank]["cause"] for rank in asking if votes[rank]["cause"]), [])
+    return Decision("back", f"{first['text']}{who}", first["where"], cause=cause)
 
 
 def _reason(kinds: list[str]) -> str:

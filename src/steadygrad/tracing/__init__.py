@@ -5,6 +5,7 @@ them; `broken_loss` reads a graph that is still there, `steep_loss` listens in i
 """
 
 from steadygrad.tracing.capture import Call, Capture, Replay
+from steadygrad.tracing.finiteness import has_nan
 from steadygrad.tracing.graph import Broken, broken_loss, is_broken, is_leaf
 from steadygrad.tracing.slope import Steep, steep_loss
 from steadygrad.tracing.trace import trace
@@ -18,6 +19,7 @@ __all__ = [
     "Steep",
     "Unstepped",
     "broken_loss",
+    "has_nan",
     "is_broken",
     "is_leaf",
     "steep_loss",
