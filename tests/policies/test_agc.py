@@ -128,7 +128,7 @@ def test_explain_names_a_pattern_that_matches_nothing():
     assert "matches exclude: hed.*." in policy.explain()
 
 
-@pytest.mark.parametrize("exclude", ["fc.*", (1,)])
+@pytest.mark.parametrize("exclude", ["fc.*", (1,), None, 3.5, True, torch.nn.Linear(1, 1)])
 def test_exclude_must_be_a_sequence_of_names(exclude):
     with pytest.raises(PolicyError, match=r"agc\(exclude=.*sequence of names"):
         agc(exclude=exclude)

@@ -102,6 +102,27 @@ def test_a_path_that_cant_be_written_raises_at_once(tmp_path, info, monkeypatch,
 
 
 @pytest.mark.parametrize(
+    ("kind", "told"), [("device", "a device"), ("pipe", "a pipe"), ("link", "leads nowhere")]
+)
+def test_what_is_no_regular_file_is_told_and_left_alone(tmp_path, info, kind, told):
+    path = Path("/dev/null") if kind == "device" else tmp_path / "a.steady"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(RunFileError, match=f"{path}.*{told}.*Choose"):
+        RunWriter(path, info())
+    assert {one.name for one in tmp_path.iterdir()} <= {"a.steady"}
+    assert not Path("/dev/null-2").exists()
+
+
+def test_a_link_to_a_run_is_no_run_of_ours(tmp_path, info):
+    write(tmp_path / "a.steady", info)
+    (tmp_path / "b.steady").symlink_to(tmp_path / "a.steady")
+    assert Path(write(tmp_path / "b.steady", info)).name == "b-2.steady"
+
+
+@pytest.mark.parametrize(
     "wrong", [{"size_cap_bytes": 1000}, {"chunk_steps": 0}, {"flush_s": 0.0}, {"flush_s": float("nan")}]
 )
 def test_numbers_that_cant_work_raise_and_leave_no_file(tmp_path, info, wrong):

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from steadygrad.cli.place import RUNS_FOLDER
+from steadygrad.cli.place import RUNS_FOLDER, GivenPath
 
 
 @click.command("demo", short_help="Train three networks that explode: plain, clipped, guarded.")
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=GivenPath(file_okay=False, path_type=Path),
     default=RUNS_FOLDER,
     show_default=True,
     help="Folder for the run files.",

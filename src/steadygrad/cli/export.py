@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from steadygrad.cli.place import cant_write, find_run, replacing
+from steadygrad.cli.place import GivenPath, cant_write, find_run, replacing
 
 if TYPE_CHECKING:
     from steadygrad.runfile import Run
@@ -29,7 +29,7 @@ STDOUT = Path("-")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     help="File to write, for tensorboard a folder; - is stdout, for csv. [default: the run's name in this folder]",
 )
 @click.option("--force", is_flag=True, help="Overwrite a file that is there already.")

@@ -7,12 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import click
 
 RUNS_FOLDER = Path("steadygrad-runs")
 SUFFIX = ".steady"
 MOST_CHOICES = 8
+
+
+class GivenPath(click.Path):
+    """A path on a command line; in ``--output=~/a.csv`` a shell leaves the tilde as it is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, ``~`` being the home folder."""
+        given = os.path.expanduser(value)  # noqa: PTH111 - Path.expanduser raises for a ~name that is nobody's
+        return super().convert(given, param, ctx)
 
 
 def find_run(ctx: click.Context, param: click.Parameter, value: str) -> Path:
@@ -34,7 +44,7 @@ def find_run(ctx: click.Context, param: click.Parameter, value: str) -> Path:
     """
     found = next((path for path in _places(value) if path.is_file()), None)
     if found is None:
-        typed = Path(value)
+        typed = _places(value)[0]
         message = (
             f"{typed} is a folder; expected a run file. `steadygrad runs {typed}` lists what is in it."
             if typed.is_dir()
@@ -124,6 +134,7 @@ def cant_write(target: Path, error: OSError) -> str:
 
 def _places(value: str) -> tuple[Path, Path, Path]:
     """Where a run that was typed may lie, the likeliest first."""
+    value = os.path.expanduser(value)  # noqa: PTH111 - as above
     return Path(value), RUNS_FOLDER / value, RUNS_FOLDER / f"{value}{SUFFIX}"
 
 
@@ -151,7 +162,7 @@ def find_or_await(ctx: click.Context, param: click.Parameter, value: str) -> Pat
         The run or folder that exists, by path or by name in the default folder; else the path as typed.
     """
     del ctx, param
-    return next((path for path in _places(value) if path.exists()), Path(value))
+    return next((path for path in _places(value) if path.exists()), _places(value)[0])
 
 
 def _hint(typed: Path) -> str:

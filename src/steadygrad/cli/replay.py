@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from steadygrad.cli.factory import FORM, made_by, told
+from steadygrad.cli.place import GivenPath
 from steadygrad.errors import SteadygradError
 
 
 @click.command("replay", short_help="Make the step of an incident again, and try what would have helped.")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=GivenPath(path_type=Path))
 @click.option(
     "--factory",
     "target",

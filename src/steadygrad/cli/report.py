@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from steadygrad.cli.place import find_story, replacing
+from steadygrad.cli.place import GivenPath, find_story, replacing
 
 MOST_RUNS = 2
 
@@ -17,7 +17,7 @@ MOST_RUNS = 2
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     help="File to write; - is stdout. [default: the run's name in this folder]",
 )
 @click.option(

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import click
 
-from steadygrad.cli.place import RUNS_FOLDER
+from steadygrad.cli.place import RUNS_FOLDER, GivenPath
 from steadygrad.errors import UsageError
 
 # Flags of the interpreter, which people give to us by mistake.
@@ -71,7 +71,7 @@ def _check_not_pythons(word: str) -> None:
 )
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=GivenPath(file_okay=False, path_type=Path),
     default=RUNS_FOLDER,
     show_default=True,
     help="Folder for the run files.",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from steadygrad.cli.place import RUNS_FOLDER
+from steadygrad.cli.place import RUNS_FOLDER, GivenPath
 
 
 def _folder(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
@@ -23,7 +23,7 @@ def _folder(ctx: click.Context, param: click.Parameter, value: Path | None) -> P
 
 
 @click.command("runs", short_help="List the runs in a folder.")
-@click.argument("folder", type=click.Path(path_type=Path), callback=_folder, default=None, required=False)
+@click.argument("folder", type=GivenPath(path_type=Path), callback=_folder, default=None, required=False)
 @click.option(
     "--ill",
     is_flag=True,

@@ -151,9 +151,15 @@ def agc(clipping: float = 0.01, eps: float = INIT_UNIT_NORM, exclude: Sequence[s
 
 
 def _patterns(exclude: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(exclude, str) or not all(isinstance(pattern, str) for pattern in exclude):
-        raise PolicyError(f"agc(exclude={exclude!r}): exclude must be a sequence of names, like ('fc.*',).")
-    return tuple(exclude)
+    try:
+        given = tuple(exclude)
+    except TypeError:  # nothing to go through, like None or a number
+        given = (exclude,)  # type: ignore[assignment]
+    if isinstance(exclude, str) or not all(isinstance(pattern, str) for pattern in given):
+        raise PolicyError(
+            f"agc(exclude={exclude!r}): exclude must be a sequence of names, like ('fc.*',), or () for none."
+        )
+    return given
 
 
 def _unit_norms(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -68,6 +69,10 @@ def _create(path: str) -> bool:
     except FileExistsError:
         if Path(path).is_dir():
             raise RunFileError(f"{path} is a folder; a run needs a path to a file in it.") from None
+        if not Path(path).is_file():
+            raise RunFileError(
+                f"{path} {_what_is_there(path)}, and a run needs a file of its own. Choose another path."
+            ) from None
         if kind_of(path) == "foreign":
             raise RunFileError(
                 f"{path} exists and is not a steadygrad run; it was left alone. Choose another path."
@@ -78,6 +83,14 @@ def _create(path: str) -> bool:
             f"can't create the run file {path} ({error.strerror}). Choose a path that can be written."
         ) from None
     return True
+
+
+def _what_is_there(path: str) -> str:
+    """What lies at a path that is neither a file nor a folder: it must not even be opened, a pipe would wait for ever."""
+    if not Path(path).exists():
+        return "is a link that leads nowhere"
+    kinds = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
+    return f"is a {kinds.get(stat.S_IFMT(Path(path).stat().st_mode), 'device')}"
 
 
 def kind_of(path: str) -> Kind:

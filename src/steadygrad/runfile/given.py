@@ -9,7 +9,7 @@ from steadygrad.errors import UsageError
 
 
 def as_path(call: str, given: object, what: str, example: str) -> Path:
-    """The path; anything else, and an empty one, is told at the call.
+    """The path, ``~`` being the home folder; anything else, and an empty one, is told at the call.
 
     Args:
         call: the user's call with what was given, for the message.
@@ -27,4 +27,8 @@ def as_path(call: str, given: object, what: str, example: str) -> Path:
     """
     if not isinstance(given, (str, os.PathLike)) or not (path := os.fspath(given)) or isinstance(path, bytes):
         raise UsageError(f"{call}: expected the path of {what} such as {example}.")
-    return Path(path)
+    if "\0" in path:
+        raise UsageError(
+            f"{call}: expected the path of {what} such as {example}; no path holds a NUL character."
+        )
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for a ~name that is nobody's

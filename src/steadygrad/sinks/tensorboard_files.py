@@ -43,9 +43,11 @@ class TensorBoard(Sink):
         require("tensorboard", "2.16", extra="tensorboard")
         from tensorboard.summary.writer.event_file_writer import EventFileWriter  # noqa: PLC0415 - optional
 
-        # The writer takes addresses of remote folders too, so it gets what was given.
-        as_path(f"TensorBoard({folder!r})", folder, "a folder for event files", "TensorBoard('logs')")
-        self._writer = EventFileWriter(os.fspath(folder), flush_secs=_FLUSH_S, filename_suffix=".steadygrad")
+        # The writer takes addresses of remote folders too, which a path would shorten.
+        path = as_path(f"TensorBoard({folder!r})", folder, "a folder for event files", "TensorBoard('logs')")
+        given = os.fspath(folder)
+        place = str(path) if given.startswith("~") else given
+        self._writer = EventFileWriter(place, flush_secs=_FLUSH_S, filename_suffix=".steadygrad")
         self._offset_s: float | None = None
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
