@@ -250,13 +250,15 @@ def test_steps_of_several_optimizers_are_said_to_be_theirs():
     [
         ([2.0, 1.0, 0.5], "2 -> 0.5"),
         ([2.0, 1.0, math.nan], "2 -> not finite"),
-        ([math.inf, 2.0, None], "2 -> 2"),
+        ([math.inf, 2.0, None], "2 -> 2, 1 not finite"),
+        ([1.0, math.nan, math.inf, 0.5, math.nan, -math.inf, 0.25], "1 -> 0.25, 4 not finite"),
+        ([1.0, math.nan, 0.5, math.inf], "1 -> not finite, as 2 in all"),
         ([math.nan] * 3, "never finite"),
     ],
 )
-def test_a_loss_that_ends_broken_is_not_told_as_if_it_ended_well(record, losses, text):
+def test_a_loss_that_was_broken_is_not_told_as_if_all_had_been_well(record, losses, text):
     changes = {step: {"loss": loss} for step, loss in enumerate(losses)}
-    with open_run(record(np.ones((3, 2)), changes)) as run:
+    with open_run(record(np.ones((len(losses), 2)), changes)) as run:
         assert told_loss(gather(run), "->") == text
 
 

@@ -30,6 +30,8 @@ class Facts:
         first_loss: first finite loss that was logged, NaN without.
         last_loss: last one that was logged; NaN or Inf where it wasn't finite.
         optimizers: how many made the steps.
+        nonfinite_losses: losses logged that weren't finite, as far as rows of one step tell.
+        coarse: whether some rows stand for many steps.
     """
 
     steps: int
@@ -44,6 +46,8 @@ class Facts:
     first_loss: float
     last_loss: float
     optimizers: int = 1
+    nonfinite_losses: int = 0
+    coarse: bool = False
 
 
 def gather(run: Run) -> Facts:
@@ -67,4 +71,6 @@ def gather(run: Run) -> Facts:
         first_loss=float(losses[0]) if losses.size else math.nan,
         last_loss=float(logged[-1]) if logged.size else math.nan,
         optimizers=max(1, len(np.unique(run.optimizer))),
+        nonfinite_losses=len(logged) - len(losses),
+        coarse=bool((run.resolution > 1).any()),
     )

@@ -74,11 +74,16 @@ def counted_steps(facts: Facts) -> str:
 
 
 def told_loss(facts: Facts, arrow: str) -> str:
-    """Write the first loss and the last."""
+    """Write the first loss and the last, and how many weren't finite."""
     if not isfinite(facts.first_loss):
         return "never finite"
-    last = number(facts.last_loss) if isfinite(facts.last_loss) else "not finite"
-    return f"{number(facts.first_loss)} {arrow} {last}"
+    ended_well, count = isfinite(facts.last_loss), facts.nonfinite_losses
+    last = number(facts.last_loss) if ended_well else "not finite"
+    told = f"{number(facts.first_loss)} {arrow} {last}"
+    if count <= (not ended_well):
+        return told
+    least = "at least " if facts.coarse else ""
+    return f"{told}, {least}{count:,} not finite" if ended_well else f"{told}, as {least}{count:,} in all"
 
 
 def title(kind: str) -> str:
