@@ -363,7 +363,7 @@ class Monitor:
 
     def _track_of(self, call: str, optimizer: Optimizer) -> Track:
         held = [track.optimizer for track in self._tracks]
-        return self._tracks[asked_for(f"{self.mode}.{call}", held, optimizer)]
+        return self._tracks[asked_for(f"{self.mode}.{call}", held, optimizer, by_hand=self._by_hand)]
 
     def _deliver(self) -> None:
         if self._rescue is not None:

@@ -48,13 +48,14 @@ def _unwrapped(optimizer: Any) -> Any:
     return optimizer
 
 
-def asked_for(call: str, held: Sequence[Optimizer | None], optimizer: object) -> int:
+def asked_for(call: str, held: Sequence[Optimizer | None], optimizer: object, *, by_hand: bool) -> int:
     """Which of its optimizers a monitor is asked about.
 
     Args:
         call: the call, as the user wrote it.
-        held: what the monitor is attached to, None for a loop by hand.
+        held: what the monitor is attached to, None for a loop by hand, and for one that has been collected.
         optimizer: what came; one of Accelerate's stands for the one inside of it.
+        by_hand: it was attached to a loop by hand.
 
     Returns:
         Its position.
@@ -66,15 +67,26 @@ def asked_for(call: str, held: Sequence[Optimizer | None], optimizer: object) ->
     for index, one in enumerate(held):
         if one is not None and one is wanted:
             return index
-    kind, count = type(wanted).__name__, sum(one is not None for one in held)
+    alive = sum(one is not None for one in held)
+    raise UsageError(f"{call}(optimizer): {_none_of(wanted, alive, 0 if by_hand else len(held) - alive)}")
+
+
+def _none_of(wanted: object, alive: int, gone: int) -> str:
+    """What is wrong with one that a monitor isn't attached to, and the way out."""
+    kind = type(wanted).__name__
+    way_out = (
+        "Pass one of those it was attached to." if alive else "Attach it with one, as (model, optimizer)."
+    )
     if not isinstance(wanted, Optimizer):
-        what = f"expected a torch.optim.Optimizer, got {kind}."
-    elif not count:
-        what = f"there is no optimizer to compare this {kind} with: it was attached to a loop by hand."
-    else:
-        what = f"this {kind} is none of the {count} optimizers that it is attached to."
-    way_out = "Pass one of those it was attached to" if count else "Attach it with one, as (model, optimizer)"
-    raise UsageError(f"{call}(optimizer): {what} {way_out}.")
+        return f"expected a torch.optim.Optimizer, got {kind}. {way_out}"
+    if alive:
+        return f"this {kind} is none of the {alive} optimizers that it is attached to. {way_out}"
+    if not gone:
+        return (
+            f"there is no optimizer to compare this {kind} with: it was attached to a loop by hand. {way_out}"
+        )
+    its = "the optimizer that it was" if gone == 1 else f"all {gone} optimizers that it was"
+    return f"{its} attached to {'is' if gone == 1 else 'are'} no more, and this {kind} is another. Attach a new one to it."
 
 
 def check_model(call: str, model: object) -> None:

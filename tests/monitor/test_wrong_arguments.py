@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 
@@ -94,3 +96,14 @@ def test_no_run_file_is_left_where_no_monitor_came_of_it(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="a fault"):
         sg.watch(model, torch.optim.SGD(model.parameters(), lr=0.1), run=tmp_path / "runs" / "a.steady")
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_an_optimizer_that_was_collected_is_said_to_be_gone():
+    model = torch.nn.Linear(2, 1)
+    guard = sg.guard(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    gc.collect()
+    other = torch.optim.Adam(model.parameters())
+    with pytest.raises(
+        UsageError, match=r"left_out\(optimizer\): the optimizer .* is no more, and this Adam is another"
+    ):
+        guard.left_out(other)
