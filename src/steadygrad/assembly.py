@@ -12,7 +12,7 @@ from steadygrad.detect import nonfinite_parameter, ruined_state
 from steadygrad.logbook import Logbook
 from steadygrad.measure import HostNorms, ParamTable, device_norms, parameter_names
 from steadygrad.policies import Policy
-from steadygrad.recover import tensors_of
+from steadygrad.recover import BufferWatch, tensors_of, untrained
 from steadygrad.stepping import SkipStreak, Track
 
 
@@ -64,6 +64,15 @@ def tell_ruined(tracks: Sequence[Track], book: Logbook, mode: str) -> None:
         moments = _ruined_moments(track)
         if moments:
             book.finding(ruined_state(moments, track.index))
+
+
+def watch_buffers(model: nn.Module, book: Logbook, mode: str, *, late: bool, recovers: bool) -> None:
+    """Say of buffers that are ruined, and won't be put back."""
+    guarded = mode == "guard"
+    watch = BufferWatch(model, book.keep, late=late, guarded=guarded)
+    watch.begin(untrained(model) if recovers else ())
+    if not recovers:
+        book.listeners.append(("buffers check", watch.stepped))
 
 
 def _ruined_moments(track: Track) -> list[tuple[str, str]]:

@@ -263,9 +263,10 @@ class Logbook:
         """A detector has found something: keep it, record it, show it unless it is only for the record."""
         if self.forensics is not None:
             finding = self.contained("tracing", self.forensics.told, finding) or finding
-        self._keep(finding)
+        self.keep(finding)
 
-    def _keep(self, finding: Finding) -> None:
+    def keep(self, finding: Finding) -> None:
+        """The same, of one that says by itself where it began."""
         for teller in self.tellers:
             finding = self.contained("telling", teller, finding) or finding
         if len(self.findings) < MAX_FINDINGS:
@@ -362,7 +363,7 @@ class Logbook:
             return
         found = self.contained("tracing", self.forensics.loss, made, value)
         if found is not None:
-            self._keep(found)
+            self.keep(found)
 
     def _tell_number(self, step: int, name: str, value: float) -> None:
         if name == "loss":

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from steadygrad.assembly import tables_of, tell_ruined, tracks_of
+from steadygrad.assembly import tables_of, tell_ruined, tracks_of, watch_buffers
 from steadygrad.capture import is_capturing
 from steadygrad.errors import UsageError
 from steadygrad.forensics import Forensics
@@ -96,6 +96,8 @@ class Monitor:
             book.listeners.append(("wiring check", self._after_step))
             self._check_wiring(0)
             self._containment.run("weights check", tell_ruined, tracks, book, mode)
+            look = partial(watch_buffers, late=waits_not, recovers=self._rescue is not None)
+            self._containment.run("buffers check", look, model, book, mode)
 
     def __enter__(self) -> Self:
         """Use as a context manager: closed on the way out."""

@@ -17,7 +17,7 @@ from steadygrad.detect.panel import COOL_DOWN, COURSE, DETECTORS, PROBED, Panel,
 from steadygrad.detect.rate import LearningRateTooHigh
 from steadygrad.detect.spike import LossSpike
 from steadygrad.detect.updates import OversizedUpdate, ScheduleRunOut, StalledUpdate
-from steadygrad.detect.values import NonfiniteLoss, NonfiniteParameter, nonfinite_parameter
+from steadygrad.detect.values import NonfiniteLoss, NonfiniteParameter, nonfinite_buffers, nonfinite_parameter
 from steadygrad.detect.vanishing import VanishingGradient
 from steadygrad.detect.wiring import missing_zero_grad, stale_optimizer
 
@@ -47,6 +47,7 @@ __all__ = [
     "StalledUpdate",
     "VanishingGradient",
     "missing_zero_grad",
+    "nonfinite_buffers",
     "nonfinite_parameter",
     "over",
     "ruined_state",

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from steadygrad.detect.detector import Context
 from steadygrad.detect.finding import listed, make
-from steadygrad.records import Finding, Reading
+from steadygrad.records import Finding, Reading, Remedy
+
+_GATHERED = "A normalisation layer has taken a batch with a NaN or an Inf into its running statistics, which keep it for good."
+_ANEW = (
+    Remedy("Begin the layer's statistics anew", "layer.reset_running_stats()"),
+    Remedy("Have them put back within the step, as a guard does that recovers", "sg.guard(model, optimizer)"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +121,30 @@ def nonfinite_parameter(
         optimizer=optimizer,
         guarded=guarded,
     )
+
+
+def nonfinite_buffers(step: int, names: Sequence[str], *, guarded: bool = False) -> Finding:
+    """Buffers that hold a NaN or an Inf, like the running statistics that a broken batch has gone into.
+
+    Args:
+        step: the step at which they were looked at.
+        names: the ruined ones.
+        guarded: a guard is attached already.
+
+    Returns:
+        An error-level finding.
+
+    Example:
+        >>> nonfinite_buffers(3, ["bn.running_mean"]).summary
+        'bn.running_mean: a NaN or an Inf in what the model keeps besides its weights; evaluation is broken from here on.'
+    """
+    finding = make(
+        "nonfinite_parameter",
+        "error",
+        step,
+        f"{listed(names)}: a NaN or an Inf in what the model keeps besides its weights; evaluation is broken from here on.",
+        where=names,
+        evidence={"count": len(names)},
+        guarded=guarded,
+    )
+    return replace(finding, causes=(_GATHERED, *finding.causes), remedies=(*_ANEW, *finding.remedies))
