@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
+import weakref
 from collections import deque
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from tests.monitor.own_steps import OWN, Around, Plain, Remembering
@@ -102,6 +106,86 @@ def test_an_object_that_holds_tensors_is_not_looked_into(where):
     else:
         optimizer.helper = Opaque()
     with pytest.raises(NotCopied, match="Opaque"):
+        Remembered(optimizer)
+
+
+def test_arrays_and_generators_are_put_back():
+    optimizer = Plain(seeded(mlp).parameters())
+    optimizer.array, optimizer.generator = np.arange(3.0), torch.Generator().manual_seed(3)
+    array, generator = optimizer.array, optimizer.generator
+    optimizer.param_groups[0]["arrays"] = [inner := np.zeros((2, 2))]
+    optimizer.fixed = np.zeros(2)
+    optimizer.fixed.flags.writeable = False
+    state = generator.get_state()
+    remembered = Remembered(optimizer)
+    array += 1.0
+    inner[0] = np.nan
+    torch.randn(5, generator=generator)
+    optimizer.array, optimizer.generator = array * 2.0, torch.Generator()
+    remembered.put_back()
+    assert optimizer.array is array
+    assert array.tolist() == [0.0, 1.0, 2.0]
+    assert inner.tolist() == [[0.0, 0.0]] * 2
+    assert optimizer.generator is generator
+    assert torch.equal(generator.get_state(), state)
+
+
+def test_what_a_function_closes_over_is_put_back():
+    optimizer = Plain(seeded(mlp).parameters())
+    moments, count, late = {}, 0, None
+
+    def update(param, history=[]):  # noqa: B006 - such things are written
+        nonlocal count, late
+        count, late = count + 1, torch.ones(1)
+        moments.setdefault(param, torch.zeros(1)).add_(1.0)
+        history.append(count)
+        return count, moments, late, history
+
+    optimizer.update = partial(update, 1)
+    update(1)
+    remembered = Remembered(optimizer)
+    update(1)
+    update(2)
+    remembered.put_back()
+    assert (count, list(moments), moments[1].item(), late.item()) == (1, [1], 1.0, 1.0)
+    assert update(1)[3] == [1, 2]
+
+
+class Slotted:
+    __slots__ = ("__weakref__", "count", "held")
+
+    def __init__(self, held=None):
+        self.count, self.held = 0, held
+
+
+class Counting:
+    def __init__(self):
+        self.count = 0
+
+
+def test_numbers_in_other_objects_are_put_back():
+    optimizer = Plain(seeded(mlp).parameters())
+    optimizer.slotted, optimizer.counting = Slotted(), Counting()
+    remembered = Remembered(optimizer)
+    optimizer.slotted.count = optimizer.counting.count = 3
+    reference = weakref.ref(optimizer.slotted)
+    remembered.put_back()
+    assert reference().count == optimizer.counting.count == 0
+
+
+@pytest.mark.parametrize("held", [torch.ones(1), np.ones(1), [torch.Generator()], random.Random(1)])
+def test_slots_are_looked_into(held):
+    optimizer = Plain(seeded(mlp).parameters())
+    optimizer.helper = Slotted(held)
+    with pytest.raises(NotCopied, match="Slotted"):
+        Remembered(optimizer)
+
+
+@pytest.mark.parametrize("held", [np.random.default_rng(1), random.Random(1), np.array([object()])])
+def test_generators_and_arrays_of_other_kinds_are_refused(held):
+    optimizer = Plain(seeded(mlp).parameters())
+    optimizer.held = held
+    with pytest.raises(NotCopied):
         Remembered(optimizer)
 
 
