@@ -108,7 +108,7 @@ def guard(
     """Keep a training run alive: skip what is poisoned, hold back what is too large, say so.
 
     A step with a non-finite gradient is left out whole (weights, momentum, weight decay and step
-    counters stay; its gradients are zeros afterwards), counted and shown. What happens to finite gradients is the policy's business;
+    counters stay; the next backward pass adds to nothing), counted and shown. What happens to finite gradients is the policy's business;
     the default, ``auto``, leaves a healthy run alone, bit for bit.
 
     Args:

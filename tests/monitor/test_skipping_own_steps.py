@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from tests.monitor.own_steps import OWN, SAM, Clearing, Plain, Unchecking
+from tests.monitor.own_steps import OWN, SAM, Clearing, Decaying, Plain, Unchecking
 from tests.monitor.workloads import (
     OPTIMIZERS,
     attach,
@@ -115,6 +115,20 @@ def test_one_judged_early_in_a_call_of_clip_is_left_out_as_whole(name, scaled):
         assert (whole(model, optimizer) == before) == (i == 3)
     assert guard.counts.skipped == 1
     assert not guard._logbook.faults
+
+
+@pytest.mark.parametrize("way", ["cleared", "closure"])
+def test_where_other_ranks_take_part_it_is_left_out_without_gradients(way):
+    model = seeded(mlp)
+    optimizer = Decaying(model.parameters())
+    guard = attach("guard", model, optimizer, clip_norm(1e9))
+    guard._tracks[0].lane.own_parts()
+    stepped(model, optimizer, batches(1)[0], way=way)
+    before = [param.detach() * 0.99 for param in model.parameters()]  # what it does to one that has none
+    stepped(model, optimizer, poisoned(batches(1)[0]), way=way)
+    assert all(map(torch.equal, before, model.parameters()))
+    assert all(param.grad.isnan().any() for param in model.parameters())
+    assert guard.counts.skipped == 1
 
 
 class Breaking(Unchecking):

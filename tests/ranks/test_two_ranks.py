@@ -182,6 +182,35 @@ def check_local_norms(rank):
     guard.close()
 
 
+class Reducing(torch.optim.SGD):
+    """A step of somebody's own, with a collective for each gradient."""
+
+    @torch.no_grad()
+    def step(self):
+        for param in self.param_groups[0]["params"]:
+            if param.grad is not None:
+                mean = param.grad.clone()
+                dist.all_reduce(mean)
+                param.add_(mean, alpha=-0.01)
+
+
+def check_own_step(rank, monkeypatch):
+    """One rank alone has no room to undo a step: it is left out on both in the same way, and none waits for the other."""
+    model = ddp()
+    optimizer = Reducing(model.parameters(), lr=0.01)
+    guard = sg.guard(model, optimizer, recover=False)
+    with monkeypatch.context() as patch:
+        if rank == 1:
+            patch.setattr("steadygrad.stepping.remembered.free_bytes", lambda *_: 0.0)
+        for step, batch in enumerate(batches()[:3]):
+            train_step(model, optimizer, batch, guard)
+            if step == 1:
+                next(model.parameters()).grad.fill_(math.nan)
+                optimizer.step()
+    assert guard.counts.skipped == 1
+    guard.close()
+
+
 def check_a_fault_of_one(rank):
     """A rank whose measuring fails tells the others: nobody waits, everybody goes on without."""
     model = ddp()
@@ -283,6 +312,7 @@ def every_check(rank):
         check_guilty_of_all(rank)
         check_local_norms(rank)
         check_accumulation(rank)
+        check_own_step(rank, monkeypatch)
         check_a_fault_of_one(rank)
         dist.barrier()
         check_watch_here_and_guard_there(rank)

@@ -9,7 +9,15 @@ import torch
 from tests.monitor.own_steps import SAM, Decaying, Noisy, Nulling, Unchecking
 from torch import nn, optim
 
-from steadygrad.stepping.withheld import Withheld, emptied
+from steadygrad.stepping.left_standing import emptied
+from steadygrad.stepping.withheld import Withheld
+
+
+def adding(params):
+    """What a backward pass leaves in ``.grad`` that brings a one everywhere."""
+    for param in params:
+        param.sum().backward()
+    return [param.grad.flatten().tolist() for param in params]
 
 
 def workload(make, grads=None):
@@ -30,7 +38,7 @@ def test_only_steps_that_arent_torchs_own_are_undone():
 
 @pytest.mark.parametrize("make", [optim.SGD, Unchecking])
 @pytest.mark.parametrize("ended", [True, False])
-def test_gradients_come_back_as_they_were_or_zeroed_and_are_the_same_tensors(make, ended):
+def test_gradients_come_back_as_they_were_and_are_the_same_tensors(make, ended):
     params, optimizer = workload(make)
     grads = [param.grad for param in params]
     withheld = Withheld(optimizer)
@@ -38,10 +46,23 @@ def test_gradients_come_back_as_they_were_or_zeroed_and_are_the_same_tensors(mak
     assert not any(param.grad is not None and param.grad.isnan().any() for param in params)
     withheld.give_back(ended=ended)
     assert [param.grad for param in params] == grads
-    for grad in grads[:2]:
-        assert not grad.any() if ended else grad.isnan().all()
+    assert all(grad.isnan().all() for grad in grads[:2])
     withheld.give_back(ended=ended)
     assert params[0].grad is grads[0]
+    assert grads[0].isnan().all()
+
+
+@pytest.mark.parametrize("make", [optim.SGD, Unchecking])
+def test_the_next_backward_pass_adds_to_none_of_them(make):
+    params, optimizer = workload(make)
+    withheld = Withheld(optimizer)
+    withheld.take(params)
+    withheld.give_back(ended=True)
+    assert params[0].grad.isnan().all()
+    assert adding([params[1]]) == [[1.0] * 4]
+    assert params[0].grad.tolist() == [0.0, 0.0, 0.0]
+    assert adding([params[1]]) == [[2.0] * 4]
+    assert not any(param._backward_hooks for param in params)
 
 
 @pytest.mark.parametrize("make", [optim.SGD, Unchecking])
@@ -53,21 +74,24 @@ def test_a_gradient_that_belongs_to_a_graph_keeps_its_values(make):
     withheld.take(params)
     assert params[0].grad is None  # a step that goes through the graph would raise on any other
     withheld.give_back(ended=True)
+    assert params[0].grad is grad
+    assert adding([params[0]]) == [[1.0, 1.0, 1.0]]
     assert grad.isnan().all()
     assert grad._version == 0
-    assert params[0].grad.tolist() == [0.0, 0.0, 0.0]
     assert not params[0].grad.requires_grad
 
 
 @pytest.mark.parametrize("make", [optim.SGD, Unchecking])
-def test_gradients_that_cannot_be_written_are_replaced(make):
+def test_gradients_that_cannot_be_written_are_replaced_when_the_next_come(make):
     with torch.inference_mode():
         inferred = torch.full((3,), math.nan)
     params, optimizer = workload(make, [inferred, torch.full((1, 1), math.nan).expand(2, 2)])
     withheld = Withheld(optimizer)
     withheld.take(params)
     withheld.give_back(ended=True)
-    assert not any(param.grad.any() for param in params[:2])
+    assert all(param.grad.isnan().all() for param in params[:2])
+    assert adding(params[:1]) == [[1.0] * 3]
+    assert not params[1].grad.any()
 
 
 class Stubborn(torch.Tensor):
@@ -105,7 +129,7 @@ def test_one_gradient_of_two_parameters_comes_back_once_and_whole(make):
         withheld.take(params)
         withheld.give_back(ended=ended)
         assert all(param.grad is tied for param in params)
-        assert not tied.any() if ended else tied.isnan().all()
+        assert tied.isnan().all()
 
 
 def test_what_a_step_writes_into_a_gradient_is_gone_and_what_it_has_cleared_stays_so():
@@ -116,7 +140,9 @@ def test_what_a_step_writes_into_a_gradient_is_gone_and_what_it_has_cleared_stay
     optimizer.step()
     assert params[0].grad.any()
     withheld.give_back(ended=True)
-    assert not any(param.grad.any() for param in params)
+    assert all(param.grad.isnan().all() for param in params[:2])
+    assert params[2].grad.tolist() == [1.0]
+    assert adding(params) == [[1.0] * 3, [1.0] * 4, [1.0]]
     params, optimizer = workload(Nulling)
     withheld = Withheld(optimizer)
     withheld.take(params)
@@ -135,6 +161,30 @@ def test_gradients_of_a_backward_after_a_step_that_raised_are_kept():
     assert params[0].grad.tolist() == [1.0, 1.0, 1.0]
 
 
+def test_if_zeroing_fails_half_way_it_is_undone_before_they_are_taken_away(monkeypatch):
+    params, optimizer = workload(Unchecking)
+    grads = [param.grad for param in params]
+
+    def failing(grad):
+        if grad is grads[1]:
+            raise RuntimeError("no")
+        return emptied(grad)
+
+    monkeypatch.setattr("steadygrad.stepping.withheld.emptied", failing)
+    withheld = Withheld(optimizer)
+    withheld.take(params)
+    assert all(param.grad is None for param in params)
+    assert grads[0].isnan().all()
+    withheld.give_back(ended=False)
+    assert [param.grad for param in params] == grads
+
+
+@pytest.mark.parametrize("numbers", [[1e38] * 3, [1.0, math.inf, 1.0], [1.0, math.nan, 1.0], [0.0] * 3])
+def test_whether_what_stands_there_is_poisoned_is_asked_of_one_norm_and_answered_exactly(numbers):
+    _, optimizer = workload(SAM, [torch.tensor(numbers), torch.full((2, 2), 3e38)])
+    assert Withheld(optimizer).begins(lambda: None) != all(map(math.isfinite, numbers))
+
+
 class TestClosures:
     """A step that is handed a closure is undone from its first evaluation on, if nothing has moved before it."""
 
@@ -147,7 +197,7 @@ class TestClosures:
 
     def test_nothing_has_moved(self):
         params, withheld = self.began()
-        withheld.evaluated(0)
+        withheld.evaluates(0)
         withheld.take(params)
         assert not params[0].grad.any()
         withheld.give_back(ended=True)
@@ -159,15 +209,29 @@ class TestClosures:
             if evaluation == evaluations - 1:
                 with torch.no_grad():
                     params[1].add_(1.0)
-            withheld.evaluated(evaluation)
+            withheld.evaluates(evaluation)
         withheld.take(params)
         assert params[0].grad is None
         withheld.give_back(ended=True)
         assert params[1].tolist() == [[2.0, 2.0]] * 2
 
+    def test_what_the_closure_does_to_the_weights_itself_stays(self):
+        params, withheld = self.began()
+        withheld.evaluates(0)
+        with torch.no_grad():
+            params[1].clamp_(0.0, 0.5)
+        params[2].grad = torch.ones(1)
+        withheld.take(params)
+        assert not params[0].grad.any()
+        self.optimizer.step()
+        withheld.give_back(ended=True)
+        assert params[1].tolist() == [[0.5, 0.5]] * 2
+        params[0].grad.fill_(math.nan)
+        assert not withheld.begins(lambda: None)  # and is no reason to look at the gradients from now on
+
     def test_a_step_without_one_is_undone_again(self):
         params, withheld = self.began()
-        withheld.evaluated(1)
+        withheld.evaluates(1)
         withheld.begins(None)
         withheld.take(params)
         assert params[0].grad is not None
@@ -178,6 +242,6 @@ class TestClosures:
         assert withheld.begins(lambda: None)
         with torch.no_grad():
             params[0].add_(1.0)
-        withheld.evaluated(0)
+        withheld.evaluates(0)
         withheld.give_back(ended=True)
         assert params[0].tolist() == [2.0, 2.0, 2.0]

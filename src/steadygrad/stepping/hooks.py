@@ -53,6 +53,7 @@ class StepHooks:
             the optimizer is asked for its state.
         on_captured: called instead of all others where a step is captured in a CUDA graph.
         on_begun: called as the outermost ``step`` begins, with the closure it is handed, or None.
+        on_evaluating: called before the closure is, with the number of the evaluation.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class StepHooks:
         on_abandoned: Callable[[], None],
         on_captured: Callable[[], None] = lambda: None,
         on_begun: Callable[[object], None] | None = None,
+        on_evaluating: Callable[[int], None] | None = None,
     ) -> None:
         self._optimizer = weakref.ref(optimizer)
         self._on_gradients = on_gradients
@@ -71,6 +73,7 @@ class StepHooks:
         self._on_abandoned = on_abandoned
         self._on_captured = on_captured
         self._on_begun = on_begun
+        self._on_evaluating = None if on_evaluating is None else _untraced(on_evaluating)
         self._depth = 0
         self._leaving = False
         self._handles = [optimizer.register_step_pre_hook(_seldom_traced(self._before))]
@@ -153,6 +156,8 @@ class StepHooks:
 
         def watched(*args: Any, **kwargs: Any) -> Any:
             nonlocal evaluation
+            if self._on_evaluating is not None:
+                self._on_evaluating(evaluation)
             loss = closure(*args, **kwargs)
             self._on_evaluated(evaluation)
             evaluation += 1

@@ -118,7 +118,7 @@ class Track:
         self._meet_optimizer(optimizer)
 
     def _meet_optimizer(self, optimizer: Optimizer | None) -> None:
-        self._withheld = None if optimizer is None else Withheld(optimizer)
+        self._withheld = None if optimizer is None else Withheld(optimizer, self.lane.measurer)
         self._step: Treatment = HandLoop() if optimizer is None else Applier(optimizer, self._withheld)
         self._clip = None if optimizer is None else ClipCall(optimizer, self._withheld)
         self._clipped_early = self._closing = self._take_back = self._traced = False
@@ -170,10 +170,9 @@ class Track:
 
         A step under way is finished first: gradients it must not see are not put back before it has run.
         """
-        if self._zero_grad is not None:
-            self._zero_grad.close()
-        if self.lane.ranks is not None:
-            self.lane.ranks.close()
+        for part in (self._zero_grad, self.lane.ranks, self._withheld):
+            if part is not None:
+                part.close()
         self._closing = self._hooks is not None and self._hooks.under_way
         if self._hooks is not None:
             self._hooks.remove()
@@ -263,12 +262,15 @@ class Track:
     def _hooked(self, optimizer: Optimizer) -> StepHooks:
         captured = partial(self._outlet.say, "capture", CAPTURED)
         withheld = None if self._policy is None else self._withheld
-        begun = partial(self._spend, self._begun, withheld) if withheld and withheld.undoes else None
-        return StepHooks(optimizer, self._gradients_ready, self._stepped, self._abandoned, captured, begun)
+        told: list[Callable[..., Any]] = []
+        if withheld is not None and withheld.undoes:
+            told = [partial(self._spend, self._begun, withheld)]
+            told += [partial(self._spend, self._contained, "undoing", withheld.evaluates)]
+        return StepHooks(optimizer, self._gradients_ready, self._stepped, self._abandoned, captured, *told)
 
     def _begun(self, withheld: Withheld, closure: object) -> None:
         poisoned = self._contained("undoing", withheld.begins, closure)
-        self._traced = bool(poisoned) and self.lane.ranks is None
+        self._traced = bool(poisoned)
         if self._traced:  # its first half is about to spoil the weights that made it
             self._contained("tracing", self._outlet.nonfinite, self)
 
@@ -294,8 +296,6 @@ class Track:
             self._spend(self._measuring, self._measure, evaluation)
 
     def _measure(self, evaluation: int) -> None:
-        if self._withheld is not None:
-            self._withheld.evaluated(evaluation)
         if self._zero_grad is not None and self._zero_grad.running:
             self._contained("gradient check", self._check_zero_grad)
         was_clipped, self._clipped_early = self._clipped_early, False
@@ -345,8 +345,8 @@ class Track:
             self._outlet.settle(ended=True)
         else:
             self._contained(_MEASURING, self._end)
-            if self._zero_grad is not None and self._zero_grad.running:
-                self._contained("gradient check", self._zero_grad.stepped)
+            if self._zero_grad is not None and self._withheld is not None and self._zero_grad.running:
+                self._contained("gradient check", self._zero_grad.stepped, bool(self._withheld.standing))
         self._open_short_way()
 
     def _open_short_way(self) -> None:

@@ -68,10 +68,10 @@ class ZeroGradCheck:
             self.close()
         return self.kept
 
-    def stepped(self) -> None:
-        """Remember what stands in ``.grad`` after the step."""
+    def stepped(self, is_left_standing: bool = False) -> None:  # noqa: FBT001, FBT002 - called by way of `Containment.run`
+        """Remember what stands in ``.grad`` after the step; it proves nothing where we are to zero it ourselves."""
         for probe in self._probes:
-            probe.keep()
+            probe.keep(proves=not is_left_standing)
 
     def close(self) -> None:
         """Take all hooks off."""
@@ -137,9 +137,9 @@ class _Incoming:
                 self._standing = there
         self._incoming = grad if self._incoming is None else self._incoming + grad
 
-    def keep(self) -> None:
-        """Note what stands in ``.grad`` now."""
-        grad = self.param.grad
+    def keep(self, *, proves: bool = True) -> None:
+        """Note what stands in ``.grad`` now, if it ``proves`` anything."""
+        grad = self.param.grad if proves else None
         self._before = None if grad is None else grad.detach().clone()
         self._incoming = self._met = None
 
