@@ -16,15 +16,11 @@ from steadygrad.blame import KINDS, blamed, first_line
 from steadygrad.detect.finding import make
 from steadygrad.origin import LOSS, Origin
 from steadygrad.ranks import Peers, exchange
-from steadygrad.records import Finding
+from steadygrad.records import Finding, Severity
 from steadygrad.tracing import Capture, Unstepped
 
 MAX_REPLAYS = 3
 """A run that is ill again and again is explained thrice: replaying every bad step would slow it down."""
-
-_LEFT_OUT = (
-    "a GradScaler leaves such steps out; guard.left_out(optimizer) or a fused optimizer has them counted"
-)
 
 
 class Forensics:
@@ -126,9 +122,14 @@ class Forensics:
         count = self.unstepped.nonfinite(made)
         if not count:
             return None
-        summary = f"{count} losses in a row aren't finite, and no step has come between them: {_LEFT_OUT}"
+        mode = "guard" if self._guarded else "watch"
+        summary = (
+            f"{count} losses in a row aren't finite, and no step has come between them: the loop, or a GradScaler, leaves such "
+            f"steps out; {mode}.left_out(optimizer) has them counted"
+        )
         evidence = {"losses": float(count), "loss": value}
-        found = make("nonfinite_loss", "error", made[0], summary, evidence=evidence, guarded=self._guarded)
+        severity: Severity = "error" if self.unstepped.is_end else "warning"
+        found = make("nonfinite_loss", severity, made[0], summary, evidence=evidence, guarded=self._guarded)
         origin = None
         if self._left and self.capture.at_rest:
             self._left -= 1

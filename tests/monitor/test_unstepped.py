@@ -63,17 +63,35 @@ def test_a_nan_in_every_batch_is_told_once(mode, make, before, healthy):
     assert (found.kind, found.severity, found.step) == ("nonfinite_loss", "error", healthy)
     assert found.evidence["losses"] == 3.0
     assert "no step has come" in found.summary
-    assert "guard.left_out(optimizer)" in found.summary
+    assert "the loop, or a GradScaler, leaves such steps out" in found.summary
+    assert f"{mode}.left_out(optimizer) has them counted" in found.summary
     # A graph that is pending may have saved the buffers that a replay writes to.
     assert ("batch" in found.summary) == (make is mlp or not before)
     assert loop.monitor.counts.steps == healthy
 
 
-def test_each_time_that_it_begins_is_told():
+def test_bursts_are_told_once_until_many_steps_have_passed(monkeypatch):
+    monkeypatch.setattr("steadygrad.tracing.unstepped.AGAIN", 12)
     loop = Loop()
-    for batch in [GOOD, BAD, BAD, BAD, BAD, GOOD, GOOD, GOOD, BAD, BAD, GOOD, BAD, BAD, BAD]:
+    for _ in range(5):
+        for batch in [GOOD, BAD, BAD, BAD, BAD, GOOD, GOOD, GOOD]:
+            loop.step(batch)
+    assert [(one.step, one.severity) for one in loop.told] == [(1, "error"), (13, "warning")]
+
+
+def test_a_burst_that_the_run_is_known_to_survive_is_a_warning():
+    loop = Loop()
+    for batch in [GOOD] * 4 + [BAD] + [GOOD] * 5 + [BAD] * 3 + [GOOD]:
         loop.step(batch)
-    assert [one.step for one in loop.told] == [1, 5]
+    assert [(one.step, one.severity) for one in loop.told] == [(9, "warning")]
+
+
+def test_an_end_is_told_after_bursts_too():
+    loop = Loop()
+    for batch in [GOOD, BAD, BAD, BAD, GOOD, GOOD] + [BAD] * 80:
+        loop.step(batch)
+    told = [(one.step, one.severity, one.evidence["losses"]) for one in loop.told]
+    assert told == [(1, "error", 3.0), (3, "error", 64.0)]
 
 
 def test_a_replay_leaves_everything_as_it_was():

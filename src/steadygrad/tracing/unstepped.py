@@ -17,6 +17,8 @@ LOSSES = 3
 """In a row: a scaler that looks for its scale, or a loop that leaves a bad batch out, has one or two."""
 _PATIENCE = 64
 """In a row while it isn't known how many losses a step has, and gradients seem to be gathered for the first."""
+AGAIN = 1000
+"""Steps before it is told once more: a loop that leaves bad batches out by itself does so for as long as it runs."""
 _RECENT = 3
 _REMEMBERED = 512
 
@@ -26,18 +28,26 @@ class Unstepped:
 
     Losses of micro-batches have their step to come, whose gradient tells: so there must be more than twice as many as
     the newest steps had. Losses of a validation don't count: no gradient came back to its calls, nor was the model in
-    training mode then.
+    training mode then. What has been told is told again after `AGAIN` steps at the soonest, or where the run seems to
+    have ended.
 
     Args:
         capture: knows the newest calls.
+
+    Attributes:
+        is_end: what was told last may be the end of the run: no step has come between such losses, ever or for long.
     """
 
     def __init__(self, capture: Capture) -> None:
+        self.is_end = False
         self._capture = capture
         self._logged: deque[tuple[int, ...]] = deque(maxlen=_REMEMBERED)
         self._made: tuple[int, ...] | None = None
         self._bad = 0
-        self._told = False
+        self._newest: tuple[int, ...] | None = None
+        self._survives = False
+        self._ended_at: tuple[int, ...] | None = None
+        self._silent_until = -1
         self._call = 0
         self._gradient: weakref.ref[Tensor] | None = None
         self._gathers = False
@@ -62,15 +72,22 @@ class Unstepped:
         """
         self._logged.append(made)
         if made != self._made:
-            self._made, self._bad, self._told = made, 0, False
-        return self._count() if self._is_another_call() else 0
+            self._made, self._bad = made, 0
+        return self._count(made) if self._is_another_call() else 0
 
-    def _count(self) -> int:
+    def _count(self, made: tuple[int, ...]) -> int:
         self._bad += 1
+        self._survives = self._survives or self._newest not in {None, made}
+        self._newest = made
         self._look_at_gradients()
-        if self._told or self._bad < self._needed:
+        needed = self._needed
+        lasts = self._bad >= max(needed, _PATIENCE)
+        is_silent = made == self._ended_at or (max(made) < self._silent_until and not lasts)
+        if self._bad < needed or is_silent:
             return 0
-        self._told = True
+        self.is_end = lasts or not self._survives
+        self._ended_at = made if self.is_end else None
+        self._silent_until = max(made) + AGAIN
         return self._bad
 
     @property
