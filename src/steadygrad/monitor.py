@@ -34,7 +34,7 @@ from steadygrad.runfile.given import as_path
 from steadygrad.stepping import Track, check_replica_groups, is_late, join_ranks, meet_ranks
 from steadygrad.summary import Counts, copies_told, no_step_seen, summarise
 from steadygrad.usage import asked_for, check_max_norm, check_sink, check_teller, policy_name, saved_tracks
-from steadygrad.wiring import is_due, stale
+from steadygrad.wiring import is_due, stale, trained_elsewhere
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -94,6 +94,7 @@ class Monitor:
             book.keep_bundles(model, tracks, plan)
             # The optimizers' hooks hold the logbook, and it holds us: nobody has to keep the monitor.
             book.listeners.append(("wiring check", self._after_step))
+            self._elsewhere = trained_elsewhere(model, optimizers)
             self._check_wiring(0)
             self._containment.run("weights check", tell_ruined, tracks, book, mode)
             look = partial(watch_buffers, late=waits_not, recovers=self._rescue is not None)
@@ -383,7 +384,7 @@ class Monitor:
 
     def _check_wiring(self, step: int) -> None:
         self._wiring_checked = step
-        found = stale(self._model(), self._tracks, step, self._logbook.findings)
+        found = stale(self._model(), self._tracks, step, self._logbook.findings, self._elsewhere)
         if found is not None:
             self._logbook.finding(found)
 

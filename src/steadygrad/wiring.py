@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from steadygrad.detect import stale_optimizer
@@ -15,14 +16,33 @@ from steadygrad.stepping import Track
 _EARLY = frozenset({1, 16})
 _EVERY = 256
 
+Elsewhere = Mapping[int, "weakref.ref[Tensor]"]
+"""Parameters by their identity, which is taken over by another tensor once they are gone."""
+
 
 def is_due(step: int) -> bool:
     """Whether it is asked at this step: a head is replaced early, mostly, and a walk over the model takes a third of a millisecond."""
     return step in _EARLY or (step % _EVERY == 0 and step > 0)
 
 
+def trained_elsewhere(model: nn.Module, optimizers: Sequence[Optimizer]) -> Elsewhere:
+    """What the model trains and nobody holds when it is attached: another optimizer may, which isn't watched.
+
+    None of it where a tensor that is held is frozen already: a layer may have been wrapped into an adapter before.
+
+    Args:
+        model: as it is attached.
+        optimizers: those that are watched.
+    """
+    held = _held(optimizers)
+    if not all(param.requires_grad for param in held.values()):
+        return {}
+    apart = (param for param in model.parameters() if param.requires_grad and id(param) not in held)
+    return {id(param): weakref.ref(param) for param in apart}
+
+
 def stale(
-    model: nn.Module | None, tracks: Sequence[Track], step: int, told: Iterable[Finding]
+    model: nn.Module | None, tracks: Sequence[Track], step: int, told: Iterable[Finding], elsewhere: Elsewhere
 ) -> Finding | None:
     """What shows that a part of the model was replaced, or wrapped, after its optimizer was made.
 
@@ -35,6 +55,7 @@ def stale(
         tracks: of the optimizers.
         step: at which it is asked.
         told: what has been found so far; it is said once.
+        elsewhere: what was left out from the start; later it proves nothing.
     """
     optimizers = [one for track in tracks if (one := track.optimizer) is not None]
     if model is None or not optimizers or any(finding.kind == "stale_optimizer" for finding in told):
@@ -42,14 +63,25 @@ def stale(
     if not _is_suspect(model, optimizers):
         return None
     strangers, missing = _unheld(model, optimizers)
-    if strangers or not missing:
-        return stale_optimizer(step, strangers, missing) if strangers and missing else None
     names = parameter_names(model)
     params = {names[id(param)]: param for param in model.parameters()}
-    held = {id(param) for one in optimizers for group in one.param_groups for param in group["params"]}
+    if step:
+        missing = [name for name in missing if not _is_among(params[name], elsewhere)]
+    if strangers or not missing:
+        return stale_optimizer(step, strangers, missing) if strangers and missing else None
+    held = _held(optimizers)
     frozen = [name for name, param in params.items() if id(param) in held and not param.requires_grad]
     fed = [name for name in missing if params[name].grad is not None]
     return stale_optimizer(step, frozen, fed, frozen=True) if frozen and fed else None
+
+
+def _is_among(param: Tensor, some: Elsewhere) -> bool:
+    known = some.get(id(param))
+    return known is not None and known() is param
+
+
+def _held(optimizers: Iterable[Optimizer]) -> dict[int, Tensor]:
+    return {id(param): param for one in optimizers for group in one.param_groups for param in group["params"]}
 
 
 def _is_suspect(model: nn.Module, optimizers: Iterable[Optimizer]) -> bool:
@@ -57,12 +89,7 @@ def _is_suspect(model: nn.Module, optimizers: Iterable[Optimizer]) -> bool:
     # `parameters()` makes up all their names, and takes twice as long.
     found = (param for module in model.modules() for param in module._parameters.values())  # noqa: SLF001
     own = {id(param): param.requires_grad for param in found if param is not None}
-    held = {
-        id(param): param.requires_grad
-        for one in optimizers
-        for group in one.param_groups
-        for param in group["params"]
-    }
+    held = {key: param.requires_grad for key, param in _held(optimizers).items()}
     is_missing = any(trains and key not in held for key, trains in own.items())
     return is_missing and (not all(held.values()) or not held.keys() <= own.keys())
 

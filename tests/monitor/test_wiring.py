@@ -130,6 +130,40 @@ class TestStaleOptimizer:
         train_head(model, optimizer, 20)
         assert kinds(monitor) == []
 
+    @both_paths
+    def test_freezing_later_is_fine_beside_an_optimizer_that_is_not_watched(self, late):
+        model = seeded(mlp)
+        watched = torch.optim.SGD(model[:4].parameters(), lr=0.001)
+        other = torch.optim.SGD(model[4].parameters(), lr=0.001)
+        monitor = attach("guard", model, watched, late=late)
+        for step, batch in enumerate(batches(520)):
+            if step == 300:
+                model[0].requires_grad_(False)
+            model.zero_grad()
+            model(batch[0]).square().mean().backward()
+            watched.step()
+            other.step()
+        assert "stale_optimizer" not in kinds(monitor)
+
+    @both_paths
+    @pytest.mark.parametrize("wrapped_at", [0, 5])
+    def test_a_layer_that_is_frozen_and_wrapped_into_an_adapter_is_found(self, late, wrapped_at):
+        model = seeded(mlp)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
+
+        def wrap():
+            model[0] = nn.Sequential(model[0].requires_grad_(False), nn.Linear(8, 8))
+
+        if not wrapped_at:
+            wrap()
+        monitor = attach("watch", model, optimizer, late=late)
+        train_head(model, optimizer, 5)
+        if wrapped_at:
+            wrap()
+        train_head(model, optimizer, 15)
+        (found,) = [one for one in monitor.findings if one.kind == "stale_optimizer"]
+        assert set(found.where) == {"0.1.weight", "0.1.bias"}
+
     def test_a_loss_with_parameters_of_its_own_is_fine(self):
         model = seeded(mlp)
         scale = nn.Parameter(torch.ones(3))
