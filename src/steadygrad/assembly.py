@@ -12,8 +12,17 @@ from steadygrad.detect import nonfinite_parameter, ruined_state
 from steadygrad.logbook import Logbook
 from steadygrad.measure import HostNorms, ParamTable, device_norms, parameter_names
 from steadygrad.policies import Policy
-from steadygrad.recover import BufferWatch, tensors_of, untrained
+from steadygrad.recover import RECOVERY, BufferWatch, Rescue, tensors_of
 from steadygrad.stepping import SkipStreak, Track
+
+_GATHERED = frozenset(
+    {
+        *("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "exp_avg_sq_row", "exp_avg_sq_col"),
+        *("momentum_buffer", "square_avg", "grad_avg", "acc_delta", "sum", "row_var", "col_var"),
+        *("prev", "ax", "d", "prev_flat_grad", "old_dirs", "old_stps"),
+    }
+)
+"""What optimizers call what they gather of gradients and weights. In anything else an Inf may be meant: a minimum begins there."""
 
 
 def tables_of(model: nn.Module, optimizers: Sequence[Optimizer]) -> list[ParamTable]:
@@ -66,13 +75,15 @@ def tell_ruined(tracks: Sequence[Track], book: Logbook, mode: str) -> None:
             book.finding(ruined_state(moments, track.index))
 
 
-def watch_buffers(model: nn.Module, book: Logbook, mode: str, *, late: bool, recovers: bool) -> None:
-    """Say of buffers that are ruined, and won't be put back."""
-    guarded = mode == "guard"
-    watch = BufferWatch(model, book.keep, late=late, guarded=guarded)
-    watch.begin(untrained(model) if recovers else ())
-    if not recovers:
-        book.listeners.append(("buffers check", watch.stepped))
+def watch_buffers(model: nn.Module, book: Logbook, mode: str, rescue: Rescue | None, *, late: bool) -> None:
+    """Say of buffers that are ruined, and that recovery doesn't put back."""
+
+    def recovers() -> bool:
+        return rescue is not None and rescue.is_on and RECOVERY not in book.containment.off
+
+    watch = BufferWatch(model, book.keep, recovers, late=late, guarded=mode == "guard")
+    watch.begin()
+    book.listeners.append(("buffers check", watch.stepped))
 
 
 def _ruined_moments(track: Track) -> list[tuple[str, str]]:
@@ -91,7 +102,11 @@ def _ruined_moments(track: Track) -> list[tuple[str, str]]:
         if _is_moment(tensor)
     ]
     norms = _norms([tensor.detach() for _, tensor in kept])
-    ill = [moment for (moment, _), norm in zip(kept, norms, strict=True) if not math.isfinite(norm)]
+    ill = [
+        moment
+        for (moment, _), norm in zip(kept, norms, strict=True)
+        if math.isnan(norm) or (math.isinf(norm) and moment[0] in _GATHERED)
+    ]
     return list(dict.fromkeys(ill))
 
 
@@ -106,5 +121,6 @@ def _norms(tensors: Sequence[Tensor]) -> list[float]:
 
 
 def _is_moment(tensor: Tensor) -> bool:
-    """Whether it has numbers to be looked at; a single one may be a counter, or the smallest so far, from Inf on."""
-    return type(tensor) is Tensor and tensor.is_floating_point() and tensor.dim() > 0 and tensor.numel() > 0
+    """Whether it has numbers to be looked at; a single one may be a counter, and one of a byte is packed in some way."""
+    is_plain = type(tensor) is Tensor and tensor.is_floating_point() and tensor.element_size() > 1
+    return is_plain and tensor.dim() > 0 and tensor.numel() > 0

@@ -97,8 +97,8 @@ class Monitor:
             self._elsewhere = trained_elsewhere(model, optimizers)
             self._check_wiring(0)
             self._containment.run("weights check", tell_ruined, tracks, book, mode)
-            look = partial(watch_buffers, late=waits_not, recovers=self._rescue is not None)
-            self._containment.run("buffers check", look, model, book, mode)
+            look = partial(watch_buffers, model, book, mode, self._rescue, late=waits_not)
+            self._containment.run("buffers check", look)
 
     def __enter__(self) -> Self:
         """Use as a context manager: closed on the way out."""

@@ -161,6 +161,31 @@ def check_bad_data_is_no_reason(rank):
     guard.close()
 
 
+class Lookup(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rows, self.head = nn.Embedding(10, 8), nn.Linear(8, 1)
+        self.rows.weight.data[9] = math.nan
+
+    def forward(self, index):
+        return self.head(self.rows(index))
+
+
+def check_what_steps_do_without_is_no_cause(rank):
+    """A row that is NaN from the start and never looked up: a streak of bad losses is gone back from, on both."""
+    model = ddp(Lookup)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    guard = sg.guard(model, optimizer, recover=sg.recover.rollback(every=EVERY))
+    for step in range(20):
+        optimizer.zero_grad()
+        loss = model(torch.arange(4) + rank).square().mean()
+        (loss * math.nan if 3 <= step < 10 else loss).backward()
+        optimizer.step()
+    assert guard._rescue.rollbacks == 1
+    assert alike([one.tolist() for one in model.parameters()])
+    guard.close()
+
+
 def check_a_checkpoint_is_loaded(rank):
     """Copies of what was there before are void, on every rank."""
     model = fsdp()
@@ -190,6 +215,7 @@ def every_check(rank):
     check_conflict(rank)
     check_bad_data_is_no_reason(rank)
     check_a_checkpoint_is_loaded(rank)
+    check_what_steps_do_without_is_no_cause(rank)
 
 
 def test_two_ranks_go_back_together():

@@ -89,3 +89,91 @@ def test_a_healthy_run_is_never_looked_at_again(monkeypatch):
     )
     training.go(20)
     assert not training.monitor._logbook.faults
+
+
+class Masked(nn.Module):
+    """Makes its causal mask in the first forward pass, and fills in the mean of its data there."""
+
+    def __init__(self, *, statistics=False):
+        super().__init__()
+        self.mask = None
+        self.register_buffer("data_mean", torch.full((6,), math.nan))
+        self.body = nn.Linear(6, 4)
+        self.norm = nn.BatchNorm1d(4) if statistics else nn.Identity()
+        self.head = nn.Linear(4, 1)
+
+    def forward(self, x):
+        if self.mask is None:
+            del self.mask
+            self.register_buffer("mask", torch.full((16, 16), -math.inf).triu(1), persistent=False)
+            self.data_mean.copy_(x.mean(0))
+        h = self.norm(self.body(x - self.data_mean))
+        return self.head((h @ h.T + self.mask).softmax(-1) @ h)
+
+
+def told_of(model, stream, mode="guard", recover=None, *, late=False):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    monitor = attach(mode, model, optimizer, recover=recover, late=late)
+    for batch in stream:
+        optimizer.zero_grad()
+        nn.functional.mse_loss(model(batch[0]), batch[1]).backward()
+        optimizer.step()
+    return [one for one in monitor.findings if set(one.where) & set(dict(model.named_buffers()))]
+
+
+@both_paths
+def test_a_mask_that_the_first_forward_makes_is_none_either(late):
+    stream = batches(8)
+    stream[4] = poisoned(stream[4])
+    assert told_of(seeded(Masked), stream, late=late) == []
+
+
+@both_paths
+def test_beside_a_mask_ruined_statistics_are_told(late):
+    stream = batches(10)
+    stream[4] = poisoned(stream[4])
+    (found,) = told_of(Masked(statistics=True), stream, late=late)
+    assert found.where == ("norm.running_mean", "norm.running_var")
+
+
+@both_paths
+@pytest.mark.parametrize("mode", ["watch", "guard"])
+@pytest.mark.parametrize("recover", [None, rollback()], ids=["without", "recovers"])
+def test_a_nan_may_stand_for_what_is_not_set_yet(mode, recover, late):
+    recover = recover if mode == "guard" else None
+    assert told_of(seeded(Masked), batches(5), mode, recover, late=late) == []
+
+
+@both_paths
+def test_what_is_not_set_after_a_bad_step_either_is_told(late):
+    stream = batches(4)
+    (found,) = told_of(seeded(Masked), [poisoned(stream[0]), *stream[1:]], late=late)
+    assert found.where == ("data_mean",)
+    assert all("reset_running_stats" not in one.code for one in found.remedies)
+
+
+@both_paths
+def test_recovery_that_has_ended_puts_nothing_back(late):
+    training = Training("guard", rollback(max_bytes=10), late=late)
+    training.go(5)
+    assert not training.monitor._rescue.is_on
+    training.go(1, poisoned)
+    training.go(3)
+    assert len(training.told) == 1
+
+
+@both_paths
+def test_recovery_that_has_failed_puts_nothing_back(late, monkeypatch):
+    training = Training("guard", rollback(), late=late)
+    training.go(2)
+    monkeypatch.setattr(training.monitor._rescue, "_trouble", None)
+    training.go(2, poisoned)
+    training.go(3)
+    assert len(training.told) == 1
+
+
+@pytest.mark.parametrize("mode", ["watch", "guard"])
+def test_a_layer_that_has_no_shape_yet(mode):
+    model = nn.Sequential(nn.Linear(6, 4), nn.LazyBatchNorm1d(), nn.Linear(4, 1))
+    monitor = attach(mode, model, torch.optim.SGD(model[0].parameters(), lr=0.01))
+    assert not monitor._logbook.faults

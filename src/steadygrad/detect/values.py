@@ -16,10 +16,10 @@ from steadygrad.detect.finding import listed, make
 from steadygrad.records import Finding, Reading, Remedy
 
 _GATHERED = "A normalisation layer has taken a batch with a NaN or an Inf into its running statistics, which keep it for good."
-_ANEW = (
-    Remedy("Begin the layer's statistics anew", "layer.reset_running_stats()"),
+_PUT_BACK = (
     Remedy("Have them put back within the step, as a guard does that recovers", "sg.guard(model, optimizer)"),
 )
+_ANEW = (Remedy("Begin the layer's statistics anew", "layer.reset_running_stats()"), *_PUT_BACK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,4 +147,7 @@ def nonfinite_buffers(step: int, names: Sequence[str], *, guarded: bool = False)
         evidence={"count": len(names)},
         guarded=guarded,
     )
-    return replace(finding, causes=(_GATHERED, *finding.causes), remedies=(*_ANEW, *finding.remedies))
+    gathered = any(name.rpartition(".")[2].startswith("running_") for name in names)
+    causes = (_GATHERED, *finding.causes) if gathered else finding.causes
+    remedies = (*_ANEW, *finding.remedies) if gathered else (*_PUT_BACK, *finding.remedies)
+    return replace(finding, causes=causes, remedies=remedies)

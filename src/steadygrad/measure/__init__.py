@@ -3,7 +3,7 @@
 from steadygrad.measure.device_norms import device_norms, sum_dtype
 from steadygrad.measure.host_norms import HostNorms
 from steadygrad.measure.hyper import GroupHyper, group_hyper, group_kind, heavy_ball, step_bound
-from steadygrad.measure.kinds import is_sharded
+from steadygrad.measure.kinds import dense_values, is_sharded
 from steadygrad.measure.late import LateReads
 from steadygrad.measure.layout import Layout, holds_long
 from steadygrad.measure.measurement import PARAM_NORM_EVERY, HostMeasurement, Measurement
@@ -28,6 +28,7 @@ __all__ = [
     "ParamTable",
     "Spending",
     "UpdateProbe",
+    "dense_values",
     "device_norms",
     "group_hyper",
     "group_kind",

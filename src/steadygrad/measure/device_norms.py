@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from steadygrad.measure.kinds import LONG, dense_values, is_sharded
+from steadygrad.measure.kinds import LONG, NARROW, dense_values, is_sharded
 
 
 def device_norms(tensors: Sequence[Tensor]) -> Tensor:
@@ -41,7 +41,7 @@ def device_norms(tensors: Sequence[Tensor]) -> Tensor:
 def _engine(tensor: Tensor) -> str:
     if is_sharded(tensor):
         return "sharded"
-    return "dense" if tensor.layout == torch.strided else "sparse"
+    return "dense" if tensor.layout == torch.strided and tensor.dtype not in NARROW else "other"
 
 
 def _fused_norms(tensors: list[Tensor], device: torch.device, engine: str) -> Tensor:

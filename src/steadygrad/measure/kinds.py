@@ -9,6 +9,13 @@ HALF = (torch.float16, torch.bfloat16)
 LONG = (torch.float64, torch.complex128)
 """Squares of these leave a float64's range long before they do; those of all others never."""
 
+NARROW = frozenset(
+    getattr(torch, name)
+    for name in ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")
+    if hasattr(torch, name)
+)
+"""Of these torch takes no norm."""
+
 
 def is_sharded(tensor: Tensor) -> bool:
     """Whether the tensor is a DTensor, asked without importing ``torch.distributed``."""
@@ -16,12 +23,13 @@ def is_sharded(tensor: Tensor) -> bool:
 
 
 def dense_values(tensor: Tensor) -> Tensor:
-    """The tensor itself, or the summed values of a sparse one (repeated indices add up)."""
+    """The tensor itself, or the summed values of a sparse one (repeated indices add up); widened where torch takes no norm."""
     if tensor.layout == torch.strided:
-        return tensor
+        return tensor.to(torch.float32) if tensor.dtype in NARROW else tensor
     return tensor.coalesce().values() if tensor.layout == torch.sparse_coo else tensor.values()
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Whether the fused norm takes it as it is: dense and of no subclass."""
-    return type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
+    """Whether the fused norm takes it as it is: dense, of no subclass, and not too narrow."""
+    is_dense = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
+    return is_dense and tensor.dtype not in NARROW

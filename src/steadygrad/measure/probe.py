@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from steadygrad.measure.kinds import NARROW
 from steadygrad.measure.spending import Spending
 
 # Update sizes are for the record; one of them in a few hundred steps draws the curve. A tenth of the
@@ -122,6 +123,8 @@ class UpdateProbe:
 def _change(old: Tensor, new: Tensor) -> Tensor:
     if old.numel() != new.numel():  # a lazy module has given it a shape in between
         return torch.zeros((), device=new.device)
+    if new.dtype in NARROW:
+        old, new = old.to(torch.float32), new.to(torch.float32)
     norm: Tensor = torch.linalg.vector_norm((new - old).to(_sum_dtype(new)))
     return norm
 

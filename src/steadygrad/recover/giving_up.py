@@ -14,7 +14,7 @@ from steadygrad.tracing import has_nan
 
 
 def cause_of(where: Sequence[str], ill: Sequence[str], params: Mapping[str, Tensor]) -> list[str]:
-    """What a copy holds that has ruined these tensors, or makes each step non-finite where none is ruined anew.
+    """What a copy holds that has ruined these tensors; where none is ruined anew, what may make each step non-finite.
 
     Args:
         where: names of the tensors that are ruined now and weren't then.
@@ -55,6 +55,6 @@ def copied_cause(step: int, trouble: str, cause: Sequence[str], good_step: int) 
     return RecoveryFailed(
         f"stopped at step {step}: {trouble}. The only copy of the state, that of step {good_step:,}, holds the cause: "
         f"{listed(cause)} wasn't finite when the guard began, and each step from there would end like this one. The state is "
-        "that of this copy again. Load the last healthy checkpoint; where only the optimizer's state is ruined, "
-        "optimizer.state.clear() starts it anew."
+        "that of this copy again. Load the last healthy checkpoint; where only the optimizer's state is ruined, make a new "
+        "optimizer, or, of one of torch's own, call optimizer.state.clear()."
     )

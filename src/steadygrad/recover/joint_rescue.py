@@ -137,7 +137,8 @@ class JointRescue(Rescue):
             return Vote("numbers", ruined, where)
         if is_streak:
             kind = "data" if self._signs.input_is_ill(reading) else "skips"
-            return Vote(kind, f"{STREAK} steps in a row were non-finite, and the input wasn't", [])
+            text = f"{STREAK} steps in a row were non-finite, and the input wasn't"
+            return Vote(kind, text, [], never=self._never_made(reading))
         if by_loss:
             return Vote("loss", by_loss, [])
         return Vote("accept", "", []) if self._gives_up else NO_VOTE
@@ -152,7 +153,9 @@ class JointRescue(Rescue):
         vote = self._vote
         own = {
             **asdict(vote),
-            "cause": super()._cause_in_copy(vote.where) if vote.kind in {"numbers", "skips"} else [],
+            "cause": super()._cause_in_copy(vote.where, never=vote.never)
+            if vote.kind in {"numbers", "skips"}
+            else [],
             "copy": None if good is None else good.step,
             "undoes": ruined is not None,
         }
@@ -177,8 +180,8 @@ class JointRescue(Rescue):
         elif decision.deed == "off":
             self._why_not = decision.text
 
-    def _cause_in_copy(self, where: Sequence[str]) -> list[str]:
-        del where
+    def _cause_in_copy(self, where: Sequence[str], *, never: bool) -> list[str]:
+        del where, never
         return self._cause
 
     def _keep_ruined(self) -> None:

@@ -92,6 +92,11 @@ class Rescue:
         self._inspection.exempt_nonfinite(replace(live, buffers=known))
 
     @property
+    def is_on(self) -> bool:
+        """Whether it goes back at all: not where the copies don't fit, say."""
+        return not self._off
+
+    @property
     def memory_bytes(self) -> int:
         """Host memory that the copies take; 0 while there are none, and where they don't fit."""
         return 0 if self._off else self._keeper.nbytes
@@ -304,7 +309,7 @@ class Rescue:
         if good is None:
             return
         by_loss = trouble.startswith((DIVERGENCE, SPIKES, HARM))
-        cause = [] if by_loss else self._cause_in_copy(where)
+        cause = [] if by_loss else self._cause_in_copy(where, never=self._never_made(reading))
         if cause:
             self._stop(reading, copied_cause(reading.step, trouble, cause, good.step), where, good)
         if self._attempts >= self._plan.max_rollbacks:
@@ -358,9 +363,15 @@ class Rescue:
             track.went_back(step)
         self._signs.forget()
 
-    def _cause_in_copy(self, where: Sequence[str]) -> list[str]:
+    def _never_made(self, reading: Reading) -> bool:
+        return not self._signs.has_made(reading.optimizer)
+
+    def _cause_in_copy(self, where: Sequence[str], *, never: bool) -> list[str]:
+        """Of steps left out, with nothing ruined anew, the copy is the cause only where none has ever been made from it."""
         good = self._keeper.good
-        return [] if good is None else cause_of(where, good.ill, self.state.params())
+        if good is None or not (where or never):
+            return []
+        return cause_of(where, good.ill, self.state.params())
 
     def _stop(self, reading: Reading, error: RecoveryFailed, where: Sequence[str], good: Snapshot) -> None:
         self._outlet.ruined(reading, final=True)

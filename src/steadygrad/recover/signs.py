@@ -40,6 +40,7 @@ class Signs:
         self._outlet = outlet
         self._watches = [WeightWatch(track.table.tensors) for track in tracks]
         self._streaks = [0] * len(tracks)
+        self._made = [False] * len(tracks)
 
     @property
     def any_streak(self) -> bool:
@@ -64,6 +65,7 @@ class Signs:
             ill: what was found looking through the state.
         """
         track = self._tracks[reading.optimizer]
+        self._made[reading.optimizer] = self._made[reading.optimizer] or not reading.skipped
         suspects = self._suspects(reading, track)
         norms = reading.param_norms
         bad = [] if norms is None else self._names(track, _nonfinite(track, norms))
@@ -89,6 +91,7 @@ class Signs:
 
     def none(self, reading: Reading) -> None:
         """Take in a step that was made, with nothing found and no weights measured: there is nothing to judge."""
+        self._made[reading.optimizer] = True
         self._watches[reading.optimizer].add(reading)
         self._streaks[reading.optimizer] = 0
 
@@ -101,6 +104,10 @@ class Signs:
             self._streaks[index] += 1
             return self._streaks[index] == STREAK
         return False
+
+    def has_made(self, optimizer: int) -> bool:
+        """Whether a step of this optimizer was finite since the guard began: then its steps can be."""
+        return self._made[optimizer]
 
     def input_is_ill(self, reading: Reading) -> bool:
         """Whether it was the input in one of the steps of the streak."""

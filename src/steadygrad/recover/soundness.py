@@ -161,7 +161,8 @@ def _all(live: Live) -> Named:
 
 
 def _has_norm(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.numel() > 0
+    """Of numbers of one byte torch takes no norm; such a tensor belongs to another one, which holds the scale."""
+    return tensor.is_floating_point() and tensor.element_size() > 1 and tensor.numel() > 0
 
 
 def _moment_tensors(entries: object) -> list[Tensor]:

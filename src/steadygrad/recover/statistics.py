@@ -28,6 +28,11 @@ UNTRAINED = 8
 """Batches, gathered for one step perhaps, up to which a layer has its statistics from them alone; trained ones have thousands."""
 
 
+def is_statistic(name: str) -> bool:
+    """Whether a buffer of this name holds what a normalisation layer gathers."""
+    return name.rpartition(".")[2] in {MEAN, VARIANCE}
+
+
 def untrained(model: nn.Module) -> dict[str, Tensor]:
     """What running statistics that are non-finite were before the training, for layers that have seen its first batches alone.
 

@@ -16,11 +16,13 @@ class Vote:
             the skips are the data's fault; ``accept`` that going back hasn't helped; empty, nothing.
         text: the reason, for a person.
         where: names of tensors.
+        never: of the optimizer whose steps were left out none has been finite since the guard began.
     """
 
     kind: str
     text: str
     where: list[str]
+    never: bool = False
 
 
 NO_VOTE = Vote("", "", [])

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from steadygrad.measure import dense_values
+
 
 def plain_total(params: Sequence[Tensor]) -> Tensor:
     """Total norm of the gradients, as ``clip_grad_norm_`` returns it."""
@@ -19,7 +21,7 @@ def host_norm(param: Tensor) -> Tensor:
     """Norm of one parameter, on the host: once, when it is met."""
     if torch.nn.parameter.is_lazy(param):
         return torch.zeros(())
-    value = param.detach()
+    value = dense_values(param.detach())
     dtype = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else None
     norm = torch.linalg.vector_norm(value, dtype=dtype)
     whole: Tensor = getattr(norm, "full_tensor", lambda: norm)()
