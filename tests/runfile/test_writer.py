@@ -49,14 +49,14 @@ def writing_threads():
     return [thread for thread in threading.enumerate() if thread.name == "steadygrad-run"]
 
 
-@pytest.mark.parametrize("alive_s", [0.0, 0.02, 0.1, 0.4])
+@pytest.mark.parametrize("alive_s", [0.0, 0.1, 0.5, 1.5])
 def test_a_killed_process_loses_at_most_64_steps_and_never_the_file(tmp_path, alive_s):
     process = script(
         """
         for number in range(10**9):
             step(number)
             print(number, flush=True)
-            time.sleep(0.001)
+            time.sleep(0.005)  # the last 16 of them give a thread on a busy machine 80 ms
         """,
         tmp_path / "a.steady",
     )
