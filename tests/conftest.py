@@ -71,3 +71,13 @@ def record(tmp_path):
         return Path(writer.path)
 
     return write
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home folder of the test's own, and its folder to work in."""
+    own = tmp_path / "home"
+    own.mkdir()
+    monkeypatch.setenv("HOME", str(own))
+    monkeypatch.chdir(tmp_path)
+    return own

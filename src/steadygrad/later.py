@@ -12,9 +12,8 @@ import weakref
 from collections.abc import Callable
 
 from steadygrad.records import Reading
-from steadygrad.stepping import Track, settled_at_exit
+from steadygrad.stepping import REPORTING, Track, settled_at_exit
 
-PART = "reporting"
 MOST = 256
 """Entries that may wait; somebody may log in an evaluation between two steps, a number for each batch."""
 
@@ -59,7 +58,7 @@ class Later:
         """A training that is collected in the middle of a script loses nothing either."""
         if getattr(self, "_waiting", None):
             # Without the lock: nobody else knows it any more, and the collector may run in any thread.
-            self._contained(PART, self._tell_all, False)
+            self._contained(REPORTING, self._tell_all, False)
 
     def add(self, entry: tuple[Track, Reading] | Number) -> None:
         """Keep one."""
@@ -76,7 +75,7 @@ class Later:
         if not self._waiting or not self._one_at_a_time.acquire(timeout=PATIENCE_S):
             return
         try:
-            self._contained(PART, self._tell_all, ended)
+            self._contained(REPORTING, self._tell_all, ended)
         finally:
             self._one_at_a_time.release()
 

@@ -18,7 +18,6 @@ from steadygrad.containment import Containment
 from steadygrad.course import PART as COURSE
 from steadygrad.course import Course
 from steadygrad.forensics import Forensics
-from steadygrad.later import PART as REPORTING
 from steadygrad.later import Later
 from steadygrad.measure import Spending
 from steadygrad.notices import Notices
@@ -31,7 +30,7 @@ from steadygrad.refusal import Deaths
 from steadygrad.runfile.own_numbers import LOCAL_NORM
 from steadygrad.scalars import Scalars, give_loss
 from steadygrad.signals import SignalProbe
-from steadygrad.stepping import Track, Waiter
+from steadygrad.stepping import REPORTING, Track, Waiter
 from steadygrad.summary import Counts, where_nonfinite
 
 RECENT_READINGS = 256

@@ -9,15 +9,6 @@ import pytest
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    own = tmp_path / "home"
-    own.mkdir()
-    monkeypatch.setenv("HOME", str(own))
-    monkeypatch.chdir(tmp_path)
-    return own
-
-
-@pytest.fixture
 def run(record, home):
     return record([[1.0, 2.0]] * 3, path=home / "first.steady")
 

@@ -11,15 +11,6 @@ from steadygrad.errors import UsageError
 from steadygrad.runfile.given import as_path
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    own = tmp_path / "home"
-    own.mkdir()
-    monkeypatch.setenv("HOME", str(own))
-    monkeypatch.chdir(tmp_path)
-    return own
-
-
 def trained():
     model = nn.Linear(2, 1)
     return model, torch.optim.SGD(model.parameters(), lr=0.1)

@@ -1,5 +1,6 @@
 """One optimizer's step from the inside: hooks, verdicts, and how they are carried out."""
 
+from steadygrad.stepping.aftermath import REPORTING
 from steadygrad.stepping.apply import Applier, ClipCall, HandLoop
 from steadygrad.stepping.at_exit import settled_at_exit
 from steadygrad.stepping.brake import Brake, BrakedPolicy
@@ -15,6 +16,7 @@ from steadygrad.stepping.undo import StepUndo, moves_while_evaluating
 from steadygrad.stepping.zero_grad import ZeroGradCheck
 
 __all__ = [
+    "REPORTING",
     "Applier",
     "Brake",
     "BrakedPolicy",

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from steadygrad.measure import GroupHyper, HostMeasurement, HostNorms
 from steadygrad.policies.base import PUT_OFF
@@ -59,7 +58,6 @@ class ShortWay:
         self._quiet = self._lr = 0.0
         self._rates: Sequence[GroupHyper] = ()
         self._lacks: list[bool] = []
-        self._lacks_some = False
         self._rows: list[int] | None = None
         self._absent: BoolArray | None = None
         self._norms: HostNorms | None = None
@@ -107,7 +105,10 @@ class ShortWay:
         """
         lane, optimizer = self._lane, self._track.optimizer
         self.reading = None
-        if optimizer is None or not self._outlet.at_ease or lane.stop is not None or _is_scaled(optimizer):
+        if optimizer is None or not self._outlet.at_ease or lane.stop is not None:
+            return False
+        # A ``GradScaler`` has left its work to the optimizer's kernel.
+        if treatment.under_scaler or treatment.loss_scale is not None:
             return False
         if self._bounded is not None and self._bounded.bound != bound:
             return False
@@ -196,9 +197,9 @@ class ShortWay:
         lacks = [param.grad is None for param in self._table.params]
         if lacks != self._lacks:
             self._norms = None
-        self._lacks, self._lacks_some = lacks, any(lacks)
+        self._lacks = lacks
         self._rows = self._absent = None
-        if self._lacks_some:
+        if any(lacks):
             self._absent = np.array(lacks)
             self._rows = np.flatnonzero(~self._absent).tolist()
         return not all(lacks)
@@ -210,7 +211,7 @@ class ShortWay:
         grads = [param.grad for param in self._table.params]
         # By type, and in one sweep, because they are many.
         if None.__class__ not in set(map(type, grads)):
-            return None if self._lacks_some else grads  # type: ignore[return-value]
+            return grads if self._absent is None else None  # type: ignore[return-value]
         if [grad is None for grad in grads] != self._lacks:
             return None
         return [grad for grad in grads if grad is not None]
@@ -219,11 +220,3 @@ class ShortWay:
         everywhere: FloatArray = np.zeros(len(self._table), norms.dtype)
         everywhere[self._rows] = norms
         return everywhere
-
-
-def _is_scaled(optimizer: Optimizer) -> bool:
-    """Whether a ``GradScaler`` has left its work to the optimizer's kernel."""
-    return (
-        getattr(optimizer, "found_inf", None) is not None
-        or getattr(optimizer, "grad_scale", None) is not None
-    )
